@@ -1,0 +1,637 @@
+"""The journal in a dict: what tests run against, with the same promises as PostgreSQL (one contract suite).
+
+Writes are committed on the next turn of the event loop and `done` is called from there, never from `append`.
+Everything is stored encoded and decoded on the way out, so that nobody can change what was written.
+
+For tests beyond the contract: `set_available(False)` is a database that died (reads raise `JournalAway`,
+writes wait), `peer()` is a second worker over the same database, `kill()` a process that vanished, and `copy()`
+a machine that crashed: a new worker over what was committed, without what was only queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, Protocol
+
+from hermes.domain.events import Event
+from hermes.domain.message import is_message_id
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.journal.base import (
+    KEEP,
+    SHARDS,
+    ApiKey,
+    Conflict,
+    Done,
+    Endpoint,
+    Fenced,
+    IdempotencyRecord,
+    JournalAway,
+    JournalError,
+    MessageQuery,
+    OutboxItem,
+    OutboxResult,
+    ParkedReceipt,
+    QueueFull,
+    RefTarget,
+    StoredMessage,
+    Tenant,
+    WorkerRow,
+    Write,
+    WriteRefused,
+    shard_of,
+)
+from hermes.journal.rows import (
+    day_of_id,
+    from_json,
+    message_from_json,
+    outbox_id,
+    receipt_from_json,
+    split_outbox_id,
+    split_statuses,
+    status_of,
+    to_json,
+)
+
+IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
+PARKED_KEPT: Final = timedelta(days=1)
+DEAD_WORKERS_SHOWN: Final = timedelta(days=1)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class Clock(Protocol):
+    """The part of the kernel's clock a journal reads."""
+
+    def now(self) -> datetime:
+        """Tell the time, aware, UTC."""
+
+    def monotonic(self) -> float:
+        """Count seconds that never go back."""
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+@dataclass(slots=True)
+class _Row:
+    """A message row."""
+
+    tenant: str
+    mode: str
+    reference: str | None
+    channels: frozenset[str]
+    created_at: datetime
+    status: str | None
+    closed: bool
+    due: datetime | None
+    body: str
+
+
+@dataclass(slots=True)
+class _Worker:
+    row: WorkerRow
+    gone: bool = False
+    dead_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class _Store:
+    """What is committed: it outlives the journals that write it."""
+
+    messages: dict[str, _Row] = field(default_factory=dict)
+    events: dict[str, dict[int, tuple[datetime, str, int | None, int | None, str]]] = field(
+        default_factory=dict
+    )
+    refs: dict[tuple[str, str], RefTarget] = field(default_factory=dict)
+    outbox: dict[tuple[str, int, str], OutboxItem] = field(default_factory=dict)
+    idempotency: dict[tuple[str, str], tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
+    parked: dict[int, tuple[str, str, datetime]] = field(default_factory=dict)
+    parked_id: int = 0
+    tenants: dict[str, Tenant] = field(default_factory=dict)
+    keys: dict[str, ApiKey] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    workers: dict[str, _Worker] = field(default_factory=dict)
+    owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
+
+
+class MemoryJournal:
+    """A `Journal` in memory; see the module docstring.
+
+    Args:
+        clock: anything with `now()` and `monotonic()`; the machine's own when absent.
+        worker_id: this worker's name; never used again once it died.
+        queue_limit: writes that may wait before refusable ones are refused.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        *,
+        worker_id: str = "worker-1",
+        queue_limit: int = 20_000,
+        lease_s: float = 10.0,
+        _store: _Store | None = None,
+    ) -> None:
+        self.worker_id: Final = worker_id
+        self._clock: Final[Clock] = clock or SystemClock()
+        self._store: Final = _store or _Store()
+        self._queue_limit: Final = queue_limit
+        self._lease_s: Final = lease_s
+        self._queue: dict[int, tuple[Write, Done | None]] = {}  # by id(write), in order of append
+        self._available = True
+        self._fenced = False
+        self._stopped = False
+        self._flushing = False
+        self._shards: dict[int, datetime] = {}
+        self._on_change: list[Callable[[bool], None]] = []
+        self._on_fenced: list[Callable[[], None]] = []
+
+    # --- what tests turn
+    def set_available(self, available: bool) -> None:
+        """Let the database die, or come back: queued writes are then committed."""
+        if available == self._available:
+            return
+        self._available = available
+        for callback in self._on_change:
+            callback(available)
+        if available and self._queue:
+            self._schedule()
+
+    def kill(self) -> None:
+        """Let the process vanish: what was queued is lost, its shards are there to be claimed."""
+        self._queue.clear()
+        self._stopped = True
+        worker = self._store.workers.get(self.worker_id)
+        if worker is not None:
+            worker.gone = True
+
+    def copy(self, *, worker_id: str | None = None, clock: Clock | None = None) -> MemoryJournal:
+        """Make a new worker over a copy of what is committed now, as after a crash of the whole machine."""
+        store = deepcopy(self._store)
+        for worker in store.workers.values():
+            worker.gone = True
+        return self._over(store, worker_id, clock)
+
+    def peer(self, worker_id: str, *, clock: Clock | None = None) -> MemoryJournal:
+        """Make another worker over the same database."""
+        return self._over(self._store, worker_id, clock)
+
+    def _over(self, store: _Store, worker_id: str | None, clock: Clock | None) -> MemoryJournal:
+        return MemoryJournal(
+            clock or self._clock,
+            worker_id=worker_id or f"worker-{len(store.workers) + 1}",
+            queue_limit=self._queue_limit,
+            lease_s=self._lease_s,
+            _store=store,
+        )
+
+    # --- state
+    @property
+    def available(self) -> bool:
+        return self._available
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def on_change(self, callback: Callable[[bool], None]) -> None:
+        self._on_change.append(callback)
+
+    def on_fenced(self, callback: Callable[[], None]) -> None:
+        self._on_fenced.append(callback)
+
+    # --- life
+    async def start(self) -> None:
+        self._reach()
+        now = self._clock.now()
+        if self.worker_id in self._store.workers:
+            raise JournalError("a worker id is used once")
+        lease = now + timedelta(seconds=self._lease_s)
+        self._store.workers[self.worker_id] = _Worker(
+            WorkerRow(self.worker_id, "memory", 0, "", now, lease, dead=False, shards=0)
+        )
+
+    async def claim_shards(self, limit: int = SHARDS) -> dict[int, datetime]:
+        self._reach()
+        store, now = self._store, self._clock.now()
+        if self._fenced:
+            raise Fenced("this worker was declared dead")
+        for worker in store.workers.values():
+            if worker.gone and not worker.row.dead:
+                worker.row.dead, worker.dead_at = True, now
+        for shard in range(SHARDS):
+            if len(self._shards) >= limit:
+                break
+            owner = store.owners.get(shard)
+            if owner is None:
+                self._shards[shard] = _NEVER
+            elif owner != self.worker_id and store.workers[owner].row.dead:
+                self._shards[shard] = min(now, store.workers[owner].row.lease_until)
+            else:
+                continue
+            store.owners[shard] = self.worker_id
+        return dict(self._shards)
+
+    async def stop(self) -> None:
+        if self._stopped:
+            return
+        if self._available:
+            self._flush()
+        self._stopped = True
+        self._refuse_all(Fenced("the journal is stopped"))
+        worker = self._store.workers.get(self.worker_id)
+        if worker is not None and self._available:
+            worker.row.dead, worker.dead_at = True, self._clock.now()
+
+    # --- the hot path
+    def append(self, write: Write, done: Done | None = None, *, refusable: bool = False) -> None:
+        if self._fenced or self._stopped:
+            if done is not None:
+                asyncio.get_running_loop().call_soon(
+                    done, Fenced("this worker was declared dead or is stopped")
+                )
+            return
+        if refusable:
+            if not self._available:
+                raise JournalAway("the database is away")
+            if len(self._queue) >= self._queue_limit:
+                raise QueueFull("too many writes are waiting")
+        if id(write) in self._queue:
+            raise ValueError("this very write is queued already")
+        self._queue[id(write)] = (write, done)
+        self._schedule()
+
+    def withdraw(self, write: Write) -> bool:
+        return self._queue.pop(id(write), None) is not None
+
+    def _schedule(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if not self._available or self._stopped or not self._queue:
+            return
+        worker = self._store.workers.get(self.worker_id)
+        if worker is not None and worker.row.dead:
+            self._fenced = True
+            self._refuse_all(Fenced("this worker was declared dead"))
+            for callback in self._on_fenced:
+                callback()
+            return
+        batch, self._queue = self._queue, {}
+        refused: dict[str, type[JournalError]] = {}
+        outcomes: list[tuple[Done, JournalError | None]] = []
+        for write, done in batch.values():
+            error: JournalError | None = None
+            try:
+                before = refused.get(write.message_id)
+                if before is not None:
+                    raise before("an earlier write of this message was refused")
+                self._commit(write)
+            except (Conflict, WriteRefused) as exc:
+                refused[write.message_id] = type(exc)
+                error = exc
+            if done is not None:
+                outcomes.append((done, error))
+        for done, error in outcomes:
+            done(error)
+
+    def _refuse_all(self, error: Fenced) -> None:
+        queue, self._queue = self._queue, {}
+        for _, done in queue.values():
+            if done is not None:
+                asyncio.get_running_loop().call_soon(done, error)
+
+    def _commit(self, write: Write) -> None:
+        """Commit one write, all of it or nothing: every check comes before the first change."""
+        store, now, message_id = self._store, self._clock.now(), write.message_id
+        message = write.message
+        events: dict[int, tuple[datetime, str, int | None, int | None, str]] = {}
+        stored = store.events.get(message_id, {})
+        try:
+            if write.events or message is not None:
+                day_of_id(message_id)
+            for event in write.events:
+                if event.seq in stored or event.seq in events:
+                    raise Conflict("this event is stored already")
+                events[event.seq] = (event.at, event.type, event.step, event.attempt, to_json(event.data))
+            body = "" if message is None else to_json(message)
+        except (ValueError, KeyError, TypeError, IndexError) as exc:
+            raise WriteRefused("the write cannot be encoded") from exc
+        if message is not None and message_id in store.messages:
+            raise Conflict("this message is stored already")
+        record = write.idempotency
+        if record is not None:
+            known = store.idempotency.get((write.tenant, record.key))
+            if known is not None and known[1] > now - IDEMPOTENCY_KEPT:
+                raise Conflict("this idempotency key is stored already")
+        self._refuse_nul(write)
+        for entry in write.outbox:
+            if (message_id, entry.seq, entry.target) in store.outbox:
+                raise Conflict("this delivery is stored already")
+
+        if message is not None:
+            store.messages[message_id] = _Row(
+                tenant=message.tenant,
+                mode=message.mode,
+                reference=message.reference,
+                channels=frozenset(step.channel for step in message.cascade),
+                created_at=message.created_at,
+                status=None,
+                closed=False,
+                due=None,
+                body=body,
+            )
+        if events:
+            store.events.setdefault(message_id, {}).update(events)
+        for ref in write.refs:
+            store.refs[ref.carrier, ref.ref] = RefTarget(message_id, ref.step, ref.attempt, ref.segment)
+        for entry in write.outbox:
+            key = (message_id, entry.seq, entry.target)
+            store.outbox[key] = OutboxItem(
+                *key, write.tenant, entry.type, entry.due, 0, now, entry.payload, id=outbox_id(*key)
+            )
+        if record is not None:
+            store.idempotency[write.tenant, record.key] = (record, now)
+        row = store.messages.get(message_id)
+        if row is not None:
+            if write.status is not None:
+                row.status, row.closed, row.due = write.status, True, None
+            elif write.due is not KEEP and not row.closed:
+                row.due = write.due
+
+    @staticmethod
+    def _refuse_nul(write: Write) -> None:
+        """Refuse what a text column cannot hold. Inside JSON it is escaped: bodies and data may have it."""
+        texts = [write.tenant, write.status or ""]
+        texts += [text for ref in write.refs for text in (ref.carrier, ref.ref)]
+        texts += [text for entry in write.outbox for text in (entry.target, entry.type, entry.payload or "")]
+        texts += [event.type for event in write.events]
+        if write.message is not None:
+            texts += [write.message.tenant, write.message.mode, write.message.reference or ""]
+        if write.idempotency is not None:
+            texts += [write.idempotency.key, write.idempotency.response]
+        if any("\0" in text for text in texts):
+            raise WriteRefused("a text of this write holds a NUL")
+
+    # --- reads
+    def _reach(self) -> None:
+        if not self._available:
+            raise JournalAway("the database is away")
+
+    def _stored(self, message_id: str) -> StoredMessage:
+        row = self._store.messages[message_id]
+        events = [
+            Event(seq, at, type_, step, attempt, from_json(data))
+            for seq, (at, type_, step, attempt, data) in sorted(
+                self._store.events.get(message_id, {}).items()
+            )
+        ]
+        return StoredMessage(message_from_json(row.body), events, row.status, row.due)
+
+    async def load(self, message_ids: Sequence[str]) -> list[StoredMessage]:
+        self._reach()
+        return [self._stored(message_id) for message_id in message_ids if message_id in self._store.messages]
+
+    def _status(self, message_id: str) -> str:
+        stored = self._stored(message_id)
+        return status_of(stored.status, stored.events)
+
+    async def list_messages(self, query: MessageQuery) -> list[StoredMessage]:
+        self._reach()
+        final, open_ = split_statuses(query.statuses)
+        wanted = {*final, *open_}
+        page: list[StoredMessage] = []
+        for message_id, row in sorted(self._store.messages.items(), reverse=True):
+            if len(page) >= query.limit:
+                break
+            if (
+                (query.before_id is None or message_id < query.before_id)
+                and (query.tenant is None or row.tenant == query.tenant)
+                and (query.mode is None or row.mode == query.mode)
+                and (query.channel is None or query.channel in row.channels)
+                and (query.reference is None or row.reference == query.reference)
+                and (
+                    query.reference_prefix is None or (row.reference or "").startswith(query.reference_prefix)
+                )
+                and (query.created_after is None or row.created_at >= query.created_after)
+                and (query.created_before is None or row.created_at < query.created_before)
+                and (not query.statuses or self._status(message_id) in wanted)
+                and not (query.reference_prefix is not None and row.reference is None)
+            ):
+                page.append(self._stored(message_id))
+        return page
+
+    async def count_messages(
+        self,
+        tenant: str | None,
+        mode: str | None,
+        created_after: datetime | None,
+        created_before: datetime | None,
+    ) -> dict[str, int]:
+        self._reach()
+        counts: dict[str, int] = {}
+        for message_id, row in self._store.messages.items():
+            if (
+                (tenant is None or row.tenant == tenant)
+                and (mode is None or row.mode == mode)
+                and (created_after is None or row.created_at >= created_after)
+                and (created_before is None or row.created_at < created_before)
+            ):
+                status = self._status(message_id)
+                counts[status] = counts.get(status, 0) + 1
+        return counts
+
+    async def count_open(self) -> int:
+        self._reach()
+        return sum(not row.closed for row in self._store.messages.values())
+
+    async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
+        self._reach()
+        return [self._store.refs.get(key) for key in keys]
+
+    async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
+        self._reach()
+        known = self._store.idempotency.get((tenant, key))
+        return known[0] if known is not None and known[1] > self._clock.now() - IDEMPOTENCY_KEPT else None
+
+    # --- recovery and parking
+    async def hot_page(self, shard: int, after_id: str, limit: int) -> list[StoredMessage]:
+        self._reach()
+        hot = sorted(
+            message_id
+            for message_id, row in self._store.messages.items()
+            if not row.closed and row.due is None and message_id > after_id and shard_of(message_id) == shard
+        )
+        return [self._stored(message_id) for message_id in hot[:limit]]
+
+    async def due_page(self, before: datetime, limit: int, *, not_ids: Sequence[str] = ()) -> list[str]:
+        self._reach()
+        left_out = set(not_ids)
+        due = sorted(
+            (row.due, message_id)
+            for message_id, row in self._store.messages.items()
+            if row.due is not None
+            and row.due < before
+            and message_id not in left_out
+            and shard_of(message_id) in self._shards
+        )
+        return [message_id for _, message_id in due[:limit]]
+
+    # --- receipts nobody can match yet
+    async def park_receipt(self, receipt: DeliveryReceipt, ref: str) -> int:
+        self._reach()
+        store = self._store
+        store.parked_id += 1
+        store.parked[store.parked_id] = (to_json(receipt), ref, self._clock.now())
+        return store.parked_id
+
+    async def parked_receipts(self, limit: int) -> list[ParkedReceipt]:
+        self._reach()
+        newest = sorted(self._store.parked.items(), reverse=True)[:limit]
+        return [ParkedReceipt(id_, receipt_from_json(body), ref, at) for id_, (body, ref, at) in newest]
+
+    async def drop_parked(self, ids: Sequence[int]) -> None:
+        self._reach()
+        for id_ in ids:
+            self._store.parked.pop(id_, None)
+
+    # --- webhooks
+    def _undone(self) -> list[OutboxItem]:
+        """Deliveries of this worker's shards that are neither done nor dead, earliest first."""
+        items = [
+            item
+            for item in self._store.outbox.values()
+            if item.dead_at is None and shard_of(item.message_id) in self._shards
+        ]
+        return sorted(items, key=lambda item: (item.due, item.message_id, item.seq, item.target))
+
+    async def outbox_due(self, tenant: str | None, before: datetime, limit: int) -> list[OutboxItem]:
+        self._reach()
+        due = [item for item in self._undone() if item.due < before and tenant in (None, item.tenant)]
+        return [replace(item) for item in due[:limit]]
+
+    async def outbox_tenants(self) -> list[str]:
+        self._reach()
+        return sorted({item.tenant for item in self._undone()})
+
+    async def outbox_results(self, results: Sequence[OutboxResult]) -> None:
+        self._reach()
+        for result in results:
+            key = (result.message_id, result.seq, result.target)
+            item = self._store.outbox.get(key)
+            if item is None:
+                continue
+            if result.outcome == "done":
+                del self._store.outbox[key]
+                continue
+            item.attempts, item.last_error = result.attempts, result.error
+            if result.due is not None:
+                item.due = result.due
+            if result.outcome == "dead":
+                item.dead_at = self._clock.now()
+
+    async def dead_letters(self, tenant: str, before_id: str | None, limit: int) -> list[OutboxItem]:
+        self._reach()
+        dead = sorted(
+            (k for k, i in self._store.outbox.items() if i.dead_at and i.tenant == tenant), reverse=True
+        )
+        before = None if before_id is None else split_outbox_id(before_id)
+        if before_id is not None and before is None:
+            return []
+        return [replace(self._store.outbox[key]) for key in dead if before is None or key < before][:limit]
+
+    async def replay_dead_letter(self, tenant: str, id: str, due: datetime) -> bool:
+        self._reach()
+        key = split_outbox_id(id)
+        item = None if key is None else self._store.outbox.get(key)
+        if item is None or item.dead_at is None or item.tenant != tenant:
+            return False
+        item.dead_at, item.attempts, item.due = None, 0, due
+        return True
+
+    async def outbox_pending(self) -> int:
+        self._reach()
+        return len(self._undone())
+
+    # --- tenants and keys
+    async def put_tenant(self, tenant: Tenant) -> None:
+        self._reach()
+        self._store.tenants[tenant.id] = deepcopy(tenant)
+
+    async def tenants(self) -> list[Tenant]:
+        self._reach()
+        return [deepcopy(t) for _, t in sorted(self._store.tenants.items()) if t.status != "deleted"]
+
+    async def put_key(self, key: ApiKey) -> None:
+        self._reach()
+        self._store.keys[key.id] = deepcopy(key)
+
+    async def keys(self) -> list[ApiKey]:
+        self._reach()
+        now = self._clock.now()
+        keys = [key for _, key in sorted(self._store.keys.items())]
+        return [deepcopy(key) for key in keys if key.expires_at is None or key.expires_at > now]
+
+    async def delete_key(self, key_id: str) -> bool:
+        self._reach()
+        return self._store.keys.pop(key_id, None) is not None
+
+    async def put_endpoint(self, endpoint: Endpoint) -> None:
+        self._reach()
+        self._store.endpoints[endpoint.id] = deepcopy(endpoint)
+
+    async def endpoints(self) -> list[Endpoint]:
+        self._reach()
+        return [deepcopy(endpoint) for _, endpoint in sorted(self._store.endpoints.items())]
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        self._reach()
+        return self._store.endpoints.pop(endpoint_id, None) is not None
+
+    # --- housekeeping
+    async def workers(self) -> list[WorkerRow]:
+        self._reach()
+        now = self._clock.now()
+        owned: dict[str, int] = {}
+        for owner in self._store.owners.values():
+            owned[owner] = owned.get(owner, 0) + 1
+        return [
+            replace(worker.row, shards=owned.get(id_, 0))
+            for id_, worker in sorted(self._store.workers.items())
+            if worker.dead_at is None or worker.dead_at > now - DEAD_WORKERS_SHOWN
+        ]
+
+    async def housekeep(self, now: datetime, messages_days: int) -> None:
+        self._reach()
+        store = self._store
+        oldest_kept = (now - timedelta(days=messages_days)).date()
+        by_day: dict[date, list[str]] = {}
+        for message_id in store.messages:
+            by_day.setdefault(day_of_id(message_id), []).append(message_id)
+        for day, ids in by_day.items():
+            if day < oldest_kept and all(store.messages[message_id].closed for message_id in ids):
+                for message_id in ids:
+                    del store.messages[message_id]
+                    store.events.pop(message_id, None)
+        for key in list(store.outbox):
+            if is_message_id(key[0]) and key[0] not in store.messages and day_of_id(key[0]) < oldest_kept:
+                del store.outbox[key]
+        for idem, (_, at) in list(store.idempotency.items()):
+            if at <= now - IDEMPOTENCY_KEPT:
+                del store.idempotency[idem]
+        for id_, (_, _, at) in list(store.parked.items()):
+            if at <= now - PARKED_KEPT:
+                del store.parked[id_]

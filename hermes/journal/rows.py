@@ -1,0 +1,111 @@
+"""How the words of `hermes.domain` lie in columns: one place, so that both journals hold the same.
+
+Bodies, event data and settings are JSON text (not jsonb: the database never looks inside, and parsing costs
+it CPU). Decoding ignores fields it does not know and fills in those that are missing, so that two versions of
+Hermes can read one journal during an upgrade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from hermes.domain.events import INTERNAL_EVENTS, Event
+from hermes.domain.message import Message, message_created_ms
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.domain.state import CHANNELS, OPEN_STATUSES
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_decode_message = msgspec.json.Decoder(Message).decode
+_decode_receipt = msgspec.json.Decoder(DeliveryReceipt).decode
+
+_DAY_MS: Final = 86_400_000
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+CHANNEL_BIT: Final[dict[str, int]] = {channel: 1 << n for n, channel in enumerate(CHANNELS)}
+
+# What "open" stands for, and which of its three words an open message has: its newest public event tells.
+_OPEN_STATUS_OF: Final[dict[str, str]] = {"accepted": "accepted", "scheduled": "scheduled"}
+
+
+def to_json(value: Any) -> str:
+    """Write any of our values as JSON text."""
+    return _encode(value).decode()
+
+
+def from_json(text: str) -> Any:
+    """Read JSON text written by `to_json` back into plain values."""
+    return _decode(text)
+
+
+def message_from_json(text: str) -> Message:
+    """Read a message body; unknown fields are ignored, missing ones get their defaults."""
+    return _decode_message(text)
+
+
+def receipt_from_json(text: str) -> DeliveryReceipt:
+    """Read a parked receipt."""
+    return _decode_receipt(text)
+
+
+@lru_cache(maxsize=64)
+def day_from_number(day: int) -> date:
+    """Name the day `day` days after 1970-01-01."""
+    return date.fromordinal(_EPOCH_ORDINAL + day)
+
+
+def day_of_id(message_id: str) -> date:
+    """Name the partition a message lies in: the UTC day its id was made.
+
+    Raises:
+        KeyError, ValueError: not the form of an id.
+    """
+    return day_from_number(message_created_ms(message_id) // _DAY_MS)
+
+
+@lru_cache(maxsize=256)
+def channel_mask(channels: tuple[str, ...]) -> int:
+    """Write the channels of a cascade as a bit mask, one bit a channel in the order of `CHANNELS`."""
+    mask = 0
+    for channel in channels:
+        mask |= CHANNEL_BIT[channel]
+    return mask
+
+
+def open_status(types: Iterable[str]) -> str:
+    """Name the status of an open message from its events' types, in order of seq."""
+    newest = "accepted"
+    for type_ in types:
+        if type_ not in INTERNAL_EVENTS:
+            newest = type_
+    return _OPEN_STATUS_OF.get(newest, "in_progress")
+
+
+def status_of(status: str | None, events: Sequence[Event]) -> str:
+    """Name the public status of a stored message."""
+    return status if status is not None else open_status(event.type for event in events)
+
+
+def split_statuses(statuses: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a query's statuses into final ones and open ones, with "open" written out."""
+    final = [status for status in statuses if status not in OPEN_STATUSES and status != "open"]
+    if "open" in statuses:
+        return final, sorted(OPEN_STATUSES)
+    return final, sorted({status for status in statuses if status in OPEN_STATUSES})
+
+
+def outbox_id(message_id: str, seq: int, target: str) -> str:
+    """Name one webhook delivery."""
+    return f"{message_id}.{seq}.{target}"
+
+
+def split_outbox_id(id_: str) -> tuple[str, int, str] | None:
+    """Read a delivery's name; None when it is none."""
+    parts = id_.split(".", 2)
+    if len(parts) != 3 or not parts[1].isdecimal() or not parts[1].isascii() or len(parts[1]) > 9:
+        return None
+    return parts[0], int(parts[1]), parts[2]

@@ -1,0 +1,91 @@
+"""A real PostgreSQL for tests: one server a test session, a fresh database for each test that asks.
+
+    async def test_something_durable() -> None:
+        cluster = await shared_cluster()
+        async with cluster.database() as connect_kwargs:
+            connection = await asyncpg.connect(**connect_kwargs)
+
+The server does not sync to disk, so it is fast and proves nothing about crashes; tests that kill it start
+their own `EmbeddedPostgres`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from hermes.journal.embedded import EmbeddedPostgres
+
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+
+_shared: SharedCluster | None = None
+
+
+class SharedCluster:
+    """A running server that hands out databases."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self.server = server
+        self._numbers = itertools.count(1)
+
+    async def create_database(self, *, template: str = "template1") -> dict[str, Any]:
+        """Create a database and return its arguments for `asyncpg.connect`.
+
+        Args:
+            template: The database to copy, for instance one with the schema in it; nobody may be connected
+            to it.
+        """
+        name = f"test_{next(self._numbers)}"
+        await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return {**self.server.connect_kwargs(), "database": name}
+
+    async def drop_database(self, connect_kwargs: dict[str, Any]) -> None:
+        """Drop a database that `create_database` made, whoever is still connected."""
+        await self._execute(f'DROP DATABASE IF EXISTS "{connect_kwargs["database"]}" WITH (FORCE)')
+
+    @contextlib.asynccontextmanager
+    async def database(self, *, template: str = "template1") -> AsyncIterator[dict[str, Any]]:
+        """Lend a fresh database; it is dropped at the end."""
+        connect_kwargs = await self.create_database(template=template)
+        try:
+            yield connect_kwargs
+        finally:
+            await self.drop_database(connect_kwargs)
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(**{**self.server.connect_kwargs(), "database": "postgres"})
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+async def shared_cluster() -> SharedCluster:
+    """Return the session's server, started by the first call and stopped when the process ends.
+
+    Call it from the main thread: the server ends with the thread that started it. Any event loop will do.
+    """
+    global _shared
+    if _shared is None:
+        folder = Path(tempfile.mkdtemp(prefix="hermes-test-"))
+        server = EmbeddedPostgres(folder, settings=FAST)
+        atexit.register(_end, server, folder, os.getpid())
+        await server.start()
+        _shared = SharedCluster(server)
+    return _shared
+
+
+def _end(server: EmbeddedPostgres, folder: Path, starter: int) -> None:
+    if os.getpid() == starter:  # not in a forked child
+        asyncio.run(server.stop())
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Carriers reached over a provider's HTTP API."""

@@ -1,0 +1,102 @@
+"""What the parts of Hermes say to each other: requests in the imperative, facts in the past.
+
+The gateway and the cast do not import each other; they meet here and by actor name:
+`tenant/<tenant id>`, `cascade/<message id>`, `provider/<carrier>`, `dlr`, `router`, `webhook/<tenant id>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hermes.domain.message import Message
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.errors import HermesError
+
+
+@dataclass(slots=True)
+class Submit:
+    """To `tenant/<id>`, as a call: admit this message. Answered with `Admitted` once committed, or `Refused`.
+
+    Attributes:
+        idempotency: (key, request hash, 202 body as JSON text) to be stored with the message, or None.
+        withdraw: set by the tenant once the write is queued. A caller that stops waiting calls it: True means the
+            message was certainly not accepted, False that nobody knows yet.
+    """
+
+    message: Message
+    idempotency: tuple[str, bytes, str] | None = None
+    withdraw: Callable[[], bool] | None = field(default=None, compare=False)
+
+
+@dataclass(slots=True, frozen=True)
+class Admitted:
+    """The message is stored. `status` is accepted or scheduled."""
+
+    status: str
+
+
+class Refused(HermesError):
+    """The message was not accepted; nothing was stored.
+
+    Attributes:
+        code: a problem code of the public contract (no_route, too_many_open, overloaded, journal_away, ...).
+        layer: which validation layer refused, where one did.
+        field: the field of the request it is about, or None.
+        retry_after_s: for 429 and 503.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        layer: str | None = None,
+        field: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.layer = layer
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(slots=True, frozen=True)
+class CancelMessage:
+    """To `tenant/<id>`, as a call: cancel. Answered None once committed; raises `NotFound` or `AlreadyFinal`."""
+
+    message_id: str
+
+
+class NotFound(HermesError):
+    """There is no such message for this tenant."""
+
+
+class AlreadyFinal(HermesError):
+    """The message has a final status already."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the message is already {status}")
+        self.status = status
+
+
+@dataclass(slots=True, frozen=True)
+class ReceiptArrived:
+    """To `dlr`, as a call: a carrier reports. Answered "matched", "parked" or "duplicate" once stored.
+
+    Raises JournalAway to the caller when it cannot be stored now: do not acknowledge it to the carrier.
+    """
+
+    receipt: DeliveryReceipt
+
+
+@dataclass(slots=True, frozen=True)
+class ExplainRoute:
+    """To `router`, as a call: which carriers would be asked, in order, for each step of this message.
+
+    Answered with a list (one entry per step) of lists of carrier names.
+    """
+
+    message: Message

@@ -1,0 +1,145 @@
+"""The message as it was accepted: everything the customer asked for, immutable from then on.
+
+What happened to it afterwards is in its events (`events.py`), never here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Final
+
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = [a + b for a in _CROCKFORD for b in _CROCKFORD]  # 1,024 pairs: ten bits at a time
+_DECODE: Final = {c: i for i, c in enumerate(_CROCKFORD)}
+_TIME_MASK: Final = (1 << 48) - 1
+
+
+def ulid(at_ms: int | None = None) -> str:
+    """Make 26 characters that sort by time: 48 bits of Unix milliseconds, 80 random bits (ULID, Crockford base32).
+
+    Args:
+        at_ms: Unix time in milliseconds; now when absent.
+    """
+    ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
+    value = ((ms & _TIME_MASK) << 80) | int.from_bytes(os.urandom(10), "big")
+    pairs = _PAIRS
+    return "".join(
+        [
+            pairs[value >> 120],
+            pairs[(value >> 110) & 1023],
+            pairs[(value >> 100) & 1023],
+            pairs[(value >> 90) & 1023],
+            pairs[(value >> 80) & 1023],
+            pairs[(value >> 70) & 1023],
+            pairs[(value >> 60) & 1023],
+            pairs[(value >> 50) & 1023],
+            pairs[(value >> 40) & 1023],
+            pairs[(value >> 30) & 1023],
+            pairs[(value >> 20) & 1023],
+            pairs[(value >> 10) & 1023],
+            pairs[value & 1023],
+        ]
+    )
+
+
+def new_message_id(at: datetime | None = None) -> str:
+    """Make a message id: `msg_` and 26 characters that sort by creation time."""
+    return "msg_" + ulid(None if at is None else int(at.timestamp() * 1000))
+
+
+def is_message_id(text: str) -> bool:
+    """Tell whether `text` has the form of a message id (and so a creation time that can be read)."""
+    if len(text) != 30 or not text.startswith("msg_") or text[4] not in "01234567":
+        return False
+    return all(c in _DECODE for c in text[4:])
+
+
+def message_created_ms(message_id: str) -> int:
+    """Read the creation time out of a message id, in Unix milliseconds.
+
+    Raises:
+        KeyError: a character that no message id has; check with `is_message_id` first.
+    """
+    value = 0
+    for c in message_id[4:14]:
+        value = value * 32 + _DECODE[c]
+    return value
+
+
+@dataclass(slots=True, frozen=True)
+class Step:
+    """One step of a cascade: a channel, how long to wait for its receipt, and what counts as success."""
+
+    channel: str
+    timeout_s: float
+    success: str
+
+
+@dataclass(slots=True)
+class Content:
+    """What to say. A channel's own block (`sms`, `email`, `push`, `whatsapp`) wins over the common fields."""
+
+    text: str | None = None
+    subject: str | None = None
+    html: str | None = None
+    title: str | None = None
+    data: dict[str, Any] | None = None
+    sms: dict[str, Any] | None = None
+    email: dict[str, Any] | None = None
+    push: dict[str, Any] | None = None
+    whatsapp: dict[str, Any] | None = None
+
+    def for_channel(self, channel: str) -> Content:
+        """Resolve the content for one channel: the common fields with the channel's own laid over them."""
+        own: dict[str, Any] | None = getattr(self, channel)
+        if not own:
+            return self
+        return Content(
+            text=own.get("text", self.text),
+            subject=own.get("subject", self.subject),
+            html=own.get("html", self.html),
+            title=own.get("title", self.title),
+            data=own.get("data", self.data),
+        )
+
+
+@dataclass(slots=True)
+class Message:
+    """An accepted message. Times are aware and UTC.
+
+    Attributes:
+        message_id: `msg_` and 26 characters.
+        mode: "test" when a test key sent it; such messages go to the built-in sandbox carrier only.
+        to: address by field (`phone`, `email`, `push`, `whatsapp`), normalised.
+        sender: sender by channel (the request's `from`).
+        segments: radio parts of the SMS text; None when no step is SMS.
+    """
+
+    message_id: str
+    tenant: str
+    to: dict[str, str]
+    cascade: tuple[Step, ...]
+    content: Content
+    created_at: datetime
+    expires_at: datetime
+    category: str = "transactional"
+    mode: str = "live"
+    sender: dict[str, str] = field(default_factory=dict)
+    send_at: datetime | None = None
+    reference: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    callback_url: str | None = None
+    on_ambiguous: str | None = None
+    segments: int | None = None
+    encoding: str | None = None
+
+
+UTC: Final = timezone.utc
+
+
+def rfc3339(at: datetime) -> str:
+    """Write an aware UTC datetime as RFC 3339 with microseconds and `Z`, the form of the public contract."""
+    return at.isoformat(timespec="microseconds")[:26] + "Z"

@@ -1,0 +1,28 @@
+"""What a carrier reports about a message it took: one shape for every protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(slots=True, frozen=True)
+class DeliveryReceipt:
+    """A carrier's word on a message, whatever protocol brought it (webhook, deliver_sm, mock).
+
+    Attributes:
+        carrier: the configured name of the carrier that says so.
+        carrier_message_id: its id for the message or segment, as the carrier wrote it.
+        status: submitted, undelivered, delivered or read.
+        error_class: class of errors.yaml when the status is undelivered and the code is known.
+        error_code: the carrier's raw code, as text.
+        at: when the carrier says it happened; None when it does not say.
+    """
+
+    carrier: str
+    carrier_message_id: str
+    status: str
+    error_class: str | None = None
+    error_code: str | None = None
+    error_detail: str | None = None
+    at: datetime | None = None

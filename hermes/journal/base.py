@@ -1,0 +1,405 @@
+"""The journal's promise: what is written together, what comes back, and which errors there are.
+
+`postgres.py` keeps it on PostgreSQL, `memory.py` in a dict for tests; one contract suite runs against both.
+
+Promises:
+- `append` calls `done(None)` only when the write is committed (fsync). Every effect comes after.
+- Writes are committed in the order of their `append` calls; a write is committed whole or not at all.
+- The queue is bounded: an `append` with `refusable=True` raises `QueueFull` at once instead of waiting for room.
+- A worker that was declared dead can never commit again (`Fenced`).
+- A dead database is no error of a write: it stays queued and is written when the database is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Final, Protocol
+from zlib import crc32
+
+from hermes.domain.events import Event
+from hermes.domain.message import Message
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.errors import HermesError
+
+SHARDS: Final = 64
+
+
+def shard_of(message_id: str) -> int:
+    """Name the shard (0..63) a message belongs to: the same on every worker, for ever."""
+    return crc32(message_id.encode()) % SHARDS
+
+
+class JournalError(HermesError):
+    """The journal could not do what was asked."""
+
+
+class QueueFull(JournalError):
+    """More is queued than `[database] queue_limit` allows. Nothing was written; try again later."""
+
+
+class JournalAway(JournalError):
+    """The database cannot be reached now. Nothing was written (reads), or the write stays queued (appends)."""
+
+
+class Fenced(JournalError):
+    """This worker was declared dead; it must stop at once. Nothing of the write was committed."""
+
+
+class Conflict(JournalError):
+    """The write contradicts what is stored (same message and seq, or same idempotency key). It was not written."""
+
+
+class WriteRefused(JournalError):
+    """The database refuses this very write, whatever is tried (data it cannot hold). The others went through."""
+
+
+@dataclass(slots=True, frozen=True)
+class CarrierRef:
+    """Receipt -> attempt: the id a carrier gave, in its canonical form."""
+
+    carrier: str
+    ref: str
+    step: int
+    attempt: int
+    segment: int  # 0.. within the attempt
+
+
+@dataclass(slots=True, frozen=True)
+class OutboxEntry:
+    """A customer webhook that must be sent because of one event.
+
+    Attributes:
+        target: "callback" for the message's callback_url, else the id of one of the tenant's endpoints.
+        payload: JSON text, only for what is no message event (inbound); else rendered from the journal when sent.
+    """
+
+    seq: int
+    target: str
+    type: str
+    due: datetime
+    payload: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class IdempotencyRecord:
+    """A stored answer. `request_hash` covers the parsed JSON; `response` is the body of the 202, JSON text."""
+
+    key: str
+    request_hash: bytes
+    response: str
+
+
+KEEP: Final = object()  # leave `due` as it is
+
+
+@dataclass(slots=True)
+class Write:
+    """What one decision writes, all of it or nothing.
+
+    Attributes:
+        events: in order of seq; may be empty for a write that only parks or unparks.
+        message: on the first write of a message only.
+        status: the message's status when this write makes it final (or corrects it), else None.
+        due: when the parked message must be looked at; None marks it hot (an actor holds it); KEEP leaves it.
+    """
+
+    message_id: str
+    tenant: str
+    events: Sequence[Event]
+    message: Message | None = None
+    status: str | None = None
+    refs: Sequence[CarrierRef] = ()
+    outbox: Sequence[OutboxEntry] = ()
+    idempotency: IdempotencyRecord | None = None
+    due: Any = KEEP
+
+
+Done = Callable[[JournalError | None], None]
+
+
+@dataclass(slots=True)
+class StoredMessage:
+    """A message as the journal holds it.
+
+    Attributes:
+        status: final status, or None while open (then the fold over `events` says which).
+        due: set while the message is parked; None while an actor held it (hot) or it is closed.
+        events: in order of seq, internal ones included.
+    """
+
+    message: Message
+    events: list[Event]
+    status: str | None
+    due: datetime | None
+
+
+@dataclass(slots=True, frozen=True)
+class RefTarget:
+    """Where a carrier's id leads."""
+
+    message_id: str
+    step: int
+    attempt: int
+    segment: int
+
+
+@dataclass(slots=True)
+class MessageQuery:
+    """A page of messages, newest first.
+
+    Attributes:
+        tenant: None reads every tenant's (operator).
+        mode: "live", "test", or None for both.
+        statuses: any of; "open" stands for accepted, scheduled and in_progress; empty for all.
+        before_id: the cursor: only messages with a smaller id.
+    """
+
+    tenant: str | None = None
+    mode: str | None = None
+    statuses: Sequence[str] = ()
+    channel: str | None = None
+    reference: str | None = None
+    reference_prefix: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    before_id: str | None = None
+    limit: int = 100
+
+
+@dataclass(slots=True, frozen=True)
+class ParkedReceipt:
+    """A receipt nobody could match yet."""
+
+    id: int
+    receipt: DeliveryReceipt
+    ref: str  # canonical form of the carrier's id
+    stored_at: datetime
+
+
+@dataclass(slots=True)
+class OutboxItem:
+    """A webhook delivery that is due, or a dead letter."""
+
+    message_id: str
+    seq: int
+    target: str
+    tenant: str
+    type: str
+    due: datetime
+    attempts: int
+    created_at: datetime
+    payload: str | None = None
+    last_error: str | None = None
+    dead_at: datetime | None = None
+    id: str = ""  # "<message_id>.<seq>.<target>"
+
+
+@dataclass(slots=True, frozen=True)
+class OutboxResult:
+    """What became of one delivery: done, to be tried again at `due`, or dead."""
+
+    message_id: str
+    seq: int
+    target: str
+    outcome: str  # "done" | "retry" | "dead"
+    attempts: int
+    due: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Tenant:
+    """A customer."""
+
+    id: str
+    name: str
+    status: str  # active | suspended | deleted
+    created_at: datetime
+    secret: str  # whsec_..., signs callback_url webhooks
+    previous_secret: str | None = None
+    previous_secret_until: datetime | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ApiKey:
+    """A tenant's key; only its keyed hash is stored."""
+
+    id: str
+    tenant: str
+    key_hash: bytes
+    prefix: str  # "hk_live_abcd": what may be shown
+    mode: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    allow_from: tuple[str, ...] = ()
+    last_used_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A customer's webhook endpoint."""
+
+    id: str
+    tenant: str
+    url: str
+    events: tuple[str, ...]
+    secret: str
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class WorkerRow:
+    """One process incarnation."""
+
+    id: str
+    host: str
+    pid: int
+    process_started_at: str  # as the kernel tells it: pid and start time name a process for ever
+    started_at: datetime
+    lease_until: datetime
+    dead: bool
+    shards: int
+
+
+class Journal(Protocol):
+    """See the module docstring for the promises. Reads raise `JournalAway` when the database is away."""
+
+    @property
+    def available(self) -> bool:
+        """True while the last thing tried on the database worked. Turns False within 1 s of its death."""
+
+    @property
+    def queued(self) -> int:
+        """Writes not yet committed."""
+
+    def on_change(self, callback: Callable[[bool], None]) -> None:
+        """Call `callback(available)` at each change, from the event loop."""
+
+    def on_fenced(self, callback: Callable[[], None]) -> None:
+        """Call once when this worker was declared dead: stop the process, nothing it does can be stored."""
+
+    # --- life: the node calls these in this order
+    async def start(self) -> None:
+        """Connect, migrate, make partitions ahead, register this worker, start the writer."""
+
+    async def claim_shards(self) -> dict[int, datetime]:
+        """Declare dead what is certainly dead, claim free shards.
+
+        Returns:
+            For each shard now held: the latest moment its former owner may have acted (its lease's end, or now at
+            the latest): what was not due before then was certainly not sent. datetime.min for a never-owned one.
+        """
+
+    async def stop(self) -> None:
+        """Write what is queued (bounded), mark this worker dead, close connections."""
+
+    # --- the hot path
+    def append(self, write: Write, done: Done | None = None, *, refusable: bool = False) -> None:
+        """Queue a write. `done(None)` once committed; `done(error)` with Conflict, WriteRefused or Fenced else.
+
+        Raises:
+            QueueFull: only with `refusable`.
+            JournalAway: only with `refusable`, while the database is known to be away.
+        """
+
+    def withdraw(self, write: Write) -> bool:
+        """Take a queued write back. False: it is being written (or was): its outcome will be told to `done`."""
+
+    # --- reads
+    async def load(self, message_ids: Sequence[str]) -> list[StoredMessage]:
+        """Load messages with all their events; unknown ids are left out; order as asked."""
+
+    async def list_messages(self, query: MessageQuery) -> list[StoredMessage]:
+        """Load one page, newest first, with events."""
+
+    async def count_messages(
+        self, tenant: str | None, mode: str | None, created_after: datetime | None, created_before: datetime | None
+    ) -> dict[str, int]:
+        """Count by status (accepted, scheduled, in_progress and the final ones)."""
+
+    async def count_open(self) -> int:
+        """Count messages that are not final, over all shards."""
+
+    async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
+        """Find where (carrier, canonical ref) pairs lead; None for unknown ones; order as asked."""
+
+    async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
+        """Find a stored answer younger than 24 h."""
+
+    # --- recovery and parking
+    async def hot_page(self, shard: int, after_id: str, limit: int) -> list[StoredMessage]:
+        """Page through the open messages of a shard that an actor held (due is null), by id."""
+
+    async def due_page(self, before: datetime, limit: int, *, not_ids: Sequence[str] = ()) -> list[str]:
+        """Name parked open messages of this worker's shards that are due before, earliest first."""
+
+    # --- receipts nobody can match yet
+    async def park_receipt(self, receipt: DeliveryReceipt, ref: str) -> int:
+        """Store a receipt; returns its id. Bounded by age (`purge`)."""
+
+    async def parked_receipts(self, limit: int) -> list[ParkedReceipt]:
+        """Load the newest parked receipts (at start)."""
+
+    async def drop_parked(self, ids: Sequence[int]) -> None:
+        """Forget parked receipts that were matched."""
+
+    # --- webhooks
+    async def outbox_due(self, tenant: str | None, before: datetime, limit: int) -> list[OutboxItem]:
+        """Load deliveries due before, earliest first (not dead ones). tenant None: of all tenants of this worker."""
+
+    async def outbox_tenants(self) -> list[str]:
+        """Name the tenants with deliveries not yet done (at start)."""
+
+    async def outbox_results(self, results: Sequence[OutboxResult]) -> None:
+        """Record what became of deliveries."""
+
+    async def dead_letters(self, tenant: str, before_id: str | None, limit: int) -> list[OutboxItem]:
+        """Page through a tenant's dead letters, newest first."""
+
+    async def replay_dead_letter(self, tenant: str, id: str, due: datetime) -> bool:
+        """Make a dead letter due again with its count at zero. False: no such dead letter."""
+
+    async def outbox_pending(self) -> int:
+        """Count deliveries not yet done, dead ones left out."""
+
+    # --- tenants and keys
+    async def put_tenant(self, tenant: Tenant) -> None:
+        """Insert or replace a tenant."""
+
+    async def tenants(self) -> list[Tenant]:
+        """Load all tenants, deleted ones left out, by id."""
+
+    async def put_key(self, key: ApiKey) -> None:
+        """Insert or replace a key."""
+
+    async def keys(self) -> list[ApiKey]:
+        """Load all keys that have not expired."""
+
+    async def delete_key(self, key_id: str) -> bool:
+        """End a key. False: no such key."""
+
+    async def put_endpoint(self, endpoint: Endpoint) -> None:
+        """Insert or replace a webhook endpoint."""
+
+    async def endpoints(self) -> list[Endpoint]:
+        """Load all endpoints."""
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        """Remove an endpoint. False: no such endpoint."""
+
+    # --- housekeeping
+    async def workers(self) -> list[WorkerRow]:
+        """Load the worker rows of living processes, and dead ones of the last day."""
+
+    async def housekeep(self, now: datetime, messages_days: int) -> None:
+        """Make partitions ahead, drop those past retention, purge old idempotency rows and parked receipts."""
+
+
+def day_of(at: datetime) -> date:
+    """Name the partition of a message created at `at` (UTC)."""
+    return at.date()

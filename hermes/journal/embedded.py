@@ -226,11 +226,11 @@ class EmbeddedPostgres:
                 return
             self._wanted = True
             try:
-                self._take_folder()
+                if self._lock_fd is None:
+                    self._take_folder()
                 await self._bring_up()
             except BaseException:
                 self._wanted = False
-                self._kill_process()
                 self._leave_folder()
                 raise
 
@@ -251,10 +251,12 @@ class EmbeddedPostgres:
                     break
                 self._signal_process(number)
                 await _until(lambda: self.pid is None, timeout)
-            if self._lock_fd is not None:
-                await self._stop_survivors()
-            self._process = None
-            self._leave_folder()
+            try:
+                if self._lock_fd is not None:
+                    await self._stop_survivors()
+            finally:
+                self._process = None
+                self._leave_folder()
 
     async def watch(self) -> None:
         """Restart the server whenever it dies; run until cancelled.
@@ -291,9 +293,6 @@ class EmbeddedPostgres:
                     # The operator is told here; whoever waits for the database sees it stay away.
                     logger.error("the embedded PostgreSQL does not come back (attempt %d): %s", attempt, exc)
                     continue
-                finally:
-                    if self.pid is None or not self._is_ready():
-                        self._kill_process()
             took = time.monotonic() - began
             logger.warning("the embedded PostgreSQL is back after %.2f s", took)
             self._tell("up", f"ready after {took:.2f} s")
@@ -408,7 +407,10 @@ class EmbeddedPostgres:
     # -- the server ----------------------------------------------------------------------------------------
 
     async def _bring_up(self) -> None:
-        """Clear what an earlier server left, make the cluster if there is none, start, wait until ready."""
+        """Clear what an earlier server left, make the cluster if there is none, start, wait until ready.
+
+        If it fails or is cancelled, no server is left running.
+        """
         owner = self._owner()
         program = self._binaries(owner)
         await self._stop_survivors()
@@ -418,12 +420,7 @@ class EmbeddedPostgres:
         self._check_version()
         self._place_socket()
         deadline = time.monotonic() + ORPHAN_TIMEOUT
-        while True:
-            said = await self._launch(program, owner)
-            if said is None:
-                return
-            if not self._wanted:
-                raise ServerFailed("the embedded server was stopped while it started")
+        while (said := await self._launch(program, owner)) is not None:
             if not _is_transient(said) or time.monotonic() > deadline:
                 raise ServerFailed(f"PostgreSQL did not start ({self.log_path}): {said}")
             await asyncio.sleep(POLL_INTERVAL)
@@ -442,14 +439,18 @@ class EmbeddedPostgres:
             )  # fmt: skip
         finally:
             os.close(log)
-        if await _until(lambda: self.pid is None or self._is_ready() or not self._wanted, START_TIMEOUT):
-            if self.pid is not None and self._wanted:
-                return None
-        elif self.pid is not None:
+        try:
+            await _until(lambda: self.pid is None or self._is_ready() or not self._wanted, START_TIMEOUT)
+            if self.pid is None:
+                return self._tail(offset)
+            if not self._wanted:
+                raise ServerFailed("the embedded PostgreSQL was stopped while it started")
+            if not self._is_ready():
+                raise ServerFailed(f"PostgreSQL is not ready after {START_TIMEOUT:.0f} s; see {self.log_path}")
+        except BaseException:
             self._kill_process()
-            raise ServerFailed(f"PostgreSQL is not ready after {START_TIMEOUT:.0f} s; see {self.log_path}")
-        self._kill_process()
-        return self._tail(offset)
+            raise
+        return None
 
     def _is_ready(self) -> bool:
         lines = self._pid_file()
@@ -502,7 +503,7 @@ class EmbeddedPostgres:
         if not self.cluster.is_dir():
             return
         lines = self._pid_file()
-        postmaster = int(lines[0]) if lines and lines[0].strip().isdigit() else 0
+        postmaster = int(lines[0]) if lines and lines[0].strip().isdecimal() else 0
         for number, timeout in ((signal.SIGINT, FAST_STOP_TIMEOUT), (signal.SIGQUIT, IMMEDIATE_STOP_TIMEOUT)):
             if postmaster in self._server_processes():
                 logger.warning("stopping PostgreSQL pid %d, which outlived its node", postmaster)
@@ -534,7 +535,10 @@ class EmbeddedPostgres:
             if os.geteuid() == 0:
                 os.chown(unfinished, owner.uid, owner.gid)
         except OSError as exc:
-            raise DataFolderRefused(f"cannot make a cluster in {self.data_dir}: {exc}") from exc
+            raise DataFolderRefused(
+                f"cannot make a cluster for uid {owner.uid} in {self.data_dir} ({exc}); choose another data "
+                f"folder, start as another user, or set database_url"
+            ) from exc
         # The built-in locale sorts the same everywhere: no index is broken by a new libc.
         initdb = [
             str(program / "initdb"), "-D", "/proc/self/cwd", "-U", USER,
@@ -589,8 +593,8 @@ class EmbeddedPostgres:
             raise DataFolderRefused(
                 f"{self.cluster} was written by PostgreSQL {found} and this is PostgreSQL {ours}, which "
                 f"cannot read its files. To upgrade: run the Hermes that wrote it, pg_dump -Fc its database "
-                f"{DATABASE} over the socket in that folder, stop it, move the folder away, start this Hermes "
-                f"once and pg_restore --clean --if-exists the dump into the new one"
+                f"{DATABASE} over the socket in that folder, stop it, move the folder away, start this one once "
+                f"and pg_restore --clean --if-exists the dump into the new one"
             )
 
     # -- the log -------------------------------------------------------------------------------------------
@@ -663,7 +667,7 @@ def _how_it_ended(returncode: int | None) -> str:
     if returncode is None:
         return "it never started"
     if returncode < 0:
-        return f"killed by {signal.Signals(-returncode).name}"
+        return f"killed by signal {-returncode} ({signal.strsignal(-returncode)})"
     return f"ended with status {returncode}"
 
 

@@ -27,6 +27,7 @@ import asyncpg
 from hermes.journal.embedded import EmbeddedPostgres
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+MEMORY_BYTES = 4 * 1024**3  # free; a cluster with 2 GB of write-ahead log fits twice
 
 _shared: SharedCluster | None = None
 
@@ -46,7 +47,7 @@ class SharedCluster:
             to it.
         """
         name = f"test_{next(self._numbers)}"
-        await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         return {**self.server.connect_kwargs(), "database": name}
 
     async def drop_database(self, connect_kwargs: dict[str, Any]) -> None:
@@ -77,12 +78,25 @@ async def shared_cluster() -> SharedCluster:
     """
     global _shared
     if _shared is None:
-        folder = Path(tempfile.mkdtemp(prefix="hermes-test-"))
+        folder = Path(tempfile.mkdtemp(prefix="hermes-test-", dir=_roomy_memory()))
         server = EmbeddedPostgres(folder, settings=FAST)
         atexit.register(_end, server, folder, os.getpid())
         await server.start()
         _shared = SharedCluster(server)
     return _shared
+
+
+def _roomy_memory() -> Path | None:
+    """A file system in memory if there is one with room (a container's often has 64 MB), else None.
+
+    A database is 300 files; making them takes 0.05 s in memory and 0.3 s on disk.
+    """
+    memory = Path("/dev/shm")
+    try:
+        roomy = os.access(memory, os.W_OK | os.X_OK) and shutil.disk_usage(memory).free > MEMORY_BYTES
+    except OSError:
+        return None
+    return memory if roomy else None
 
 
 def _end(server: EmbeddedPostgres, folder: Path, starter: int) -> None:

@@ -33,8 +33,8 @@ format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-bench: $(READY) ## measure the figures we publish
-	$(BIN)/hermes bench $(ARGS)
+bench: $(READY) ## measure the figures we publish: every command in benchmarks/
+	@for command in benchmarks/[!_]*.py; do echo "$$command"; $(BIN)/python "$$command" $(ARGS) || exit 1; done
 
 lock: $(READY) ## pin what pyproject.toml and tests/npm/package.json ask for (ARGS=--upgrade: newest)
 	CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/python -m piptools compile --quiet $(ARGS) pyproject.toml
@@ -61,5 +61,5 @@ $(READY): requirements.lock pyproject.toml setup.cfg
 	@pwd -P > $(READY)
 
 tests/npm/node_modules/.package-lock.json: tests/npm/package.json tests/npm/package-lock.json
-	cd tests/npm && npm ci --ignore-scripts --no-audit --no-fund
+	cd tests/npm && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
 	@touch $@

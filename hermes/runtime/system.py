@@ -1,0 +1,476 @@
+"""One actor system: names, turns, time, and the view of it all.
+
+Everything happens in one event loop and one thread; nothing here may be called from another thread.
+The system hands out turns: actors with mail stand in one queue, and one `call_soon` serves the actors that were in
+it when the slice began, so thousands of small turns cost the loop one callback and I/O comes in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from hermes.runtime.clock import Clock, SystemClock
+from hermes.runtime.logs import ActorLog, kernel_log
+from hermes.runtime.mailbox import SendResult
+from hermes.runtime.reasons import KILL, SHUTDOWN, AsyncInit, NotAlive, Reason, SystemClosed
+from hermes.runtime.ref import ENDING, INIT, READY, READY_UP, STATE_NAMES, TERMINATED, Family, Ref
+from hermes.runtime.registry import Registry
+from hermes.runtime.timers import TimerWheel
+
+if TYPE_CHECKING:
+    from hermes.runtime.actor import Actor
+
+SLICE_TURNS: Final = 256  # turns before the loop looks at its sockets and timers again
+SLICE_S: Final = 0.005  # seconds, for the same reason
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorEvent:
+    """One decision of a supervisor.
+
+    Attributes:
+        supervisor: its name, or `#id`.
+        child: the child's name in its spec, or its registered name.
+        decision: start, restart, back_off, retry, remove, rest, stop, kill, escalate, finish, disable, enable.
+        reason: the end that led to it, as text.
+        at: aware, UTC.
+        delay_s: seconds until the restart; 0 unless back_off.
+    """
+
+    supervisor: str
+    child: str
+    decision: str
+    reason: str
+    at: datetime
+    delay_s: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return {
+            "child": self.child,
+            "decision": self.decision,
+            "reason": self.reason,
+            "at": self.at.isoformat(),
+            "delay_s": round(self.delay_s, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ActorInfo:
+    """One actor, seen from outside, without its help.
+
+    Attributes:
+        state: init, sleep, running, wait, suspended or terminated.
+        since: aware; when `wait` or `suspended` began, else when the actor started.
+        children: the first of them, in start order.
+        mailbox: messages waiting, by lane: urgent, system, main.
+        time_spent_s: seconds its handlers ran, waits of coroutines not counted.
+    """
+
+    name: str | None
+    id: int
+    kind: str
+    state: str
+    since: datetime
+    uptime_s: float
+    parent: Ref | None
+    children: tuple[Ref, ...]
+    children_total: int
+    mailbox: dict[str, int]
+    mailbox_limit: int
+    messages_in: int
+    messages_out: int
+    time_spent_s: float
+    restarts: int
+    last_error: str | None
+    links: tuple[Ref, ...]
+    monitors: tuple[Ref, ...]
+    monitored_by: tuple[Ref, ...]
+    detail: dict[str, Any]
+
+
+class System:
+    """A forest of actors under one clock.
+
+    Args:
+        clock: the only source of time; the machine's own unless given.
+        trace: called as `trace(trace_id, ref, message)` for every message that carries a trace id.
+        terminate_limit_s: seconds an async `terminate` may take.
+    """
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        trace: Callable[[str, Ref, object], object] | None = None,
+        terminate_limit_s: float = 5.0,
+    ) -> None:
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self.registry = Registry()
+        self.wheel = TimerWheel(self.clock)
+        self.terminate_limit_s = terminate_limit_s
+        self._trace = trace
+        self._ids = itertools.count(1)
+        self._roots = Family()
+        self._ready: deque[Ref] = deque()
+        self._awake = False  # True iff `_run` is scheduled or running
+        self._sent = 0  # messages sent in all; turns charge the difference to their actor
+        self._closing = False
+        self._context = contextvars.copy_context()
+        self._orphans: set[asyncio.Task[Any]] = set()
+        self._listeners: list[Callable[[SupervisorEvent], object]] = []
+
+    # -- starting ---------------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        factory: Callable[..., Actor],
+        *args: Any,
+        name: str | None = None,
+        parent: Ref | None = None,
+        link: bool = False,
+        mailbox_limit: int | None = None,
+    ) -> Ref:
+        """Start an actor whose `init` is plain; it has run when this returns.
+
+        Args:
+            factory: called with `args`; returns a new actor, often the class itself.
+            name: reserved before `init`; others may send to it at once.
+            parent: whose end ends it; None makes a root actor.
+            link: also let its end reach the parent.
+            mailbox_limit: instead of the class's own.
+
+        Raises:
+            AsyncInit: `init` returned an awaitable; nothing was started.
+            NameTaken: a living actor has the name.
+            NotAlive: the parent has ended.
+            SystemClosed: the system is shutting down.
+            Exception: whatever the factory or `init` raised; the actor never existed.
+        """
+        ref = self._make(factory, args, name, parent, mailbox_limit)
+        actor = cast("Actor", ref._actor)
+        if actor._has_init:
+            try:
+                pending = actor.init()
+            except BaseException as exc:
+                ref._abort(exc)
+                raise
+            if pending is not None and hasattr(type(pending), "__await__"):
+                error = AsyncInit(f"init of {actor.kind} must be awaited: use spawn_async")
+                if isinstance(pending, Coroutine):
+                    pending.close()
+                ref._abort(error)
+                raise error
+        if link and parent is not None:
+            parent._link(ref)
+        if ref._main is None and ref._rare is None and ref._urgent is None and ref._lane is None:
+            ref._state = 1  # SLEEP
+        else:
+            self._started(ref)
+        return ref
+
+    async def spawn_async(
+        self,
+        factory: Callable[..., Actor],
+        *args: Any,
+        name: str | None = None,
+        parent: Ref | None = None,
+        link: bool = False,
+        mailbox_limit: int | None = None,
+    ) -> Ref:
+        """Start an actor and await its `init`, which may be plain as well. Like `spawn` otherwise.
+
+        Cancelling it during `init` undoes the start.
+        """
+        ref, pending = self._begin(factory, args, name, parent, mailbox_limit)
+        if pending is not None:
+            await self._await_init(ref, pending)
+        if link and parent is not None:
+            parent._link(ref)
+        self._started(ref)
+        return ref
+
+    def _make(
+        self,
+        factory: Callable[..., Actor],
+        args: tuple[Any, ...],
+        name: str | None,
+        parent: Ref | None,
+        mailbox_limit: int | None,
+    ) -> Ref:
+        """Build actor and ref, name reserved, in the family, before `init`."""
+        if self._closing:
+            raise SystemClosed("the system is shutting down")
+        if parent is not None and parent._state >= ENDING:
+            raise NotAlive(parent, parent._reason)
+        actor = factory(*args)
+        limit = actor.mailbox_limit if mailbox_limit is None else mailbox_limit
+        ref = Ref(self, actor, name, parent, limit, self.clock.monotonic())
+        if name is not None:
+            self.registry.reserve(name, ref)
+        actor.ref = ref
+        if parent is None:
+            self._roots.add(ref)
+        else:
+            (parent._rare or parent._need_rare()).add(ref)
+        return ref
+
+    def _begin(
+        self,
+        factory: Callable[..., Actor],
+        args: tuple[Any, ...],
+        name: str | None,
+        parent: Ref | None,
+        mailbox_limit: int | None,
+    ) -> tuple[Ref, Awaitable[None] | None]:
+        """Make an actor and call `init`; return what of it is left to await."""
+        ref = self._make(factory, args, name, parent, mailbox_limit)
+        actor = cast("Actor", ref._actor)
+        if actor._has_init:
+            try:
+                pending = actor.init()
+            except BaseException as exc:
+                ref._abort(exc)
+                raise
+            if pending is not None and hasattr(type(pending), "__await__"):
+                return ref, pending
+        return ref, None
+
+    async def _await_init(self, ref: Ref, pending: Awaitable[None]) -> None:
+        try:
+            await pending
+        except BaseException as exc:
+            ref._abort(exc if isinstance(exc, Exception) else SHUTDOWN)
+            raise
+        if ref._state != INIT:
+            raise NotAlive(ref, ref._reason)
+
+    def _started(self, ref: Ref) -> None:
+        ref._rest()
+
+    # -- talking ----------------------------------------------------------------------------------------------
+
+    def whereis(self, name: str) -> Ref | None:
+        """Return who holds the name now, or None."""
+        return self.registry.get(name)
+
+    def send(self, name: str, message: object, trace: str | None = None) -> SendResult:
+        """Send to whoever holds the name now; UNKNOWN when nobody does."""
+        ref = self.registry.get(name)
+        return SendResult.UNKNOWN if ref is None else ref.send(message, trace)
+
+    async def call(self, name: str, request: object, timeout_s: float = 5.0, trace: str | None = None) -> Any:
+        """Call whoever holds the name now. Like `Ref.call`; `NotAlive` when nobody does."""
+        ref = self.registry.get(name)
+        if ref is None:
+            raise NotAlive(name)
+        return await ref.call(request, timeout_s, trace)
+
+    # -- seeing -----------------------------------------------------------------------------------------------
+
+    def on_event(self, listener: Callable[[SupervisorEvent], object]) -> Callable[[], None]:
+        """Call `listener` with every supervisor decision; return how to unsubscribe. A listener's error is logged."""
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    def _announce(self, event: SupervisorEvent) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                listener(event)
+            except Exception:  # the log is told: metrics must not decide over supervision
+                kernel_log.exception("a supervisor event listener failed")
+
+    def _find(self, who: Ref | str) -> Ref:
+        if isinstance(who, Ref):
+            return who
+        ref = self.registry.get(who)
+        if ref is None:
+            raise NotAlive(who)
+        return ref
+
+    def info(self, who: Ref | str, children_limit: int = 100) -> ActorInfo:
+        """Describe one actor as it is now, ended ones included as far as is still known.
+
+        Raises:
+            NotAlive: nobody has that name.
+        """
+        ref = self._find(who)
+        rare = ref._rare
+        actor = ref._actor
+        return ActorInfo(
+            name=ref.name,
+            id=ref.id,
+            kind=actor.kind if actor is not None else "",
+            state=STATE_NAMES[ref._state],
+            since=self._since(ref),
+            uptime_s=self.clock.monotonic() - ref._started,
+            parent=ref._parent,
+            children=tuple(itertools.islice(rare, children_limit)) if rare is not None else (),
+            children_total=rare.count if rare is not None else 0,
+            mailbox={
+                "urgent": len(ref._urgent or ()),
+                "system": len(ref._lane or ()),
+                "main": len(ref._main or ()),
+            },
+            mailbox_limit=ref._limit,
+            messages_in=ref._received,
+            messages_out=ref._sent,
+            time_spent_s=ref._spent,
+            restarts=rare.restarts if rare is not None else 0,
+            last_error=rare.last_error if rare is not None else None,
+            links=tuple(rare.links or ()) if rare is not None else (),
+            monitors=tuple((rare.watching or {}).values()) if rare is not None else (),
+            monitored_by=tuple((rare.watchers or {}).values()) if rare is not None else (),
+            detail=_detail(actor),
+        )
+
+    def tree(self, root: Ref | str | None = None, children_limit: int = 20, depth: int | None = None) -> dict[str, Any]:
+        """Return a family as data: name, kind, state, counters, `children` (the first) and `children_total`.
+
+        Args:
+            root: whose family; None for all roots, under an entry called "system".
+            children_limit: children shown per actor, in start order; `children_total` counts all.
+            depth: generations below the root that are shown; None for all.
+
+        Raises:
+            NotAlive: nobody has that name.
+        """
+        if root is not None:
+            return self._node(self._find(root), children_limit, depth)
+        below = None if depth is None else depth - 1
+        shown = itertools.islice(self._roots, children_limit) if depth is None or depth > 0 else ()
+        return {
+            "name": "system",
+            "kind": "System",
+            "state": "terminated" if self._closing else "running",
+            "since": None,
+            "restarts": 0,
+            "mailbox": len(self._ready),
+            "uptime_s": 0.0,
+            "messages_in": self._sent,
+            "last_error": None,
+            "detail": {},
+            "children": [self._node(child, children_limit, below) for child in shown],
+            "children_total": self._roots.count,
+        }
+
+    def _node(self, ref: Ref, children_limit: int, depth: int | None) -> dict[str, Any]:
+        rare = ref._rare
+        actor = ref._actor
+        below = None if depth is None else depth - 1
+        shown = itertools.islice(rare or (), children_limit) if depth is None or depth > 0 else ()
+        return {
+            "name": ref.name or f"#{ref.id}",
+            "kind": actor.kind if actor is not None else "",
+            "state": STATE_NAMES[ref._state],
+            "since": self._since(ref),
+            "restarts": rare.restarts if rare is not None else 0,
+            "mailbox": ref.mailbox,
+            "uptime_s": self.clock.monotonic() - ref._started,
+            "messages_in": ref._received,
+            "last_error": rare.last_error if rare is not None else None,
+            "detail": _detail(actor),
+            "children": [self._node(child, children_limit, below) for child in shown],
+            "children_total": rare.count if rare is not None else 0,
+        }
+
+    def _since(self, ref: Ref) -> datetime:
+        rare = ref._rare
+        at = rare.since if rare is not None and rare.since is not None else ref._started
+        return self.clock.now() - timedelta(seconds=self.clock.monotonic() - at)
+
+    def log_of(self, ref: Ref) -> ActorLog:
+        """Return the logger of an actor: `hermes.actor.<kind>`, with its own level if one is set."""
+        kind = ref._actor.kind if ref._actor is not None else "gone"
+        level = ref._rare.level if ref._rare is not None else None
+        return ActorLog(logging.getLogger(f"hermes.actor.{kind}"), ref, level)
+
+    def set_log_level(self, who: Ref | str, level: int | None) -> None:
+        """Give one actor a log level of its own; None takes it back.
+
+        Raises:
+            NotAlive: nobody has that name.
+        """
+        self._find(who)._need_rare().level = level
+
+    # -- ending -----------------------------------------------------------------------------------------------
+
+    async def shutdown(self, limit_s: float = 30.0) -> None:
+        """Stop the root actors, last first, one after the other, and wait; what outlasts its limit is killed.
+
+        Args:
+            limit_s: seconds each root actor may take with all that is below it.
+        """
+        self._closing = True
+        while (root := self._roots.last) is not None:
+            ended = asyncio.ensure_future(root.ended())
+            root.stop(SHUTDOWN)
+            limit = self.clock.call_later(limit_s, root.kill)
+            try:
+                await ended
+            finally:
+                limit.cancel()
+                ended.cancel()
+        self.wheel.close()
+        if self._orphans:
+            await asyncio.wait(tuple(self._orphans), timeout=1.0)
+
+    def _adopt(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task nobody waits for, so that it is not collected and its error is read."""
+        self._orphans.add(task)
+        task.add_done_callback(self._orphan_done)
+
+    def _orphan_done(self, task: asyncio.Task[Any]) -> None:
+        self._orphans.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            kernel_log.error("a task outlived its actor and failed", exc_info=task.exception())
+
+    # -- turns ------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._awake = True
+        asyncio.get_running_loop().call_soon(self._run, context=self._context)
+
+    def _run(self) -> None:
+        """Give a turn to each actor that is in the queue now."""
+        ready = self._ready
+        popleft = ready.popleft
+        begun = now = perf_counter()
+        try:
+            for _ in range(min(len(ready), SLICE_TURNS)):
+                ref = popleft()
+                state = ref._state
+                if state == READY or state == READY_UP:
+                    now = ref._drain(now)
+                    if now - begun > SLICE_S:
+                        break
+        finally:
+            if ready:
+                asyncio.get_running_loop().call_soon(self._run, context=self._context)
+            else:
+                self._awake = False
+
+
+def _detail(actor: Actor | None) -> dict[str, Any]:
+    if actor is None:
+        return {}
+    try:
+        return actor._detail()
+    except Exception as exc:  # whoever looks is told; looking must not end anybody
+        return {"inspect_error": f"{type(exc).__name__}: {exc}"}
+
+
+__all__ = ["KILL", "TERMINATED", "ActorInfo", "Reason", "SupervisorEvent", "System"]

@@ -61,6 +61,7 @@ SOCKET_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, the last one for the
 
 POLL_INTERVAL = 0.1  # seconds between two looks at the server by watch()
 READY_INTERVAL = 0.02  # seconds between two looks while something is about to happen
+LOCK_TIMEOUT = 1.0  # seconds; a node that was just killed still holds its lock for a moment
 START_TIMEOUT = 600.0  # seconds; a crash recovery must not be interrupted, it would begin again
 ORPHAN_TIMEOUT = 15.0  # seconds until processes of a dead server must be gone after SIGKILL
 FAST_STOP_TIMEOUT = 10.0  # seconds for a checkpoint and a clean end
@@ -113,24 +114,27 @@ _FIXED: Mapping[str, str] = {
     "log_destination": "stderr",
 }
 
-# Runs as a separate interpreter between the node and the server: it gives up root, asks the kernel to be
-# told of the node's death and becomes the program. Not a preexec_fn, which may deadlock in a process with
-# threads. The order matters: setuid clears the death signal, so it is set afterwards; exec keeps it.
+# Runs as a separate interpreter between the node and the server: it gives up root, asks the kernel to be told
+# of the node's death and becomes the program. Not a preexec_fn, which may deadlock in a process with threads.
+# The order matters: without root it may be unable to read its own library, and setuid clears the death signal
+# (exec keeps it).
 _LAUNCHER = """
 import os, sys
 node, uid, gid, death_signal = map(int, sys.argv[1:5])
 program = sys.argv[5]
+try:
+    import ctypes
+    prctl = ctypes.CDLL(None).prctl
+except (ImportError, AttributeError, OSError):
+    prctl = None  # the next start stops a survivor
 try:
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
     os.umask(0o077)
-    try:
-        import ctypes
-        ctypes.CDLL(None).prctl(1, death_signal, 0, 0, 0)  # PR_SET_PDEATHSIG
-    except (ImportError, AttributeError, OSError):
-        pass  # the next start stops a survivor
+    if prctl is not None:
+        prctl(1, death_signal, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() == node:
         os.execv(program, sys.argv[5:])
 except OSError as exc:
@@ -227,7 +231,7 @@ class EmbeddedPostgres:
             self._wanted = True
             try:
                 if self._lock_fd is None:
-                    self._take_folder()
+                    await self._take_folder()
                 await self._bring_up()
             except BaseException:
                 self._wanted = False
@@ -304,32 +308,36 @@ class EmbeddedPostgres:
 
     # -- the folder ----------------------------------------------------------------------------------------
 
-    def _take_folder(self) -> None:
+    async def _take_folder(self) -> None:
         """Make the folder and hold its lock, or raise."""
         if not sys.platform.startswith("linux"):
             raise DataFolderRefused(
                 "the embedded PostgreSQL needs Linux; set database_url to use another server"
             )
+        fd = self._open_lock()
+        try:
+            if not await _until(lambda: _try_lock(fd), LOCK_TIMEOUT):
+                holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                raise DataFolderInUse(
+                    f"the data folder {self.data_dir} is in use by another node, pid {holder}; "
+                    f"stop that node first or give this one its own folder"
+                )
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._lock_fd = fd
+
+    def _open_lock(self) -> int:
         try:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self.data_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return os.open(self.data_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise DataFolderRefused(
                 f"the data folder {self.data_dir} cannot be used by uid {os.geteuid()}: {exc.strerror}; "
                 f"make it writable for this user or choose another one"
             ) from exc
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(fd)
-            raise DataFolderInUse(
-                f"the data folder {self.data_dir} is in use by another node, pid {holder}; "
-                f"stop that node first or give this one its own folder"
-            ) from exc
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._lock_fd = fd
 
     def _leave_folder(self) -> None:
         if self._link_dir is not None:
@@ -446,7 +454,7 @@ class EmbeddedPostgres:
             if not self._wanted:
                 raise ServerFailed("the embedded PostgreSQL was stopped while it started")
             if not self._is_ready():
-                raise ServerFailed(f"PostgreSQL is not ready after {START_TIMEOUT:.0f} s; see {self.log_path}")
+                raise ServerFailed(f"PostgreSQL is not ready in {START_TIMEOUT:.0f} s; see {self.log_path}")
         except BaseException:
             self._kill_process()
             raise
@@ -593,8 +601,8 @@ class EmbeddedPostgres:
             raise DataFolderRefused(
                 f"{self.cluster} was written by PostgreSQL {found} and this is PostgreSQL {ours}, which "
                 f"cannot read its files. To upgrade: run the Hermes that wrote it, pg_dump -Fc its database "
-                f"{DATABASE} over the socket in that folder, stop it, move the folder away, start this one once "
-                f"and pg_restore --clean --if-exists the dump into the new one"
+                f"{DATABASE} over the socket in that folder, stop it, move the folder away, start this one "
+                f"once and pg_restore --clean --if-exists the dump into the new one"
             )
 
     # -- the log -------------------------------------------------------------------------------------------
@@ -660,6 +668,14 @@ async def _until(condition: Callable[[], bool], timeout: float) -> bool:
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(READY_INTERVAL)
+    return True
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 

@@ -43,8 +43,8 @@ class SharedCluster:
         """Create a database and return its arguments for `asyncpg.connect`.
 
         Args:
-            template: The database to copy, for instance one with the schema in it; nobody may be connected
-            to it.
+            template: The database to copy, for instance one with the schema in it; nobody may be
+                connected to it.
         """
         name = f"test_{next(self._numbers)}"
         await self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')

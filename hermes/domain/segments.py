@@ -1,8 +1,8 @@
 """How a text becomes radio parts: the GSM 7-bit default alphabet, UCS-2, and where a long text is cut.
 
-Sources: 3GPP TS 23.038 (the former GSM 03.38), 6.2.1 and 6.2.1.1 for the alphabet and its extension table, 6.2.3
-for UCS-2; 3GPP TS 23.040, 9.2.3.24.1 for the user data header of a concatenated message and 9.2.3.16 for the
-140 octets of user data.
+Sources: 3GPP TS 23.038 (the former GSM 03.38), 6.2.1 and 6.2.1.1 for the alphabet and its extension table,
+6.2.3 for UCS-2; 3GPP TS 23.040, 9.2.3.24.1 for the header of a concatenated message and 9.2.3.16 for
+the 140 octets of user data.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def sms_segments(text: str) -> tuple[str, int]:
     """Tell how a text is sent by SMS: ("gsm7" or "ucs2", number of radio parts, at least 1).
 
     One part holds 160 septets or 70 UTF-16 units; each of several holds 153 or 67, after the 6 octets of
-    header that tie them together. A letter of the extension table takes 2 septets. Neither such a letter nor a
-    surrogate pair is ever cut, so that a text may need one part more than its length alone says.
+    header that tie them together. A letter of the extension table takes 2 septets. Neither such a letter nor
+    a surrogate pair is ever cut, so that a text may need one part more than its length alone says.
     """
     if _is_basic(text) is not None:
         n = len(text)

@@ -4,8 +4,8 @@ Writes are committed on the next turn of the event loop and `done` is called fro
 Everything is stored encoded and decoded on the way out, so that nobody can change what was written.
 
 For tests beyond the contract: `set_available(False)` is a database that died (reads raise `JournalAway`,
-writes wait), `peer()` is a second worker over the same database, `kill()` a process that vanished, and `copy()`
-a machine that crashed: a new worker over what was committed, without what was only queued.
+writes wait), `peer()` is a second worker over the same database, `kill()` a process that vanished, and
+`copy()` a machine that crashed: a new worker over what was committed, without what was only queued.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from hermes.domain.events import Event
 from hermes.domain.message import is_message_id
@@ -44,7 +44,11 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
+from hermes.journal.clock import Clock, SystemClock
 from hermes.journal.rows import (
+    DEAD_WORKERS_SHOWN,
+    IDEMPOTENCY_KEPT,
+    PARKED_KEPT,
     day_of_id,
     from_json,
     message_from_json,
@@ -56,30 +60,7 @@ from hermes.journal.rows import (
     to_json,
 )
 
-IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
-PARKED_KEPT: Final = timedelta(days=1)
-DEAD_WORKERS_SHOWN: Final = timedelta(days=1)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-
-
-class Clock(Protocol):
-    """The part of the kernel's clock a journal reads."""
-
-    def now(self) -> datetime:
-        """Tell the time, aware, UTC."""
-
-    def monotonic(self) -> float:
-        """Count seconds that never go back."""
-
-
-class SystemClock:
-    """The machine's own time."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ Hermes can read one journal during an upgrade.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
@@ -23,6 +23,10 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _decode_message = msgspec.json.Decoder(Message).decode
 _decode_receipt = msgspec.json.Decoder(DeliveryReceipt).decode
+
+IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
+PARKED_KEPT: Final = timedelta(days=1)
+DEAD_WORKERS_SHOWN: Final = timedelta(days=1)
 
 _DAY_MS: Final = 86_400_000
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()

@@ -1,0 +1,597 @@
+"""The journal on PostgreSQL 15 or newer; the promises are in `base.py`, the tables in `migrations/`.
+
+`writer.py` writes, `link.py` connects and watches, `queries.sql` holds what is said; this module joins them
+and turns rows into the words of `hermes.domain`. The server's own life is `embedded.py`'s or an operator's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from hermes.domain.events import Event
+from hermes.domain.message import ulid
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.domain.state import OPEN_STATUSES
+from hermes.journal.base import (
+    SHARDS,
+    ApiKey,
+    Done,
+    Endpoint,
+    Fenced,
+    IdempotencyRecord,
+    JournalAway,
+    JournalError,
+    MessageQuery,
+    OutboxItem,
+    OutboxResult,
+    ParkedReceipt,
+    QueueFull,
+    RefTarget,
+    StoredMessage,
+    Tenant,
+    WorkerRow,
+    Write,
+    shard_of,
+)
+from hermes.journal.clock import Clock
+from hermes.journal.link import LOST, Connect, Link
+from hermes.journal.migrator import migrate_connection
+from hermes.journal.partitions import (
+    BY_ID_DAY,
+    BY_WRITE_DAY,
+    PARTITIONED,
+    days_ahead,
+    ensure_days,
+    partition_day,
+)
+from hermes.journal.process import is_gone, started_at, this_host
+from hermes.journal.queries import QUERIES
+from hermes.journal.rows import (
+    CHANNEL_BIT,
+    DEAD_WORKERS_SHOWN,
+    IDEMPOTENCY_KEPT,
+    PARKED_KEPT,
+    day_of_id,
+    from_json,
+    message_from_json,
+    outbox_id,
+    receipt_from_json,
+    split_outbox_id,
+    split_statuses,
+    to_json,
+)
+from hermes.journal.writer import GroupCommitWriter
+
+REFS_KEPT: Final = timedelta(days=11)  # receipts come for at most 7 days after a message's end; asked for: 10
+WORKERS_KEPT: Final = timedelta(days=7)
+DRAIN_S: Final = 5.0  # how long `stop` waits for queued writes
+PURGE_SLICE: Final = 5000  # rows deleted in one statement, so that none is long
+ID_SLACK: Final = timedelta(minutes=10)  # an id's own time and its message's created_at differ by less
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+# The status of a message for which `c` (closed_message) has no row: what its newest public event says.
+_OPEN_STATUS: Final = """(
+    SELECT CASE WHEN e.type IN ('accepted', 'scheduled') THEN e.type ELSE 'in_progress' END
+    FROM event AS e
+    WHERE e.message_id = m.message_id AND e.day = m.day AND e.type NOT IN ('sending', 'crashed')
+    ORDER BY e.seq DESC LIMIT 1
+)"""
+
+
+class PostgresJournal:
+    """A `Journal` on PostgreSQL.
+
+    Args:
+        connect: a DSN, the arguments for `asyncpg.connect`, or a function that returns either.
+        worker_id: this process incarnation's name; never used again once it ended.
+        clock: `now()` and `monotonic()`.
+        batch_window_ms: how long writes gather after a commit while few are waiting.
+        queue_limit: waiting writes beyond which refusable ones are refused.
+        lease_s: how long after its last heartbeat a worker may be declared dead by another host.
+        host: names the pid namespace this worker's pid belongs to.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        worker_id: str,
+        clock: Clock,
+        batch_window_ms: float = 3.0,
+        queue_limit: int = 20_000,
+        lease_s: float = 10.0,
+        heartbeat_s: float = 3.0,
+        host: str | None = None,
+    ) -> None:
+        self.worker_id: Final = worker_id
+        self._clock: Final = clock
+        self._queue_limit: Final = queue_limit
+        self._lease_s: Final = lease_s
+        self._heartbeat_s: Final = heartbeat_s
+        self._host: Final = host or this_host()
+        self._connect: Final = connect
+        self._link: Final = Link(connect, f"hermes {worker_id}")
+        self._writer: Final = GroupCommitWriter(
+            self._link,
+            worker_id,
+            clock.now,
+            window_s=batch_window_ms / 1000,
+            on_fenced=self._tell_fenced,
+        )
+        self._link.on_hang.append(self._writer.hang_up)
+        self._on_fenced: list[Callable[[], None]] = []
+        self._shards: dict[int, datetime] = {}
+        self._heart: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    @property
+    def available(self) -> bool:
+        return self._link.available
+
+    @property
+    def queued(self) -> int:
+        return self._writer.queued
+
+    def on_change(self, callback: Callable[[bool], None]) -> None:
+        self._link.on_change(callback)
+
+    def on_fenced(self, callback: Callable[[], None]) -> None:
+        self._on_fenced.append(callback)
+
+    def on_batch(self, callback: Callable[[int, float], None]) -> None:
+        """Call `callback(writes, seconds)` after each commit (metrics)."""
+        self._writer.on_batch = callback
+
+    def _tell_fenced(self) -> None:
+        for callback in self._on_fenced:
+            callback()
+
+    # --- life
+    async def start(self) -> None:
+        """Connect, migrate, make partitions ahead, register this worker, start the writer.
+
+        Raises:
+            JournalAway: the database cannot be reached.
+            SchemaRefused: its schema is not ours.
+            JournalError: this worker id was used before.
+        """
+        now = self._clock.now()
+        connection = await self._link.open()
+        try:
+            await migrate_connection(connection)
+            await ensure_days(connection, days_ahead(now.date()))
+            await connection.execute(
+                QUERIES["register_worker"],
+                self.worker_id,
+                self._host,
+                os.getpid(),
+                started_at(os.getpid()) or "",
+                now,
+                self._lease_s,
+            )
+        except asyncpg.UniqueViolationError:
+            raise JournalError("this worker id was used before") from None
+        except (asyncpg.PostgresError, *LOST) as exc:
+            raise JournalAway(f"the database cannot be set up ({type(exc).__name__})") from None
+        finally:
+            connection.terminate()
+        await self._link.start()
+        await self._writer.start()
+        self._heart = asyncio.create_task(self._beat(), name="journal-heartbeat")
+
+    async def claim_shards(self, limit: int = SHARDS) -> dict[int, datetime]:
+        """Declare dead what is certainly dead, claim free shards, until this worker holds `limit`."""
+        for row in await self._link.fetch(QUERIES["living_workers"]):
+            if row["id"] == self.worker_id:
+                continue
+            gone = row["host"] == self._host and await asyncio.to_thread(
+                is_gone, row["pid"], row["process_started_at"]
+            )
+            if gone or row["lapsed"]:
+                await self._link.fetch(QUERIES["declare_dead"], row["id"], gone)
+        wanted = limit - len(self._shards)
+        if wanted > 0:
+            now = self._clock.now()
+            for row in await self._link.fetch(QUERIES["claim_shards"], self.worker_id, wanted):
+                acted = row["acted_until"]
+                self._shards[row["id"]] = (
+                    _NEVER if row["fresh"] else now if acted is None else min(acted, now)
+                )
+            dead = await self._link.fetch(QUERIES["is_dead"], self.worker_id)
+            if not dead or dead[0]["dead"]:
+                self._writer.fence()
+                raise Fenced("this worker was declared dead")
+        return dict(self._shards)
+
+    async def _beat(self) -> None:
+        """Extend the lease; when there is none any more, stop everything."""
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            try:
+                if not await self._link.fetch(QUERIES["extend_lease"], self.worker_id, self._lease_s):
+                    self._writer.fence()
+                    return
+                await self._link.fetch(QUERIES["forget_batches"], self.worker_id, self._writer.confirmed - 1)
+            except JournalError:
+                continue  # away: the monitor tells, the lease runs on
+
+    async def stop(self) -> None:
+        """Write what is queued (5 s at most), mark this worker dead, close connections."""
+        if self._stopped:
+            return
+        self._stopped = True
+        await self._writer.drain(DRAIN_S)
+        if self._heart is not None:
+            self._heart.cancel()
+            await asyncio.gather(self._heart, return_exceptions=True)
+        await self._writer.stop()
+        with contextlib.suppress(JournalError):
+            await self._link.fetch(QUERIES["retire_worker"], self.worker_id)
+        await self._link.close()
+
+    # --- the hot path
+    def append(self, write: Write, done: Done | None = None, *, refusable: bool = False) -> None:
+        if refusable:
+            if not self._link.available:
+                raise JournalAway("the database is away")
+            if self._writer.queued >= self._queue_limit:
+                raise QueueFull("too many writes are waiting")
+        self._writer.append(write, done)
+
+    def withdraw(self, write: Write) -> bool:
+        return self._writer.withdraw(write)
+
+    # --- reads
+    async def load(self, message_ids: Sequence[str]) -> list[StoredMessage]:
+        ids: list[str] = []
+        days: list[date] = []
+        for message_id in message_ids:
+            with contextlib.suppress(KeyError, ValueError, IndexError):
+                days.append(day_of_id(message_id))
+                ids.append(message_id)
+        if not ids:
+            return []
+        async with self._link.borrow() as connection:
+            rows = await connection.fetch(QUERIES["load_messages"], ids, days, [shard_of(i) for i in ids])
+            events = await connection.fetch(QUERIES["load_events"], ids, days)
+        found: dict[str, StoredMessage] = {
+            row["message_id"]: StoredMessage(message_from_json(row["body"]), [], row["status"], row["due"])
+            for row in rows
+        }
+        for message_id, seq, at, type_, step, attempt, data in events:
+            stored = found.get(message_id)
+            if stored is not None:
+                stored.events.append(Event(seq, at, type_, step, attempt, from_json(data)))
+        return [found[message_id] for message_id in ids if message_id in found]
+
+    @staticmethod
+    def list_sql(query: MessageQuery) -> tuple[str, list[Any]]:
+        """Write a page's query: its ids, newest first, and the values of its parameters."""
+        values: list[Any] = []
+
+        def value(value_: Any, type_: str) -> str:
+            values.append(value_)
+            return f"${len(values)}::{type_}"
+
+        where: list[str] = []
+        final, open_ = split_statuses(query.statuses)
+        if query.tenant is not None:
+            where.append(f"m.tenant = {value(query.tenant, 'text')}")
+        if query.mode is not None:
+            where.append(f"m.mode = {value(query.mode, 'text')}")
+        if query.channel is not None:
+            where.append(f"m.channels & {value(CHANNEL_BIT[query.channel], 'smallint')} <> 0")
+        if query.reference is not None:
+            where.append(f"m.reference = {value(query.reference, 'text')}")
+        if query.reference_prefix is not None:
+            where.append(f"m.reference >= {value(query.reference_prefix, 'text')}")
+            end = _after_prefix(query.reference_prefix)
+            if end is not None:
+                where.append(f"m.reference < {value(end, 'text')}")
+        if query.created_after is not None:
+            where.append(f"m.created_at >= {value(query.created_after, 'timestamptz')}")
+            where.append(f"m.message_id >= {value(_id_at(query.created_after - ID_SLACK), 'text')}")
+            where.append(f"m.day >= {value((query.created_after - ID_SLACK).date(), 'date')}")
+        if query.created_before is not None:
+            where.append(f"m.created_at < {value(query.created_before, 'timestamptz')}")
+            where.append(f"m.message_id < {value(_id_at(query.created_before + ID_SLACK), 'text')}")
+            where.append(f"m.day <= {value((query.created_before + ID_SLACK).date(), 'date')}")
+        if query.before_id is not None:
+            where.append(f"m.message_id < {value(query.before_id, 'text')}")
+            with contextlib.suppress(KeyError, ValueError, IndexError):
+                where.append(f"m.day <= {value(day_of_id(query.before_id), 'date')}")
+        join = ""
+        if query.statuses:
+            join = "LEFT JOIN closed_message AS c ON c.message_id = m.message_id AND c.day = m.day"
+            either = []
+            if final:
+                either.append(f"c.status = ANY ({value(final, 'text[]')})")
+            if len(open_) == len(OPEN_STATUSES):
+                either.append("c.status IS NULL")
+            elif open_:
+                either.append(f"c.status IS NULL AND {_OPEN_STATUS} = ANY ({value(open_, 'text[]')})")
+            where.append(f"({' OR '.join(either)})")
+        condition = " AND ".join(where) or "true"
+        return (
+            f"SELECT m.message_id FROM message AS m {join} WHERE {condition} "
+            f"ORDER BY m.message_id DESC LIMIT {int(query.limit)}",
+            values,
+        )
+
+    async def list_messages(self, query: MessageQuery) -> list[StoredMessage]:
+        if query.channel is not None and query.channel not in CHANNEL_BIT:
+            return []
+        sql, values = self.list_sql(query)
+        return await self.load([row[0] for row in await self._link.fetch_freely(sql, *values)])
+
+    async def count_messages(
+        self,
+        tenant: str | None,
+        mode: str | None,
+        created_after: datetime | None,
+        created_before: datetime | None,
+    ) -> dict[str, int]:
+        after = created_after or _NEVER
+        before = created_before or datetime.max.replace(tzinfo=UTC)
+        rows = await self._link.fetch_freely(
+            f"SELECT coalesce(c.status, {_OPEN_STATUS}, 'accepted'), count(*) FROM message AS m "
+            "LEFT JOIN closed_message AS c ON c.message_id = m.message_id AND c.day = m.day "
+            "WHERE ($1::text IS NULL OR m.tenant = $1) AND ($2::text IS NULL OR m.mode = $2) "
+            "AND m.created_at >= $3 AND m.created_at < $4 "
+            "AND m.day >= $5::date AND m.day <= $6::date GROUP BY 1",
+            tenant,
+            mode,
+            after,
+            before,
+            date.min if created_after is None else (created_after - ID_SLACK).date(),
+            date.max if created_before is None else (created_before + ID_SLACK).date(),
+        )
+        return {row[0]: row[1] for row in rows}
+
+    async def count_open(self) -> int:
+        return int((await self._link.fetch_freely(QUERIES["count_open"]))[0][0])
+
+    async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
+        found: list[RefTarget | None] = [None] * len(keys)
+        rows = await self._link.fetch(
+            QUERIES["find_refs"], [key[1] for key in keys], [key[0] for key in keys]
+        )
+        for n, message_id, step, attempt, segment in rows:
+            found[n - 1] = RefTarget(message_id, step, attempt, segment)
+        return found
+
+    async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
+        oldest = self._clock.now() - IDEMPOTENCY_KEPT
+        rows = await self._link.fetch(QUERIES["find_idempotent"], tenant, key, oldest)
+        return IdempotencyRecord(key, rows[0]["request_hash"], rows[0]["response"]) if rows else None
+
+    # --- recovery and parking
+    async def hot_page(self, shard: int, after_id: str, limit: int) -> list[StoredMessage]:
+        rows = await self._link.fetch(QUERIES["hot_page"], shard, after_id, limit)
+        return await self.load([row[0] for row in rows])
+
+    async def due_page(self, before: datetime, limit: int, *, not_ids: Sequence[str] = ()) -> list[str]:
+        shards = list(self._shards)
+        rows = await self._link.fetch(QUERIES["due_page"], shards, before, limit, list(not_ids))
+        return [row[0] for row in rows]
+
+    # --- receipts nobody can match yet
+    async def park_receipt(self, receipt: DeliveryReceipt, ref: str) -> int:
+        rows = await self._link.fetch(QUERIES["park_receipt"], ref, to_json(receipt), self._clock.now())
+        return int(rows[0][0])
+
+    async def parked_receipts(self, limit: int) -> list[ParkedReceipt]:
+        rows = await self._link.fetch(QUERIES["parked_receipts"], limit)
+        return [ParkedReceipt(id_, receipt_from_json(body), ref, at) for id_, ref, body, at in rows]
+
+    async def drop_parked(self, ids: Sequence[int]) -> None:
+        await self._link.fetch(QUERIES["drop_parked"], list(ids))
+
+    # --- webhooks
+    async def outbox_due(self, tenant: str | None, before: datetime, limit: int) -> list[OutboxItem]:
+        shards = list(self._shards)
+        if tenant is None:
+            rows = await self._link.fetch(QUERIES["outbox_due_all"], before, limit, shards)
+        else:
+            rows = await self._link.fetch(QUERIES["outbox_due"], tenant, before, limit, shards)
+        return [_outbox_item(row) for row in rows]
+
+    async def outbox_tenants(self) -> list[str]:
+        return [row[0] for row in await self._link.fetch(QUERIES["outbox_tenants"], list(self._shards))]
+
+    async def outbox_results(self, results: Sequence[OutboxResult]) -> None:
+        done = [r for r in results if r.outcome == "done"]
+        undone = [r for r in results if r.outcome != "done"]
+        if done:
+            await self._link.fetch(
+                QUERIES["outbox_done"],
+                [r.message_id for r in done],
+                [r.seq for r in done],
+                [r.target for r in done],
+            )
+        if undone:
+            await self._link.fetch(
+                QUERIES["outbox_undone"],
+                [r.message_id for r in undone],
+                [r.seq for r in undone],
+                [r.target for r in undone],
+                [r.attempts for r in undone],
+                [r.due for r in undone],
+                [r.error for r in undone],
+                [r.outcome == "dead" for r in undone],
+                self._clock.now(),
+            )
+
+    async def dead_letters(self, tenant: str, before_id: str | None, limit: int) -> list[OutboxItem]:
+        before: tuple[str | None, int | None, str | None] | None = (None, None, None)
+        if before_id is not None:
+            before = split_outbox_id(before_id)
+        if before is None:
+            return []
+        return [
+            _outbox_item(r) for r in await self._link.fetch(QUERIES["dead_letters"], tenant, *before, limit)
+        ]
+
+    async def replay_dead_letter(self, tenant: str, id: str, due: datetime) -> bool:
+        key = split_outbox_id(id)
+        return key is not None and bool(
+            await self._link.fetch(QUERIES["replay_dead_letter"], *key, tenant, due)
+        )
+
+    async def outbox_pending(self) -> int:
+        return int((await self._link.fetch(QUERIES["outbox_pending"], list(self._shards)))[0][0])
+
+    # --- tenants and keys
+    async def put_tenant(self, tenant: Tenant) -> None:
+        await self._link.fetch(
+            QUERIES["put_tenant"],
+            tenant.id,
+            tenant.name,
+            tenant.status,
+            tenant.created_at,
+            tenant.secret,
+            tenant.previous_secret,
+            tenant.previous_secret_until,
+            to_json(tenant.settings),
+        )
+
+    async def tenants(self) -> list[Tenant]:
+        rows = await self._link.fetch(QUERIES["tenants"])
+        return [Tenant(**{**row, "settings": from_json(row["settings"])}) for row in rows]
+
+    async def put_key(self, key: ApiKey) -> None:
+        await self._link.fetch(
+            QUERIES["put_key"],
+            key.id,
+            key.tenant,
+            key.key_hash,
+            key.prefix,
+            key.mode,
+            list(key.scopes),
+            key.created_at,
+            key.expires_at,
+            list(key.allow_from),
+            key.last_used_at,
+        )
+
+    async def keys(self) -> list[ApiKey]:
+        return [
+            ApiKey(**{**row, "scopes": tuple(row["scopes"]), "allow_from": tuple(row["allow_from"])})
+            for row in await self._link.fetch(QUERIES["keys"], self._clock.now())
+        ]
+
+    async def delete_key(self, key_id: str) -> bool:
+        return bool(await self._link.fetch(QUERIES["delete_key"], key_id))
+
+    async def put_endpoint(self, endpoint: Endpoint) -> None:
+        await self._link.fetch(
+            QUERIES["put_endpoint"],
+            endpoint.id,
+            endpoint.tenant,
+            endpoint.url,
+            list(endpoint.events),
+            endpoint.secret,
+            endpoint.created_at,
+            endpoint.disabled_at,
+        )
+
+    async def endpoints(self) -> list[Endpoint]:
+        rows = await self._link.fetch(QUERIES["endpoints"])
+        return [Endpoint(**{**row, "events": tuple(row["events"])}) for row in rows]
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        return bool(await self._link.fetch(QUERIES["delete_endpoint"], endpoint_id))
+
+    # --- housekeeping
+    async def workers(self) -> list[WorkerRow]:
+        rows = await self._link.fetch(QUERIES["workers"], self._clock.now() - DEAD_WORKERS_SHOWN)
+        return [WorkerRow(**row) for row in rows]
+
+    async def housekeep(self, now: datetime, messages_days: int) -> None:
+        async with self._link.borrow() as connection:
+            await ensure_days(connection, days_ahead(now.date()))
+            await self._drop_old_days(connection, now, messages_days)
+        while len(await self._link.fetch(QUERIES["purge_idempotency"], now - IDEMPOTENCY_KEPT, PURGE_SLICE)):
+            pass
+        await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
+        await self._link.fetch(QUERIES["forget_workers"], now - WORKERS_KEPT)
+        await self._link.fetch(QUERIES["forget_dead_batches"])
+
+    async def _drop_old_days(self, connection: Any, now: datetime, messages_days: int) -> None:
+        oldest_kept = (now - timedelta(days=messages_days)).date()
+        oldest_ref = (now - REFS_KEPT).date()
+        open_days: dict[date, bool] = {}
+        for row in await connection.fetch(QUERIES["partitions"], list(PARTITIONED)):
+            parent, name, day = row["parent"], row["name"], partition_day(row["name"])
+            if day is None:
+                continue
+            if parent in BY_WRITE_DAY:
+                if day >= oldest_ref:
+                    continue
+            elif parent in BY_ID_DAY:
+                if day >= oldest_kept:
+                    continue
+                if day not in open_days:
+                    first, end = _ids_of(day)
+                    open_days[day] = await connection.fetchval(QUERIES["open_in_range"], first, end)
+                    if not open_days[day]:
+                        await connection.execute(QUERIES["purge_outbox"], first, end)
+                if open_days[day]:
+                    continue
+            # Neither step locks readers or writers of the other days out.
+            how = "FINALIZE" if row["detaching"] else "CONCURRENTLY"
+            await connection.execute(f"ALTER TABLE {parent} DETACH PARTITION {name} {how}")
+            await connection.execute(f"DROP TABLE {name}")
+
+
+def _outbox_item(row: Any) -> OutboxItem:
+    return OutboxItem(**row, id=outbox_id(row["message_id"], row["seq"], row["target"]))
+
+
+def _id_at(at: datetime) -> str:
+    """Make the smallest message id of a moment."""
+    return "msg_" + ulid(max(0, int(at.timestamp() * 1000)))[:10]
+
+
+def _ids_of(day: date) -> tuple[str, str]:
+    """Bound the ids of a day: from (inclusive), to (exclusive)."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return _id_at(start), _id_at(start + timedelta(days=1))
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """Make the smallest text greater than every text with this prefix, by bytes; None when there is none."""
+    while prefix:
+        code = ord(prefix[-1]) + 1
+        if code == 0xD800:
+            code = 0xE000  # surrogates are no text
+        if code <= 0x10FFFF:
+            return prefix[:-1] + chr(code)
+        prefix = prefix[:-1]
+    return None
+
+
+async def migrate(connect: Connect) -> list[str]:
+    """Bring a database's schema up to date, for the command line.
+
+    Returns:
+        The names of the migrations applied now; empty when there was nothing to do.
+
+    Raises:
+        JournalAway: the database cannot be reached.
+        SchemaRefused: its schema is not ours.
+    """
+    connection = await Link(connect, "hermes migrate").open()
+    try:
+        return await migrate_connection(connection)
+    except (asyncpg.PostgresError, *LOST) as exc:
+        raise JournalError(f"the migration failed ({type(exc).__name__}); nothing was changed") from None
+    finally:
+        connection.terminate()

@@ -1,0 +1,308 @@
+-- What the journal says to PostgreSQL. Each query is named by the line above it; queries.py reads this file.
+
+-- name: write_batch
+-- One statement, one round trip, one commit. Without a living worker row nothing is written and the answer is
+-- false. The share lock makes whoever declares this worker dead wait for this batch.
+WITH alive AS MATERIALIZED (
+    SELECT FROM worker WHERE id = $1 AND NOT dead FOR SHARE
+), marked AS (
+    INSERT INTO batch (worker, n) SELECT $1, $2::bigint FROM alive RETURNING 1
+), messages AS (
+    INSERT INTO message (message_id, day, tenant, mode, reference, channels, created_at, body)
+    SELECT * FROM unnest($4::text[], $5::date[], $6::text[], $7::text[], $8::text[], $9::smallint[],
+                         $10::timestamptz[], $11::text[])
+    WHERE EXISTS (SELECT FROM alive)
+), opened AS (
+    INSERT INTO open_message (shard, message_id, due)
+    SELECT * FROM unnest($12::smallint[], $13::text[], $14::timestamptz[])
+    WHERE EXISTS (SELECT FROM alive)
+), events AS (
+    INSERT INTO event (message_id, day, seq, at, type, step, attempt, data)
+    SELECT * FROM unnest($15::text[], $16::date[], $17::integer[], $18::timestamptz[], $19::text[],
+                         $20::smallint[], $21::integer[], $22::text[])
+    WHERE EXISTS (SELECT FROM alive)
+), refs AS (
+    INSERT INTO carrier_ref (ref, carrier, at, message_id, step, attempt, segment)
+    SELECT ref, carrier, $3::timestamptz, message_id, step, attempt, segment
+    FROM unnest($23::text[], $24::text[], $25::text[], $26::smallint[], $27::integer[], $28::smallint[])
+        AS r (ref, carrier, message_id, step, attempt, segment)
+    WHERE EXISTS (SELECT FROM alive)
+), deliveries AS (
+    INSERT INTO outbox (message_id, seq, target, shard, tenant, type, due, payload, created_at)
+    SELECT o.*, $3::timestamptz
+    FROM unnest($29::text[], $30::integer[], $31::text[], $32::smallint[], $33::text[], $34::text[],
+                $35::timestamptz[], $36::text[]) AS o
+    WHERE EXISTS (SELECT FROM alive)
+), answers AS (
+    INSERT INTO idempotency AS i (tenant, key, request_hash, response, created_at)
+    SELECT a.*, $3::timestamptz
+    FROM unnest($37::text[], $38::text[], $39::bytea[], $40::text[]) AS a
+    WHERE EXISTS (SELECT FROM alive)
+    ON CONFLICT (tenant, key) DO UPDATE
+    SET request_hash = excluded.request_hash, response = excluded.response, created_at = excluded.created_at
+    WHERE i.created_at <= excluded.created_at - interval '24 hours'
+    RETURNING 1
+), closed AS (
+    INSERT INTO closed_message AS c (message_id, day, status, closed_at)
+    SELECT message_id, day, status, closed_at
+    FROM unnest($41::text[], $42::date[], $43::text[], $44::timestamptz[])
+        AS u (message_id, day, status, closed_at)
+    WHERE EXISTS (SELECT FROM alive)
+    ON CONFLICT (message_id, day) DO UPDATE SET status = excluded.status
+), no_longer_open AS (
+    DELETE FROM open_message AS o
+    USING unnest($45::smallint[], $46::text[]) AS u (shard, message_id)
+    WHERE o.shard = u.shard AND o.message_id = u.message_id AND EXISTS (SELECT FROM alive)
+), parked AS (
+    UPDATE open_message AS o SET due = u.due
+    FROM unnest($47::smallint[], $48::text[], $49::timestamptz[]) AS u (shard, message_id, due)
+    WHERE o.shard = u.shard AND o.message_id = u.message_id AND o.due IS DISTINCT FROM u.due
+      AND EXISTS (SELECT FROM alive)
+)
+-- A key that is stored and younger than 24 h leaves its row out of `answers`: divide by zero, roll back.
+SELECT CASE WHEN NOT EXISTS (SELECT FROM marked) THEN false
+            ELSE 1 / ((SELECT count(*) FROM answers) = cardinality($38))::integer = 1 END
+
+-- name: batch_is_in
+SELECT EXISTS (SELECT FROM batch WHERE worker = $1 AND n = $2)
+
+-- name: forget_batches
+DELETE FROM batch WHERE worker = $1 AND n < $2
+
+-- name: register_worker
+INSERT INTO worker (id, host, pid, process_started_at, started_at, lease_until)
+VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 second')
+
+-- name: extend_lease
+UPDATE worker SET lease_until = now() + $2 * interval '1 second' WHERE id = $1 AND NOT dead RETURNING 1
+
+-- name: living_workers
+SELECT id, host, pid, process_started_at, lease_until < now() AS lapsed FROM worker WHERE NOT dead
+
+-- name: declare_dead
+UPDATE worker SET dead = true, dead_at = now(), gone = $2
+WHERE id = $1 AND NOT dead AND ($2 OR lease_until < now())
+
+-- name: retire_worker
+UPDATE worker SET dead = true, dead_at = now(), gone = true WHERE id = $1 AND NOT dead
+
+-- name: claim_shards
+WITH me AS MATERIALIZED (
+    SELECT FROM worker WHERE id = $1 AND NOT dead FOR SHARE
+), free AS (
+    SELECT s.id, s.owner FROM shard AS s
+    WHERE EXISTS (SELECT FROM me)
+      AND NOT EXISTS (SELECT FROM worker AS w WHERE w.id = s.owner AND NOT w.dead)
+    ORDER BY s.id LIMIT $2 FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE shard AS s SET owner = $1, epoch = s.epoch + 1 FROM free WHERE s.id = free.id
+    RETURNING s.id, free.owner AS former
+)
+SELECT t.id, t.former IS NULL AS fresh,
+       CASE WHEN w.gone THEN least(w.lease_until, w.dead_at) ELSE w.dead_at END AS acted_until
+FROM taken AS t LEFT JOIN worker AS w ON w.id = t.former
+
+-- name: is_dead
+SELECT dead FROM worker WHERE id = $1
+
+-- name: workers
+SELECT w.id, host, pid, process_started_at, started_at, lease_until, dead,
+       (SELECT count(*) FROM shard AS s WHERE s.owner = w.id) AS shards
+FROM worker AS w WHERE NOT dead OR dead_at > $1 ORDER BY id
+
+-- name: forget_workers
+DELETE FROM worker AS w WHERE dead AND dead_at < $1 AND NOT EXISTS (SELECT FROM shard AS s WHERE s.owner = w.id)
+
+-- name: forget_dead_batches
+DELETE FROM batch AS b
+WHERE NOT EXISTS (SELECT FROM worker AS w WHERE w.id = b.worker AND (NOT w.dead OR w.dead_at > now() - interval '1 day'))
+
+-- name: load_messages
+SELECT m.message_id, m.body, c.status, o.due
+FROM unnest($1::text[], $2::date[], $3::smallint[]) AS u (message_id, day, shard)
+CROSS JOIN LATERAL (SELECT * FROM message AS m WHERE m.message_id = u.message_id AND m.day = u.day OFFSET 0) AS m
+LEFT JOIN LATERAL (
+    SELECT status FROM closed_message AS c WHERE c.message_id = u.message_id AND c.day = u.day OFFSET 0
+) AS c ON true
+LEFT JOIN LATERAL (
+    SELECT due FROM open_message AS o WHERE o.shard = u.shard AND o.message_id = u.message_id OFFSET 0
+) AS o ON true
+
+-- name: load_events
+SELECT e.message_id, e.seq, e.at, e.type, e.step, e.attempt, e.data
+FROM unnest($1::text[], $2::date[]) AS u (message_id, day)
+CROSS JOIN LATERAL (
+    SELECT * FROM event AS e WHERE e.message_id = u.message_id AND e.day = u.day ORDER BY e.seq OFFSET 0
+) AS e
+
+-- name: hot_page
+SELECT message_id FROM open_message
+WHERE shard = $1 AND message_id > $2 AND due IS NULL ORDER BY message_id LIMIT $3
+
+-- name: due_page
+SELECT o.message_id FROM unnest($1::smallint[]) AS u (shard)
+CROSS JOIN LATERAL (
+    SELECT o.message_id, o.due FROM open_message AS o
+    WHERE o.shard = u.shard AND o.due < $2 AND o.message_id <> ALL ($4::text[])
+    ORDER BY o.due LIMIT $3
+) AS o
+ORDER BY o.due, o.message_id LIMIT $3
+
+-- name: count_open
+SELECT count(*) FROM open_message
+
+-- name: find_refs
+SELECT k.n, r.message_id, r.step, r.attempt, r.segment
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (ref, carrier, n)
+CROSS JOIN LATERAL (
+    SELECT r.message_id, r.step, r.attempt, r.segment FROM carrier_ref AS r
+    WHERE r.ref = k.ref AND r.carrier = k.carrier ORDER BY r.at DESC LIMIT 1
+) AS r
+
+-- name: find_idempotent
+SELECT request_hash, response FROM idempotency WHERE tenant = $1 AND key = $2 AND created_at > $3
+
+-- name: park_receipt
+INSERT INTO parked_receipt (ref, receipt, stored_at) VALUES ($1, $2, $3) RETURNING id
+
+-- name: parked_receipts
+SELECT id, ref, receipt, stored_at FROM parked_receipt ORDER BY id DESC LIMIT $1
+
+-- name: drop_parked
+DELETE FROM parked_receipt WHERE id = ANY ($1::bigint[])
+
+-- name: outbox_due
+SELECT message_id, seq, target, tenant, type, due, attempts, created_at, payload, last_error, dead_at
+FROM outbox
+WHERE tenant = $1 AND dead_at IS NULL AND due < $2 AND shard = ANY ($4::smallint[])
+ORDER BY due LIMIT $3
+
+-- name: outbox_due_all
+WITH RECURSIVE t (tenant) AS (
+    (SELECT tenant FROM outbox WHERE dead_at IS NULL ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.tenant FROM outbox AS o WHERE o.dead_at IS NULL AND o.tenant > t.tenant
+            ORDER BY o.tenant LIMIT 1)
+    FROM t WHERE t.tenant IS NOT NULL
+)
+SELECT o.* FROM t CROSS JOIN LATERAL (
+    SELECT message_id, seq, target, tenant, type, due, attempts, created_at, payload, last_error, dead_at
+    FROM outbox
+    WHERE tenant = t.tenant AND dead_at IS NULL AND due < $1 AND shard = ANY ($3::smallint[])
+    ORDER BY due LIMIT $2
+) AS o
+ORDER BY o.due, o.message_id, o.seq, o.target LIMIT $2
+
+-- name: outbox_tenants
+WITH RECURSIVE t (tenant) AS (
+    (SELECT tenant FROM outbox WHERE dead_at IS NULL ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.tenant FROM outbox AS o WHERE o.dead_at IS NULL AND o.tenant > t.tenant
+            ORDER BY o.tenant LIMIT 1)
+    FROM t WHERE t.tenant IS NOT NULL
+)
+SELECT tenant FROM t
+WHERE EXISTS (SELECT FROM outbox AS o
+              WHERE o.tenant = t.tenant AND o.dead_at IS NULL AND o.shard = ANY ($1::smallint[]))
+ORDER BY tenant
+
+-- name: outbox_done
+DELETE FROM outbox AS o
+USING unnest($1::text[], $2::integer[], $3::text[]) AS u (message_id, seq, target)
+WHERE o.message_id = u.message_id AND o.seq = u.seq AND o.target = u.target
+
+-- name: outbox_undone
+UPDATE outbox AS o
+SET attempts = u.attempts, due = coalesce(u.due, o.due), last_error = u.error,
+    dead_at = CASE WHEN u.dead THEN $8::timestamptz END
+FROM unnest($1::text[], $2::integer[], $3::text[], $4::integer[], $5::timestamptz[], $6::text[], $7::boolean[])
+    AS u (message_id, seq, target, attempts, due, error, dead)
+WHERE o.message_id = u.message_id AND o.seq = u.seq AND o.target = u.target
+
+-- name: dead_letters
+SELECT message_id, seq, target, tenant, type, due, attempts, created_at, payload, last_error, dead_at
+FROM outbox
+WHERE tenant = $1 AND dead_at IS NOT NULL
+  AND ($2::text IS NULL OR (message_id, seq, target) < ($2, $3::integer, $4::text))
+ORDER BY message_id DESC, seq DESC, target DESC LIMIT $5
+
+-- name: replay_dead_letter
+UPDATE outbox SET dead_at = NULL, attempts = 0, due = $5
+WHERE message_id = $1 AND seq = $2 AND target = $3 AND tenant = $4 AND dead_at IS NOT NULL RETURNING 1
+
+-- name: outbox_pending
+SELECT count(*) FROM outbox WHERE dead_at IS NULL AND shard = ANY ($1::smallint[])
+
+-- name: put_tenant
+INSERT INTO tenant (id, name, status, created_at, secret, previous_secret, previous_secret_until, settings)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, status = excluded.status, created_at = excluded.created_at, secret = excluded.secret,
+    previous_secret = excluded.previous_secret, previous_secret_until = excluded.previous_secret_until,
+    settings = excluded.settings
+
+-- name: tenants
+SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings
+FROM tenant WHERE status <> 'deleted' ORDER BY id
+
+-- name: put_key
+INSERT INTO api_key (id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (id) DO UPDATE
+SET tenant = excluded.tenant, key_hash = excluded.key_hash, prefix = excluded.prefix, mode = excluded.mode,
+    scopes = excluded.scopes, created_at = excluded.created_at, expires_at = excluded.expires_at,
+    allow_from = excluded.allow_from, last_used_at = excluded.last_used_at
+
+-- name: keys
+SELECT id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at
+FROM api_key WHERE expires_at IS NULL OR expires_at > $1 ORDER BY id
+
+-- name: delete_key
+DELETE FROM api_key WHERE id = $1 RETURNING 1
+
+-- name: put_endpoint
+INSERT INTO endpoint (id, tenant, url, events, secret, created_at, disabled_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO UPDATE
+SET tenant = excluded.tenant, url = excluded.url, events = excluded.events, secret = excluded.secret,
+    created_at = excluded.created_at, disabled_at = excluded.disabled_at
+
+-- name: endpoints
+SELECT id, tenant, url, events, secret, created_at, disabled_at FROM endpoint ORDER BY id
+
+-- name: delete_endpoint
+DELETE FROM endpoint WHERE id = $1 RETURNING 1
+
+-- name: partitions
+SELECT parent.relname AS parent, child.relname AS name, i.inhdetachpending AS detaching
+FROM pg_inherits AS i
+JOIN pg_class AS parent ON parent.oid = i.inhparent
+JOIN pg_class AS child ON child.oid = i.inhrelid
+JOIN pg_namespace AS n ON n.oid = parent.relnamespace AND n.nspname = current_schema()
+WHERE parent.relname = ANY ($1::text[]) AND child.relkind = 'r'
+
+-- name: oldest_open
+SELECT min(o.message_id) FROM generate_series(0, 63) AS s (shard)
+CROSS JOIN LATERAL (
+    SELECT message_id FROM open_message AS o WHERE o.shard = s.shard ORDER BY message_id LIMIT 1
+) AS o
+
+-- name: open_in_range
+SELECT EXISTS (
+    SELECT FROM generate_series(0, 63) AS s (shard)
+    CROSS JOIN LATERAL (
+        SELECT FROM open_message AS o
+        WHERE o.shard = s.shard AND o.message_id >= $1 AND o.message_id < $2 LIMIT 1
+    ) AS o
+)
+
+-- name: purge_idempotency
+DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM idempotency WHERE created_at <= $1 LIMIT $2
+)) RETURNING 1
+
+-- name: purge_parked
+DELETE FROM parked_receipt WHERE stored_at <= $1
+
+-- name: purge_outbox
+DELETE FROM outbox WHERE message_id >= $1 AND message_id < $2

@@ -1,0 +1,689 @@
+"""What an operator may set, where it is read from, and the files of the data folder that hold keys.
+
+A TOML file, then `HERMES_*` variables over it (`HERMES_SERVER__PORT=9000`), then the command line's options.
+All of it is checked before anything starts, and everything that is wrong is told at once, by its full name.
+What a carrier of one kind understands is left to `carriers.registry`: here those keys are only carried along.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from hermes.errors import SettingsError
+
+__all__ = [
+    "CarrierSettings",
+    "DatabaseSettings",
+    "LogSettings",
+    "NodeFile",
+    "RetentionSettings",
+    "ServerSettings",
+    "Settings",
+    "base_url",
+    "data_folder",
+    "kept_secret",
+    "load",
+    "make_data_dir",
+    "node_file",
+    "operator_key",
+    "remove_node_file",
+    "write_node_file",
+    "write_private",
+]
+
+PREFIX: Final = "HERMES_"
+# Read by the command line or for one key; never settings, so never refused.
+NOT_SETTINGS: Final = frozenset({"HERMES_URL", "HERMES_OPERATOR_KEY", "HERMES_API_KEY", "HERMES_DATA_DIR"})
+
+# Names that mean something else where a carrier's name stands: the built-in carrier, /v1/webhooks/dlr.
+RESERVED_CARRIER_NAMES: Final = frozenset({"sandbox", "dlr"})
+
+# Parts of the public contract that this version does not build yet, and what holds until then.
+NOT_YET: Final[dict[str, str]] = {
+    "redis": "one process keeps all limits in its own memory",
+    "nats": "one process needs no bus",
+    "telemetry": "metrics are at /metrics",
+    "tenant_defaults": "no tenant has a limit",
+    "number": "inbound messages are not taken",
+    "route": "the enabled carriers of a channel are asked in the order of the file",
+    "carrier.tenant": "every carrier serves every tenant",
+    "carrier.weight": "the enabled carriers of a channel are asked in the order of the file",
+    "carrier.breaker_failures": "no carrier is set aside after failures",
+    "carrier.breaker_open_s": "no carrier is set aside after failures",
+}
+
+_SECRET_FILE_BYTES: Final = 1 << 20  # a service account's JSON takes 2 KiB; more is surely the wrong file
+_CARRIER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+def _http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"\s", text):
+        raise ValueError("expected an http or https URL without user, query and fragment")
+    return text.rstrip("/")
+
+
+def _database_url(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("expected a URL that begins with postgresql://")
+    return text
+
+
+def _host(text: str) -> str:
+    if re.search(r"[\s/]", text):
+        raise ValueError("expected an IP address or a host name")
+    return text
+
+
+def _carrier_name(text: str) -> str:
+    if not _CARRIER_NAME.fullmatch(text):
+        raise ValueError("expected 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit")
+    if text in RESERVED_CARRIER_NAMES:
+        raise ValueError(f'"{text}" is reserved, choose another name')
+    return text
+
+
+def _kind(text: str) -> str:
+    if not _KIND.fullmatch(text):
+        raise ValueError('expected the kind of a carrier, such as "smtp"')
+    return text
+
+
+def _text(check: Callable[[str], str] | None = None, *, secret: bool = False) -> Meta:
+    return Meta(min_length=1, extra={"check": check, "secret": secret})
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the settings. Its repr shows that a secret is set, never which."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown: list[tuple[str, Any]] = []
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            hidden = value is not None and _describe(field.type).secret
+            shown.append((field.name, _Hidden() if hidden else value))
+        return shown
+
+
+class _Hidden:
+    def __repr__(self) -> str:
+        return "***"
+
+
+class ServerSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[server]`: the HTTP API.
+
+    Attributes:
+        port: 0 takes any free one.
+        public_url: how the world reaches this node, without a slash at the end; None: http://host:port.
+        max_body_bytes: of one message; a batch may have 32 times as many.
+        metrics_key: what /metrics asks for as a bearer key; None: nothing.
+        max_open_messages: messages without a final status before new ones are refused; 0: no limit.
+        allow_private_callbacks: let webhooks go to private and loopback addresses.
+    """
+
+    host: Annotated[str, _text(_host)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    public_url: Annotated[str, _text(_http_url)] | None = None
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 256 << 10
+    metrics_key: Annotated[str, _text(secret=True)] | None = None
+    max_open_messages: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 2_000_000
+    allow_private_callbacks: bool = False
+
+
+class DatabaseSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[database]`: the journal.
+
+    Attributes:
+        url: a PostgreSQL 15 or newer; None: the embedded one in the data folder.
+        batch_window_ms: how long the writer waits for company when load is low, in milliseconds.
+        queue_limit: writes not yet committed before new messages are refused.
+    """
+
+    url: Annotated[str, _text(_database_url, secret=True)] | None = None
+    batch_window_ms: Annotated[float, Meta(ge=0, le=1000)] = 2.0
+    queue_limit: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
+
+
+class LogSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[log]`: what is said on standard error."""
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class RetentionSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[retention]`: how many days a message stays readable."""
+
+    messages_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+
+
+class CarrierSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[carrier]]`: the keys that every kind has, and the kind's own in `options`.
+
+    Attributes:
+        cost: per segment or message, in the operator's currency.
+        timeout_s: of one call to the carrier, in seconds; 0: no limit.
+        max_in_flight: calls not yet answered; 0: no limit.
+        throughput_per_s: messages handed to the carrier each second; 0: no limit.
+        on_ambiguous: what follows when nobody knows whether the carrier took a message.
+        options: not checked here, `env:` and `file:` replaced; never shown in the repr.
+    """
+
+    name: Annotated[str, _text(_carrier_name)]
+    kind: Annotated[str, _text(_kind)]
+    channel: Literal["email", "sms", "push", "whatsapp"]
+    enabled: bool = True
+    cost: Annotated[float, Meta(ge=0)] = 0.0
+    timeout_s: Annotated[float, Meta(ge=0, le=600)] = 30.0
+    max_in_flight: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
+    throughput_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    on_ambiguous: Literal["resend", "never"] = "resend"
+    options: Annotated[dict[str, Any], Meta(extra={"secret": True})] = msgspec.field(default_factory=dict)
+
+
+class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that is set."""
+
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    log: LogSettings = LogSettings()
+    retention: RetentionSettings = RetentionSettings()
+    carriers: tuple[CarrierSettings, ...] = ()
+
+    def require_carrier(self) -> None:
+        """Make sure that something can be sent at all.
+
+        Raises:
+            SettingsError: no carrier is set, or none is enabled.
+        """
+        if any(carrier.enabled for carrier in self.carriers):
+            return
+        why = (
+            "every carrier has enabled = false"
+            if self.carriers
+            else "no carrier is set, so nothing could be sent"
+        )
+        raise SettingsError(
+            f"carrier: {why}; add a [[carrier]] to the file named with --config, or try `hermes demo`, "
+            "which needs no settings"
+        )
+
+
+SECTIONS: Final[dict[str, type[Section]]] = {
+    "server": ServerSettings,
+    "database": DatabaseSettings,
+    "log": LogSettings,
+    "retention": RetentionSettings,
+}
+
+
+# --- reading
+
+
+class _Given(NamedTuple):
+    """One value as somebody wrote it."""
+
+    value: Any
+    label: str  # how it is named in an error: server.port, HERMES_SERVER__PORT, --port
+    folder: Path  # what a relative file:PATH is relative to
+    is_text: bool  # from a variable: the field says what the text means
+
+
+class _Description(NamedTuple):
+    what: str
+    secret: bool
+    check: Callable[[str], str] | None
+    base: type | None  # bool, int, float or str; None for a choice or anything else
+
+
+def load(
+    path: Path | str | None,
+    environ: Mapping[str, str],
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read and check the settings.
+
+    Args:
+        path: the TOML file; None when there is none.
+        environ: where `HERMES_*` variables and `env:NAME` are looked up.
+        defaults: weaker than the file, of the shape of a parsed one (`{"carrier": [...]}`).
+        options: of the command line, stronger than all, `{"server.port": 9000}`; the key names the option.
+
+    Raises:
+        SettingsError: a line for each thing that is wrong.
+    """
+    reader = _Reader(environ)
+    reader.tables(defaults or {}, Path.cwd())
+    if path is not None:
+        reader.tables(_read_toml(Path(path)), Path(path).absolute().parent)
+    reader.variables()
+    for name, value in (options or {}).items():
+        section, _, key = name.partition(".")
+        reader.given[section, key] = _Given(value, "--" + key.replace("_", "-"), Path.cwd(), False)
+    return reader.settings()
+
+
+class _Reader:
+    """Collects what was given, then what is wrong with it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.given: dict[tuple[str, str], _Given] = {}
+        self.carriers: list[tuple[Any, Path]] = []
+        self.errors: list[str] = []
+
+    def tables(self, document: Mapping[str, Any], folder: Path) -> None:
+        for section, table in document.items():
+            if section in NOT_YET:
+                self.errors.append(f"{section}: not available yet; {NOT_YET[section]}")
+            elif section == "carrier":
+                if isinstance(table, list):
+                    self.carriers = [(entry, folder) for entry in table]
+                else:
+                    self.errors.append("carrier: expected one [[carrier]] (two brackets) for each carrier")
+            elif section not in SECTIONS:
+                self.errors.append(_unknown(section, "", ""))
+            elif not isinstance(table, dict):
+                self.errors.append(f"{section}: expected a table, [{section}], got {_shown(table)}")
+            else:
+                known = SECTIONS[section].__struct_fields__
+                for key, value in table.items():
+                    name = f"{section}.{key}"
+                    if key in known:
+                        self.given[section, key] = _Given(value, name, folder, False)
+                    else:
+                        self.errors.append(_unknown(name, section, key))
+
+    def variables(self) -> None:
+        for variable, text in sorted(self.environ.items()):
+            if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+                continue
+            section, *rest = variable[len(PREFIX) :].lower().split("__")
+            key = "__".join(rest)
+            if section in NOT_YET:
+                self.errors.append(f"{variable}: not available yet; {NOT_YET[section]}")
+            elif section == "carrier":
+                self.errors.append(
+                    f"{variable}: a carrier is set in the file; a secret of it may be a variable (password = "
+                    '"env:NAME")'
+                )
+            elif section in SECTIONS and key in SECTIONS[section].__struct_fields__:
+                self.given[section, key] = _Given(text, variable, Path.cwd(), True)
+            elif section in SECTIONS and not key:
+                self.errors.append(f"{variable}: a section is no setting; write {variable}__<key>")
+            else:
+                self.errors.append(_unknown(variable, section, key))
+
+    def settings(self) -> Settings:
+        built: dict[str, Any] = {}
+        for section, kind in SECTIONS.items():
+            values = {
+                field.name: value
+                for field in msgspec.structs.fields(kind)
+                for given in [self.given.get((section, field.name))]
+                if given is not None
+                for value in self.checked(given, field.type)
+            }
+            built[section] = kind(**values)
+        built["carriers"] = tuple(self.all_carriers())
+        if self.errors:
+            raise SettingsError("\n".join(self.errors))
+        return Settings(**built)
+
+    def checked(self, given: _Given, kind: Any) -> Iterator[Any]:
+        """Yield the value once it is of its type and in its range; else nothing, and the error is noted."""
+        try:
+            yield _convert(given, kind, self.environ)
+        except ValueError as exc:
+            self.errors.append(f"{given.label}: {exc}")
+
+    def all_carriers(self) -> Iterator[CarrierSettings]:
+        names: set[str] = set()
+        for n, (entry, folder) in enumerate(self.carriers, 1):
+            if not isinstance(entry, dict):
+                self.errors.append(f"carrier: expected a table, [[carrier]], got {_shown(entry)}")
+                continue
+            name = entry.get("name")
+            label = (
+                f"carrier.{name}"
+                if isinstance(name, str) and _CARRIER_NAME.fullmatch(name)
+                else f"carrier {n}"
+            )
+            if isinstance(name, str) and name in names:
+                self.errors.append(f"{label}: two carriers have this name")
+            names.add(str(name))
+            errors_before = len(self.errors)
+            values = self.carrier(entry, label, folder)
+            if len(self.errors) == errors_before:
+                yield CarrierSettings(**values)
+
+    def carrier(self, entry: dict[str, Any], label: str, folder: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        options: dict[str, Any] = {}
+        fields = {field.name: field for field in msgspec.structs.fields(CarrierSettings)}
+        for key, value in entry.items():
+            name = f"{label}.{key}"
+            if f"carrier.{key}" in NOT_YET:
+                self.errors.append(f"{name}: not available yet; {NOT_YET[f'carrier.{key}']}")
+            elif key in fields and key != "options":
+                for good in self.checked(_Given(value, name, folder, False), fields[key].type):
+                    values[key] = good
+            elif key == "options":
+                self.errors.append(f"{name}: unknown setting; a kind's own keys stand beside the others")
+            else:
+                try:
+                    options[key] = _resolved(value, folder, self.environ)
+                except ValueError as exc:
+                    self.errors.append(f"{name}: {exc}")
+        self.errors += [
+            f"{label}.{name}: missing" for name in ("name", "kind", "channel") if name not in entry
+        ]
+        return values | {"options": options}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as exc:
+        raise SettingsError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{path}: is not UTF-8 (byte {exc.start})") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{path}: is not TOML: {exc}") from exc
+
+
+def _convert(given: _Given, kind: Any, environ: Mapping[str, str]) -> Any:
+    """Turn what was written into what the field holds.
+
+    Raises:
+        ValueError: says what was expected; a secret is not repeated.
+    """
+    description = _describe(kind)
+    value: Any = given.value
+    if given.is_text:
+        if value == "" and type(None) in getattr(kind, "__args__", ()):
+            return None
+        value = _typed(value, description.base)
+    if description.base is str:
+        value = _resolved(value, given.folder, environ)
+    try:
+        value = msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        _refuse(value, description)
+    if isinstance(value, float) and not math.isfinite(value):
+        _refuse(value, description)
+    if description.check is not None and isinstance(value, str):
+        value = description.check(value)
+    return value
+
+
+def _refuse(value: Any, description: _Description) -> NoReturn:
+    secret = description.secret and isinstance(value, str) and value
+    raise ValueError(f"expected {description.what}, got {'something else' if secret else _shown(value)}")
+
+
+def _typed(text: str, base: type | None) -> Any:
+    """Read a variable's text as its field's type; a text that is none of it stays a text, to be refused."""
+    if base is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if base is int and re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*", text):
+        return int(text[:40])  # longer ones are out of every range; int() of a huge text takes seconds
+    if base is float and re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", text):
+        return float(text)
+    return text
+
+
+def _resolved(value: Any, folder: Path, environ: Mapping[str, str]) -> Any:
+    """Replace `env:NAME` and `file:PATH`, in nested tables and lists too.
+
+    Raises:
+        ValueError: the variable is not set, or the file cannot be read.
+    """
+    if isinstance(value, dict):
+        return {key: _resolved(item, folder, environ) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, folder, environ) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith("env:"):
+        name = value[4:]
+        text = environ.get(name, "")
+        if not text:
+            raise ValueError(f"the variable {name} is {'empty' if name in environ else 'not set'}")
+        return text
+    if value.startswith("file:"):
+        return _read_secret_file(folder / Path(value[5:]).expanduser())
+    return value
+
+
+def _read_secret_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_SECRET_FILE_BYTES + 1)
+        text = content.decode().removesuffix("\n").removesuffix("\r")
+    except OSError as exc:
+        raise ValueError(f"the file {path} cannot be read: {exc.strerror or exc}") from exc
+    except (UnicodeDecodeError, RuntimeError) as exc:
+        raise ValueError(f"the file {path} does not hold UTF-8 text") from exc
+    if not text or len(content) > _SECRET_FILE_BYTES:
+        raise ValueError(f"the file {path} is {'larger than 1 MiB' if text else 'empty'}")
+    return text
+
+
+# --- words for errors
+
+
+def _describe(kind: Any) -> _Description:
+    """Say what a field takes, from its type: the one place where the range is written."""
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.UnionType):
+        info = next(part for part in info.types if not isinstance(part, msgspec.inspect.NoneType))
+    extra: dict[str, Any] = {}
+    if isinstance(info, msgspec.inspect.Metadata):
+        extra, info = info.extra or {}, info.type
+    base: type | None = None
+    if isinstance(info, msgspec.inspect.BoolType):
+        what, base = "true or false", bool
+    elif isinstance(info, msgspec.inspect.IntType):
+        what, base = "an integer" + _range(info.ge, info.le), int
+    elif isinstance(info, msgspec.inspect.FloatType):
+        what, base = "a number" + _range(info.ge, info.le), float
+    elif isinstance(info, msgspec.inspect.LiteralType):
+        what = "one of " + ", ".join(f'"{value}"' for value in info.values)
+    elif isinstance(info, msgspec.inspect.StrType):
+        what, base = "a text that is not empty" if info.min_length else "a text", str
+    else:
+        what = "something else"
+    return _Description(what, bool(extra.get("secret")), extra.get("check"), base)
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return ""
+    return f" of at least {low:g}" if high is None else f" from {low or 0:.10g} to {high:.10g}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 40 else f'"{value[:40]}..."'
+    if isinstance(value, int | float):
+        return str(value)[:40]
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    return "nothing" if value is None else "a date or time"
+
+
+def _unknown(label: str, section: str, key: str) -> str:
+    """Say that nobody knows this name, and which one was probably meant."""
+    import difflib  # only a wrong name needs it, and it is slow to load
+
+    names = {f"{name}.{field}": field for name, kind in SECTIONS.items() for field in kind.__struct_fields__}
+    if section in SECTIONS:
+        inside = [name for name in names if name.startswith(section + ".")]
+        meant = [name for name, field in names.items() if field == key]
+        meant = meant or difflib.get_close_matches(f"{section}.{key}", inside, 1, 0.7)
+    elif key:
+        meant = difflib.get_close_matches(f"{section}.{key}", names, 1, 0.7)
+    else:
+        meant = difflib.get_close_matches(section or label, [*SECTIONS, "carrier"], 1, 0.7)
+    if meant and label.startswith(PREFIX):
+        meant = [PREFIX + meant[0].upper().replace(".", "__")]
+    what = "setting" if key or label.startswith(PREFIX) else "section"
+    return f"{label}: unknown {what}" + (f"; did you mean {meant[0]}?" if meant else "")
+
+
+# --- where a node is reached
+
+
+def base_url(host: str, port: int) -> str:
+    """Write the URL under which a server on this address is reached from its own machine."""
+    if host in {"", "0.0.0.0", "::", "*"}:
+        host = "127.0.0.1" if host != "::" else "::1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+# --- the data folder
+
+
+def data_folder(option: Path | str | None, environ: Mapping[str, str]) -> Path:
+    """Name the folder that holds the embedded database and the keys; it need not exist.
+
+    `--data-dir`, else `HERMES_DATA_DIR`, else `$XDG_DATA_HOME/hermes`, else `~/.local/share/hermes`.
+    """
+    chosen = str(option or "") or environ.get("HERMES_DATA_DIR", "")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    # XDG Base Directory Specification: a relative path there is to be ignored
+    shared = environ.get("XDG_DATA_HOME", "")
+    if not shared.startswith("/"):
+        shared = os.path.join(environ.get("HOME", "") or os.path.expanduser("~"), ".local", "share")
+    return Path(shared, "hermes").absolute()
+
+
+def make_data_dir(folder: Path) -> Path:
+    """Make the data folder, for its owner only; one that exists stays as it is.
+
+    Raises:
+        SettingsError: it cannot be made, or is no folder.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(f"--data-dir: {folder} cannot be made: {exc.strerror or exc}") from exc
+    return folder
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read (0600), whole or not at all.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)  # made 0600
+        try:
+            with open(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+    except OSError as exc:
+        raise SettingsError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+
+
+def kept_secret(path: Path, make: Callable[[], str]) -> str:
+    """Read a secret of this installation; at first start make it and keep it (0600).
+
+    Raises:
+        SettingsError: the file cannot be read or written, or is empty.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        text = make()
+        write_private(path, text + "\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path}: cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+    if not text:
+        raise SettingsError(f"{path}: is empty; remove it, and a new one is made at the next start")
+    return text
+
+
+def operator_key(data_dir: Path, environ: Mapping[str, str]) -> str:
+    """Read the operator key: `HERMES_OPERATOR_KEY`, else `operator.key` (0600, made at first start).
+
+    Raises:
+        SettingsError: the variable cannot stand in an HTTP header, or the file cannot be used.
+    """
+    key = environ.get("HERMES_OPERATOR_KEY", "")
+    if key:
+        if not re.fullmatch(r"[!-~]+", key):
+            raise SettingsError("HERMES_OPERATOR_KEY: expected printable ASCII without spaces")
+        return key
+    return kept_secret(data_dir / "operator.key", lambda: "hk_op_" + secrets.token_urlsafe(32))
+
+
+class NodeFile(NamedTuple):
+    """What a running node says of itself in `node.json`."""
+
+    url: str
+    pid: int
+
+
+def write_node_file(data_dir: Path, url: str, pid: int | None = None) -> None:
+    """Say in `<data_dir>/node.json` where this node is reached; call once it listens.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    write_private(data_dir / "node.json", json.dumps({"url": url, "pid": pid or os.getpid()}) + "\n")
+
+
+def remove_node_file(data_dir: Path) -> None:
+    """Take `node.json` away, if it is this process's; never raises."""
+    found = node_file(data_dir)
+    if found is not None and found.pid == os.getpid():
+        with suppress(OSError):
+            (data_dir / "node.json").unlink()
+
+
+def node_file(data_dir: Path) -> NodeFile | None:
+    """Read `node.json`; None when there is none that can be used. Its node may be dead (kill -9)."""
+    try:
+        document = json.loads((data_dir / "node.json").read_text(encoding="utf-8"))
+        return NodeFile(str(document["url"]), int(document["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,483 @@
+"""Settings: what is read, what wins, and that everything wrong is refused by its full name."""
+
+import json
+import os
+import re
+import stat
+import tomllib
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from carriers import registry
+from hermes.errors import SettingsError
+from hermes.settings import (
+    NOT_YET,
+    SECTIONS,
+    CarrierSettings,
+    Settings,
+    base_url,
+    data_folder,
+    kept_secret,
+    load,
+    make_data_dir,
+    node_file,
+    operator_key,
+    remove_node_file,
+    write_node_file,
+    write_private,
+)
+
+EXAMPLE = Path(__file__).parents[2] / "config/hermes.example.toml"
+SMS = 'name = "a"\nkind = "mock"\nchannel = "sms"\n'
+
+
+def read(tmp_path: Path, toml: str, **environ: str) -> Settings:
+    path = tmp_path / "hermes.toml"
+    path.write_text(toml)
+    return load(path, environ)
+
+
+def refusal(tmp_path: Path, toml: str = "", **environ: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, toml, **environ)
+    return str(caught.value)
+
+
+# --- what is read
+
+
+def test_nothing_set_gives_the_documented_defaults() -> None:
+    settings = load(None, {})
+    assert (settings.server.host, settings.server.port) == ("127.0.0.1", 8080)
+    assert settings.server.max_open_messages == 2_000_000
+    assert settings.server.max_body_bytes == 256 * 1024
+    assert settings.database.url is None
+    assert not settings.server.allow_private_callbacks
+    assert settings.carriers == ()
+
+
+def test_variable_wins_over_file_and_option_wins_over_both(tmp_path: Path) -> None:
+    path = tmp_path / "hermes.toml"
+    path.write_text("[server]\nport = 1\nhost = '::1'\nmax_open_messages = 7")
+    environ = {"HERMES_SERVER__PORT": "2", "HERMES_SERVER__HOST": "::2"}
+    defaults = {"server": {"port": 0, "allow_private_callbacks": True}}
+    server = load(path, environ, defaults=defaults, options={"server.port": 3}).server
+    assert (server.port, server.host, server.max_open_messages, server.allow_private_callbacks) == (
+        3,
+        "::2",
+        7,
+        True,
+    )
+
+
+def test_carrier_keeps_the_keys_of_its_kind_as_options(tmp_path: Path) -> None:
+    toml = f"[[carrier]]\n{SMS}cost = 1\nlatency_ms = 5\n[carrier.tlvs]\nx = 'env:TLV'"
+    (carrier,) = read(tmp_path, toml, TLV="tag").carriers
+    assert carrier.cost == 1.0
+    assert carrier.options == {"latency_ms": 5, "tlvs": {"x": "tag"}}
+
+
+def test_variables_that_are_no_settings_are_never_refused() -> None:
+    environ = dict.fromkeys(("HERMES_URL", "HERMES_OPERATOR_KEY", "HERMES_API_KEY", "HERMES_DATA_DIR"), "x")
+    assert load(None, environ) == Settings()
+
+
+def test_empty_variable_unsets_what_may_be_unset(tmp_path: Path) -> None:
+    assert (
+        read(tmp_path, "[database]\nurl = 'postgresql://h/d'", HERMES_DATABASE__URL="").database.url is None
+    )
+    assert "HERMES_SERVER__PORT: expected an integer" in refusal(tmp_path, HERMES_SERVER__PORT="")
+
+
+def test_public_url_loses_its_last_slash(tmp_path: Path) -> None:
+    assert read(tmp_path, "[server]\npublic_url = 'https://h/x/'").server.public_url == "https://h/x"
+
+
+# --- secrets
+
+
+def test_secret_comes_from_a_variable_or_a_file_beside_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from the file\n")
+    toml = f"""
+    [server]
+    metrics_key = "file:key"
+    [database]
+    url = "env:DB"
+    [[carrier]]
+    {SMS}
+    secret = "file:{tmp_path}/key"
+    """
+    settings = read(tmp_path, toml, DB="postgresql://u:p@h/d")
+    assert settings.server.metrics_key == "from the file"
+    assert settings.database.url == "postgresql://u:p@h/d"
+    assert settings.carriers[0].options == {"secret": "from the file"}
+
+
+def test_unset_variable_does_not_matter_where_another_source_wins(tmp_path: Path) -> None:
+    settings = read(tmp_path, "[server]\nmetrics_key = 'env:NOPE'", HERMES_SERVER__METRICS_KEY="k")
+    assert settings.server.metrics_key == "k"
+
+
+def test_no_repr_shows_a_secret(tmp_path: Path) -> None:
+    toml = (
+        f"[server]\nmetrics_key = 'canary-1'\n[database]\nurl = 'postgresql://u:canary-2@h/d'\n"
+        f"[[carrier]]\n{SMS}password = 'canary-3'"
+    )
+    settings = read(tmp_path, toml)
+    pretty = StringIO()
+    Console(file=pretty, width=200).print(settings)
+    for shown in (repr(settings), str(settings), f"{settings.carriers}", pretty.getvalue()):
+        assert "canary" not in shown
+        assert "metrics_key=***" in shown or "options=***" in shown
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "[database]\nurl = 'canary'",
+        "[server]\nmetrics_key = ['canary']",
+        f"[[carrier]]\n{SMS}password = 'env:canary_is_a_name'",
+    ],
+)
+def test_no_error_repeats_a_secret(tmp_path: Path, toml: str) -> None:
+    assert "canary" not in refusal(tmp_path, toml).replace("canary_is_a_name", "")
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("toml", "refused"),
+    [
+        ("[server]\nprot = 1", "server.prot: unknown setting; did you mean server.port?"),
+        ("[server]\nlevel = 'info'", "server.level: unknown setting; did you mean log.level?"),
+        ("[server]\nxyzzy = 1", "server.xyzzy: unknown setting"),
+        ("[servr]\nport = 1", "servr: unknown section; did you mean server?"),
+        ("port = 1", "port: unknown section"),
+        ("server = 1", "server: expected a table, [server], got 1"),
+        ("[server]\nport = '80'", 'server.port: expected an integer from 0 to 65535, got "80"'),
+        ("[server]\nport = 65536", "server.port: expected an integer from 0 to 65535, got 65536"),
+        ("[server]\nport = true", "server.port: expected an integer from 0 to 65535, got true"),
+        ("[server]\nhost = ''", 'server.host: expected a text that is not empty, got ""'),
+        ("[server]\nhost = 'a b'", "server.host: expected an IP address or a host name"),
+        ("[server]\nmax_body_bytes = 1", "server.max_body_bytes: expected an integer from 1024 to 67108864"),
+        ("[server]\nmax_open_messages = -1", "server.max_open_messages: expected an integer from 0"),
+        ("[server]\nallow_private_callbacks = 1", "server.allow_private_callbacks: expected true or false"),
+        ("[server]\nmetrics_key = 5", "server.metrics_key: expected a text that is not empty, got 5"),
+        ("[server]\nmetrics_key = 'env:NOPE'", "server.metrics_key: the variable NOPE is not set"),
+        ("[server]\nmetrics_key = 'env:EMPTY'", "server.metrics_key: the variable EMPTY is empty"),
+        ("[server]\nmetrics_key = 'file:nope'", "nope cannot be read: No such file or directory"),
+        ("[server]\nmetrics_key = 'file:.'", "cannot be read: Is a directory"),
+        ("[server]\nmetrics_key = 'file:empty'", "empty is empty"),
+        *(
+            (f"[server]\npublic_url = '{url}'", "server.public_url: expected an http or https URL")
+            for url in ("x", "ftp://h", "http://", "http://u@h", "http://h?q", "http://h:99999", "http://h /")
+        ),
+        ("[database]\nurl = 'mysql://h'", "database.url: expected a URL that begins with postgresql://"),
+        ("[database]\nbatch_window_ms = nan", "database.batch_window_ms: expected a number from 0 to 1000"),
+        ("[database]\nbatch_window_ms = 1001", "database.batch_window_ms: expected a number from 0 to 1000"),
+        ("[database]\nqueue_limit = 1", "database.queue_limit: expected an integer from 100 to 10000000"),
+        ("[database]\nqueue_limit = 1000000000000000000000000000000", "database.queue_limit: expected"),
+        ("[log]\nformat = 'xml'", 'log.format: expected one of "console", "json", got "xml"'),
+        ("[log]\nlevel = 'loud'", "log.level: expected one of"),
+        ("[retention]\nmessages_days = 0", "retention.messages_days: expected an integer from 1 to 3650"),
+        ("[retention]\nmessages_days = 2024-01-01", "got a date or time"),
+        ("[carrier]\nname = 'a'", "carrier: expected one [[carrier]] (two brackets) for each carrier"),
+        ("carrier = [1]", "carrier: expected a table, [[carrier]], got 1"),
+        ("[[carrier]]", "carrier 1.name: missing"),
+        ("[[carrier]]\nname = 'a'\nkind = 'mock'", "carrier.a.channel: missing"),
+        (f"[[carrier]]\n{SMS}[[carrier]]\n{SMS}", "carrier.a: two carriers have this name"),
+        *(
+            (f"[[carrier]]\nname = '{name}'", "carrier 1.name: expected 1 to 63 of a-z")
+            for name in ("A", "-a", "a b", "a/b", "å", "a" * 64)
+        ),
+        ("[[carrier]]\nname = 'sandbox'", 'carrier.sandbox.name: "sandbox" is reserved'),
+        ("[[carrier]]\nname = 'dlr'", 'carrier.dlr.name: "dlr" is reserved'),
+        ("[[carrier]]\nname = 'a'\nkind = 'M O'", "carrier.a.kind: expected the kind of a carrier"),
+        ("[[carrier]]\nname = 'a'\nchannel = 'fax'", "carrier.a.channel: expected one of"),
+        (f"[[carrier]]\n{SMS}cost = -1", "carrier.a.cost: expected a number of at least 0"),
+        (f"[[carrier]]\n{SMS}cost = inf", "carrier.a.cost: expected a number of at least 0"),
+        (f"[[carrier]]\n{SMS}enabled = 'no'", "carrier.a.enabled: expected true or false"),
+        (f"[[carrier]]\n{SMS}timeout_s = 601", "carrier.a.timeout_s: expected a number from 0 to 600"),
+        (f"[[carrier]]\n{SMS}max_in_flight = 1.5", "carrier.a.max_in_flight: expected an integer from 0"),
+        (f"[[carrier]]\n{SMS}throughput_per_s = -1", "carrier.a.throughput_per_s: expected a number"),
+        (f"[[carrier]]\n{SMS}on_ambiguous = 'ask'", "carrier.a.on_ambiguous: expected one of"),
+        (f"[[carrier]]\n{SMS}password = 'env:NOPE'", "carrier.a.password: the variable NOPE is not set"),
+        (f"[[carrier]]\n{SMS}hosts = ['env:NOPE']", "carrier.a.hosts: the variable NOPE is not set"),
+        (f"[[carrier]]\n{SMS}[carrier.options]\nx = 1", "carrier.a.options: unknown setting"),
+        *((f"[{name}]\nx = 1", f"{name}: not available yet; ") for name in NOT_YET if "." not in name),
+        *(
+            (f"[[carrier]]\n{SMS}{name[8:]} = 1", f"carrier.a.{name[8:]}: not available yet; ")
+            for name in NOT_YET
+            if "." in name
+        ),
+    ],
+)  # fmt: skip
+def test_file_is_refused_by_name_and_reason(tmp_path: Path, toml: str, refused: str) -> None:
+    (tmp_path / "empty").write_text("\n")
+    assert refused in refusal(tmp_path, toml, EMPTY="")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "refused"),
+    [
+        ("HERMES_SERVER__PROT", "1", ": unknown setting; did you mean HERMES_SERVER__PORT?"),
+        ("HERMES_SRVER__PORT", "1", ": unknown setting; did you mean HERMES_SERVER__PORT?"),
+        ("HERMES_PORT", "1", ": unknown setting"),
+        ("HERMES_", "1", ": unknown setting"),
+        ("HERMES_SERVER", "1", ": a section is no setting; write HERMES_SERVER__<key>"),
+        ("HERMES_SERVER__PORT", "http", ': expected an integer from 0 to 65535, got "http"'),
+        ("HERMES_SERVER__PORT", "1.0", ': expected an integer from 0 to 65535, got "1.0"'),
+        ("HERMES_SERVER__PORT", "9" * 5000, ": expected an integer from 0 to 65535, got 9999"),
+        ("HERMES_SERVER__ALLOW_PRIVATE_CALLBACKS", "yes", ': expected true or false, got "yes"'),
+        ("HERMES_SERVER__METRICS_KEY", "env:NOPE", ": the variable NOPE is not set"),
+        ("HERMES_DATABASE__BATCH_WINDOW_MS", "nan", ': expected a number from 0 to 1000, got "nan"'),
+        ("HERMES_LOG__FORMAT", "xml", ': expected one of "console", "json", got "xml"'),
+        ("HERMES_REDIS__URL", "redis://h", ": not available yet; "),
+        ("HERMES_ROUTE__0__CHANNEL", "sms", ": not available yet; "),
+        ("HERMES_CARRIER__A__PASSWORD", "x", ": a carrier is set in the file"),
+    ],
+)
+def test_variable_is_refused_by_name_and_reason(variable: str, text: str, refused: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(None, {variable: text})
+    assert str(caught.value).startswith(variable + refused)
+
+
+def test_option_is_refused_by_its_own_name() -> None:
+    with pytest.raises(SettingsError, match=r"^--port: expected an integer"):
+        load(None, {}, options={"server.port": -1})
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    toml = "[server]\nprot = 1\nport = -1\n[redis]\n[[carrier]]\nname = 'dlr'"
+    names = [line.split(":")[0] for line in refusal(tmp_path, toml, HERMES_X="1").splitlines()]
+    assert names == [
+        "server.prot",
+        "redis",
+        "HERMES_X",
+        "server.port",
+        "carrier.dlr.name",
+        "carrier.dlr.kind",
+        "carrier.dlr.channel",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[server\n", "is not TOML: "),
+        (b"\xff", "is not UTF-8 (byte 0)"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_file_that_cannot_be_used_is_refused_with_its_path(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "hermes.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load(path, {})
+    assert str(caught.value).startswith(f"{path}: {reason}")
+
+
+def test_without_an_enabled_carrier_the_way_to_the_demo_is_shown() -> None:
+    disabled = CarrierSettings(name="a", kind="mock", channel="sms", enabled=False)
+    for settings in (Settings(), Settings(carriers=(disabled,))):
+        with pytest.raises(SettingsError, match=r"^carrier: .*`hermes demo`"):
+            settings.require_carrier()
+
+
+# --- variables are typed by their field
+
+
+def value_of(settings: Settings, variable: str) -> Any:
+    section, key = variable.removeprefix("HERMES_").lower().split("__")
+    return getattr(getattr(settings, section), key)
+
+
+@given(st.integers(0, 65535), st.sampled_from(["{}", "+{}", "{:_}"]))
+def test_integer_is_read_from_a_variable(number: int, form: str) -> None:
+    assert load(None, {"HERMES_SERVER__PORT": form.format(number)}).server.port == number
+
+
+@given(st.floats(0, 1000, allow_nan=False))
+def test_number_is_read_from_a_variable(number: float) -> None:
+    assert load(None, {"HERMES_DATABASE__BATCH_WINDOW_MS": repr(number)}).database.batch_window_ms == number
+
+
+@given(st.booleans(), st.sampled_from([str.lower, str.upper, str.title]))
+def test_true_and_false_are_read_from_a_variable(flag: bool, case: Any) -> None:
+    settings = load(None, {"HERMES_SERVER__ALLOW_PRIVATE_CALLBACKS": case(str(flag))})
+    assert settings.server.allow_private_callbacks is flag
+
+
+@given(st.text(min_size=1).filter(lambda text: not text.startswith(("env:", "file:"))))
+def test_text_is_read_from_a_variable_as_it_is(text: str) -> None:
+    assert load(None, {"HERMES_SERVER__METRICS_KEY": text}).server.metrics_key == text
+
+
+VARIABLES = [f"HERMES_{name}__{key}".upper() for name in SECTIONS for key in SECTIONS[name].__struct_fields__]
+
+
+@given(st.sampled_from(VARIABLES), st.text(max_size=30))
+def test_any_text_of_a_variable_is_used_or_refused_by_name(variable: str, text: str) -> None:
+    try:
+        settings = load(None, {variable: text})
+    except SettingsError as exc:
+        assert str(exc).startswith(variable + ": ")
+    else:
+        assert value_of(settings, variable) is not None or text == ""
+
+
+# --- the example
+
+
+def example_with_everything() -> dict[str, Any]:
+    """The example with the settings that are only shown (`# key = value`) set too."""
+    lines = EXAMPLE.read_text().splitlines()
+    shown = [re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", line) for line in lines]
+    return tomllib.loads("\n".join(shown))
+
+
+def test_example_loads_and_its_carriers_can_be_made() -> None:
+    from hermes.runtime.clock import SystemClock
+
+    settings = load(EXAMPLE, {})
+    settings.require_carrier()
+    for carrier in settings.carriers:
+        registry.make_carrier(
+            carrier.kind, carrier.name, carrier.channel, carrier.options, clock=SystemClock()
+        )
+
+
+def test_example_shows_the_defaults() -> None:
+    settings = load(EXAMPLE, {})
+    assert msgspec.structs.replace(settings, carriers=()) == Settings()
+    first = settings.carriers[0]
+    assert msgspec.structs.replace(first, options={}) == CarrierSettings(
+        name=first.name, kind=first.kind, channel=first.channel
+    )
+    kind = registry.find_kind("mock")
+    assert kind is not None
+    assert msgspec.convert(first.options, kind.settings) == kind.settings()
+
+
+def test_example_shows_every_setting_and_no_other() -> None:
+    document = example_with_everything()
+    shown = {(section, key) for section in SECTIONS for key in document[section]}
+    assert shown == {(section, key) for section, kind in SECTIONS.items() for key in kind.__struct_fields__}
+    assert set(document) == {*SECTIONS, "carrier"}
+
+
+def test_example_shows_every_key_of_a_carrier() -> None:
+    carriers = example_with_everything()["carrier"]
+    common = set(CarrierSettings.__struct_fields__) - {"options"}
+    shown = {carrier["kind"]: set(carrier) for carrier in reversed(carriers)}
+    assert common <= shown["mock"]
+    for name in registry.KINDS:
+        if name in shown:
+            kind = registry.find_kind(name)
+            assert kind is not None
+            keys = {field.encode_name for field in msgspec.structs.fields(kind.settings)}
+            assert keys - common == shown[name] - common
+
+
+def test_example_says_what_each_setting_means() -> None:
+    before_second_carrier = EXAMPLE.read_text().split('name = "mock-email"')[0]
+    lines = re.findall(r"^(?:# )?[a-z_]+ = .*", before_second_carrier, re.MULTILINE)
+    assert [line for line in lines if not re.search(r" # *\S", line[2:])] == []
+
+
+# --- the data folder
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "folder"),
+    [
+        ("/x", {"HERMES_DATA_DIR": "/y"}, "/x"),
+        (None, {"HERMES_DATA_DIR": "/y", "XDG_DATA_HOME": "/z"}, "/y"),
+        (None, {"XDG_DATA_HOME": "/z", "HOME": "/h"}, "/z/hermes"),
+        (None, {"XDG_DATA_HOME": "relative", "HOME": "/h"}, "/h/.local/share/hermes"),
+        (None, {"HOME": "/h"}, "/h/.local/share/hermes"),
+    ],
+)
+def test_data_folder_is_chosen(option: str | None, environ: dict[str, str], folder: str) -> None:
+    assert data_folder(option, environ) == Path(folder)
+
+
+def test_data_folder_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    folder = make_data_dir(tmp_path / "a/b")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert make_data_dir(folder) == folder
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"--data-dir: .*/file cannot be made"):
+        make_data_dir(tmp_path / "file")
+
+
+def test_operator_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    key = operator_key(tmp_path, {})
+    assert len(key) > 40
+    assert operator_key(tmp_path, {}) == key
+    assert stat.S_IMODE((tmp_path / "operator.key").stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["operator.key"]
+
+
+def test_operator_key_of_the_environment_wins_and_is_not_stored(tmp_path: Path) -> None:
+    assert operator_key(tmp_path, {"HERMES_OPERATOR_KEY": "mine"}) == "mine"
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(SettingsError, match=r"^HERMES_OPERATOR_KEY: expected printable ASCII"):
+        operator_key(tmp_path, {"HERMES_OPERATOR_KEY": "a\nb"})
+
+
+def test_secret_file_that_cannot_be_used_is_refused_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text(" \n")
+    (tmp_path / "folder").mkdir()
+    for name, reason in (("empty", "is empty"), ("folder", "cannot be read")):
+        with pytest.raises(SettingsError, match=f"{name}: {reason}"):
+            kept_secret(tmp_path / name, lambda: "x")
+    with pytest.raises(SettingsError, match="cannot be written"):
+        write_private(tmp_path / "no/such/folder", "x")
+
+
+def test_node_file_tells_where_the_node_is_and_goes_with_its_process(tmp_path: Path) -> None:
+    assert node_file(tmp_path) is None
+    write_node_file(tmp_path, "http://127.0.0.1:1")
+    assert node_file(tmp_path) == ("http://127.0.0.1:1", os.getpid())
+    remove_node_file(tmp_path)
+    assert node_file(tmp_path) is None
+    write_node_file(tmp_path, "http://h", pid=1)
+    remove_node_file(tmp_path)
+    assert node_file(tmp_path) == ("http://h", 1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"url": "x"}', '{"url": "x", "pid": "y"}', "\xff"])
+def test_node_file_that_cannot_be_read_is_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "node.json").write_text(content, encoding="latin-1")
+    assert node_file(tmp_path) is None
+
+
+def test_node_file_is_json_for_others_too(tmp_path: Path) -> None:
+    write_node_file(tmp_path, "http://h", pid=5)
+    assert json.loads((tmp_path / "node.json").read_text()) == {"url": "http://h", "pid": 5}
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:1"),
+        ("::", "http://[::1]:1"),
+        ("::2", "http://[::2]:1"),
+        ("h", "http://h:1"),
+    ],
+)
+def test_base_url_can_be_asked_from_this_machine(host: str, url: str) -> None:
+    assert base_url(host, 1) == url

@@ -1,0 +1,364 @@
+"""What Hermes counts and measures, and how a monitor reads it.
+
+Counting happens for every message, so it is plain integers in plain dicts (about 0.1 us); only a scrape turns
+them into Prometheus' text. All of it belongs to the event loop's thread. `FAMILIES` is the whole list.
+
+Invariant: a metric holds at most `MOST_SERIES` combinations of label values, and one more, "other", under
+which those that come later are counted together.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST  # of what `Metrics.render` returns
+MOST_SERIES: Final = 1000  # arbitrary; ten times the carriers and statuses of the largest set-up we know
+OTHER: Final = "other"
+
+
+class Family(NamedTuple):
+    """One metric, as the documentation lists it."""
+
+    name: str
+    type: str  # counter, histogram or gauge
+    labels: tuple[str, ...]
+    unit: str
+    help: str
+
+
+FAMILIES: Final[tuple[Family, ...]] = (
+    Family("hermes_accepted_total", "counter", (), "messages", "Messages accepted: their 202 is committed."),
+    Family("hermes_refused_total", "counter", ("code",), "requests", "Submissions refused, by problem code."),
+    Family(
+        "hermes_final_total",
+        "counter",
+        ("status", "channel"),
+        "messages",
+        "Messages that ended, by final status and the channel of their last step.",
+    ),
+    Family(
+        "hermes_attempts_total",
+        "counter",
+        ("carrier", "status"),
+        "attempts",
+        "Tries that a carrier answered or that ended, by status of the attempt.",
+    ),
+    Family(
+        "hermes_errors_total",
+        "counter",
+        ("carrier", "class"),
+        "errors",
+        "Refusals by carriers, by error class.",
+    ),
+    Family(
+        "hermes_receipts_total",
+        "counter",
+        ("carrier", "kind"),
+        "receipts",
+        "Delivery receipts: matched, parked (nobody knows the id yet), orphan (parked until dropped), late "
+        "(after its step was over) or duplicate.",
+    ),
+    Family(
+        "hermes_ambiguous_total",
+        "counter",
+        ("policy",),
+        "attempts",
+        "Tries of which nobody knows whether the carrier took them, by what follows: resend or never.",
+    ),
+    Family(
+        "hermes_restarts_total", "counter", ("supervisor",), "restarts", "Children restarted, by supervisor."
+    ),
+    Family(
+        "hermes_webhook_attempts_total",
+        "counter",
+        ("outcome",),
+        "requests",
+        "Calls to customers' webhooks: done, retry or dead.",
+    ),
+    Family(
+        "hermes_accept_seconds",
+        "histogram",
+        (),
+        "seconds",
+        "From a submission read to its 202 committed.",
+    ),
+    Family(
+        "hermes_end_to_end_seconds",
+        "histogram",
+        ("channel",),
+        "seconds",
+        "From accepted (or send_at) to delivered, by the channel that delivered.",
+    ),
+    Family(
+        "hermes_timer_late_seconds", "histogram", (), "seconds", "How late a message's timer was handled."
+    ),
+    Family("hermes_journal_commit_seconds", "histogram", (), "seconds", "One group commit of the journal."),
+    Family("hermes_journal_batch_rows", "histogram", (), "rows", "Rows that one group commit wrote."),
+    Family(
+        "hermes_messages",
+        "gauge",
+        ("state",),
+        "messages",
+        "Messages without a final status: active (an actor holds it) or parked (journal only).",
+    ),
+    Family(
+        "hermes_carrier_queue",
+        "gauge",
+        ("carrier",),
+        "messages",
+        "Messages that wait for a carrier's window.",
+    ),
+    Family("hermes_journal_queue", "gauge", (), "writes", "Writes not yet committed."),
+    Family("hermes_webhooks_pending", "gauge", (), "webhooks", "Webhooks not yet answered by customers."),
+)
+_BY_NAME: Final = {family.name: family for family in FAMILIES}
+
+# Upper bounds, inclusive. The last bucket, +Inf, is added to each.
+FAST_SECONDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
+)  # a commit takes some milliseconds; every request is answered within 2 s  # fmt: skip
+SLOW_SECONDS: Final = (
+    0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0, 259200.0,
+)  # a message lives for 72 h unless it says otherwise  # fmt: skip
+ROWS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0)
+
+
+class Counter:
+    """Counts up. `value` may be read."""
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.value = 0
+
+    def inc(self, n: int = 1) -> None:
+        self.value += n
+
+    def _samples(self) -> Iterable[tuple[tuple[str, ...], int]]:
+        return [((), self.value)]
+
+
+class Counter1:
+    """Counts up, apart for each value of one label. `values` may be read."""
+
+    __slots__ = ("name", "values")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.values: dict[str, int] = {}
+
+    def inc(self, label: str, n: int = 1) -> None:
+        try:
+            self.values[label] += n
+        except KeyError:
+            if len(self.values) >= MOST_SERIES:
+                label = OTHER
+            self.values[label] = self.values.get(label, 0) + n
+
+    def _samples(self) -> Iterable[tuple[tuple[str, ...], int]]:
+        return [((label,), value) for label, value in self.values.items()]
+
+
+class Counter2:
+    """Counts up, apart for each pair of values of two labels. `values` may be read."""
+
+    __slots__ = ("name", "values")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.values: dict[tuple[str, str], int] = {}
+
+    def inc(self, first: str, second: str, n: int = 1) -> None:
+        key = (first, second)
+        try:
+            self.values[key] += n
+        except KeyError:
+            if len(self.values) >= MOST_SERIES:
+                key = (OTHER, OTHER)
+            self.values[key] = self.values.get(key, 0) + n
+
+    def _samples(self) -> Iterable[tuple[tuple[str, ...], int]]:
+        return self.values.items()
+
+
+class _Counts:
+    """One series: `counts[i]` observations in (bounds[i - 1], bounds[i]], the last entry above all bounds."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, buckets: int) -> None:
+        self.counts = [0] * buckets
+        self.sum = 0.0
+
+
+class Histogram:
+    """Sorts observations into buckets."""
+
+    __slots__ = ("_bounds", "_counts", "_series", "name")
+
+    def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
+        self.name = name
+        self._bounds = bounds
+        self._series = _Counts(len(bounds) + 1)
+        self._counts = self._series.counts
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._series.sum += value
+
+    @property
+    def count(self) -> int:
+        """How many observations there were."""
+        return sum(self._counts)
+
+    def _samples(self) -> Iterable[tuple[tuple[str, ...], _Counts]]:
+        return [((), self._series)]
+
+
+class Histogram1:
+    """Sorts observations into buckets, apart for each value of one label."""
+
+    __slots__ = ("_bounds", "_series", "name")
+
+    def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
+        self.name = name
+        self._bounds = bounds
+        self._series: dict[str, _Counts] = {}
+
+    def observe(self, value: float, label: str) -> None:
+        series = self._series.get(label)
+        if series is None:
+            series = self._new(label)
+        series.counts[bisect_left(self._bounds, value)] += 1
+        series.sum += value
+
+    def count(self, label: str) -> int:
+        """How many observations there were under this label value."""
+        series = self._series.get(label)
+        return sum(series.counts) if series is not None else 0
+
+    def _new(self, label: str) -> _Counts:
+        if len(self._series) >= MOST_SERIES:
+            label = OTHER
+        return self._series.setdefault(label, _Counts(len(self._bounds) + 1))
+
+    def _samples(self) -> Iterable[tuple[tuple[str, ...], _Counts]]:
+        return [((label,), series) for label, series in self._series.items()]
+
+
+# One number; for a metric with a label, one for each of its values.
+GaugeCallback = Callable[[], float | Mapping[str, float]]
+
+
+class Metrics:
+    """Everything a process counts; one object, handed to whoever counts. Attributes are named in `FAMILIES`.
+
+    Labels are given in the order of the list: `metrics.final.inc("delivered", "sms")`,
+    `metrics.end_to_end_seconds.observe(0.4, "sms")`.
+    """
+
+    def __init__(self) -> None:
+        self.accepted = Counter("hermes_accepted_total")
+        self.refused = Counter1("hermes_refused_total")
+        self.final = Counter2("hermes_final_total")
+        self.attempts = Counter2("hermes_attempts_total")
+        self.errors = Counter2("hermes_errors_total")
+        self.receipts = Counter2("hermes_receipts_total")
+        self.ambiguous = Counter1("hermes_ambiguous_total")
+        self.restarts = Counter1("hermes_restarts_total")
+        self.webhook_attempts = Counter1("hermes_webhook_attempts_total")
+        self.accept_seconds = Histogram("hermes_accept_seconds", FAST_SECONDS)
+        self.end_to_end_seconds = Histogram1("hermes_end_to_end_seconds", SLOW_SECONDS)
+        self.timer_late_seconds = Histogram("hermes_timer_late_seconds", FAST_SECONDS)
+        self.journal_commit_seconds = Histogram("hermes_journal_commit_seconds", FAST_SECONDS)
+        self.journal_batch_rows = Histogram("hermes_journal_batch_rows", ROWS)
+        self._gauges: dict[str, GaugeCallback] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Reader(self))
+        ProcessCollector(
+            registry=self._registry
+        )  # process_cpu_seconds_total, process_resident_memory_bytes, ...
+
+    def gauge(self, name: str, callback: GaugeCallback) -> None:
+        """Ask `callback` for the value at each scrape; a second callback replaces the first.
+
+        A callback that raises costs its metric in that scrape, and is logged.
+
+        Raises:
+            KeyError: no gauge of that name is in `FAMILIES`.
+        """
+        if _BY_NAME[name].type != "gauge":
+            raise KeyError(name)
+        self._gauges[name] = callback
+
+    def render(self) -> bytes:
+        """Write everything in Prometheus' text format (`CONTENT_TYPE`)."""
+        return generate_latest(self._registry)
+
+
+class _Reader(Collector):
+    """Turns the plain numbers into Prometheus' families at each scrape."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # so that registering does not collect
+
+    def collect(self) -> Iterable[Metric]:
+        for value in vars(self._metrics).values():
+            if isinstance(value, Counter | Counter1 | Counter2):
+                yield _counter(value)
+            elif isinstance(value, Histogram | Histogram1):
+                yield _histogram(value)
+        for name, callback in self._metrics._gauges.items():
+            metric = _gauge(name, callback)
+            if metric is not None:
+                yield metric
+
+
+def _counter(counter: Counter | Counter1 | Counter2) -> Metric:
+    family = _BY_NAME[counter.name]
+    metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, value in counter._samples():
+        metric.add_metric(labels, value)
+    return metric
+
+
+def _histogram(histogram: Histogram | Histogram1) -> Metric:
+    family = _BY_NAME[histogram.name]
+    metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, series in histogram._samples():
+        buckets: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip([*histogram._bounds, float("inf")], series.counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+        metric.add_metric(labels, buckets, series.sum)
+    return metric
+
+
+def _gauge(name: str, callback: GaugeCallback) -> Metric | None:
+    family = _BY_NAME[name]
+    metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+    try:
+        value: Any = callback()
+        if isinstance(value, Mapping):
+            for label, number in list(value.items())[:MOST_SERIES]:
+                metric.add_metric([label], float(number))
+        else:
+            metric.add_metric([], float(value))
+    except Exception:  # the operator is told, in the log; the other metrics are still worth reading
+        logger.exception("metric %s could not be read", name)
+        return None
+    return metric

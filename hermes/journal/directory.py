@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -39,6 +39,7 @@ class Directory:
         self._keys: dict[bytes, ApiKey] = {}  # by keyed hash
         self._keys_by_id: dict[str, ApiKey] = {}
         self._endpoints: dict[str, dict[str, Endpoint]] = {}  # tenant -> id -> endpoint
+        self.on_tenant: Callable[[str], None] = lambda tenant_id: None  # told of each new tenant, before its creator
 
     async def load(self) -> None:
         """Read everything; call once after the journal started."""
@@ -63,6 +64,7 @@ class Directory:
         tenant = Tenant("ten_" + ulid(), name, "active", now, new_webhook_secret())
         await self._journal.put_tenant(tenant)
         self._tenants[tenant.id] = tenant
+        self.on_tenant(tenant.id)
         return tenant
 
     async def update_tenant(self, tenant_id: str, *, name: str | None = None, status: str | None = None) -> Tenant:

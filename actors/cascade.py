@@ -1,0 +1,552 @@
+"""The cascade actor: one message's state and timer. The choice is pure (`hermes/domain/cascade.py`).
+
+It takes an input, lets `decide` say what follows, journals the events and carries out the effects after the commit.
+Inputs may come while a commit is under way: they are decided on the state so far, and the journal keeps the order.
+
+When nothing is left to do but wait, the actor parks the message: it writes when to look at it next and ends.
+The waker brings it back for a receipt, a cancel or its due time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+from actors.context import Context
+from actors.messages import (
+    CancelMail,
+    CancelSubmitted,
+    GoAhead,
+    Job,
+    NotTaken,
+    ReceiptMail,
+    ResumeSubmitted,
+    WithdrawJob,
+)
+from actors.receipts import Unmatched, canonical
+from carriers.base import Submission
+from hermes.domain import cascade as rules
+from hermes.domain.cascade import Attempt, Cascade
+from hermes.domain.commands import AlreadyFinal
+from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, Event, webhook_type
+from hermes.domain.message import Message
+from hermes.domain.state import ADDRESS_FIELD
+from hermes.journal.base import KEEP, CarrierRef, JournalError, OutboxEntry, Write
+from hermes.runtime import SHUTDOWN, Actor, Reply, SendResult, Timer
+
+RETRY_HAND_OVER_S: Final = 0.5  # a carrier's queue was full, or its actor is being restarted
+# Why a message that only waits is parked no earlier: a receipt that comes soon then costs no read of the journal.
+PARK_AT_LEAST_AHEAD_S: Final = 2.0  # nothing due sooner is parked
+
+Then = Callable[[JournalError | None], None]
+
+
+class _Committed:
+    """To itself: the journal has stored a write (or never will)."""
+
+    __slots__ = ("effects", "error", "then")
+
+    def __init__(self, effects: list[rules.Effect], then: Then | None) -> None:
+        self.effects = effects
+        self.then = then
+        self.error: JournalError | None = None
+
+
+class _Alarm:
+    """To itself: the timer went off."""
+
+    __slots__ = ()
+
+
+class _ParkNow:
+    """From the context: too many wait in memory, and this one has waited longest."""
+
+    __slots__ = ()
+
+
+_ALARM: Final = _Alarm()
+PARK_NOW: Final = _ParkNow()
+
+
+class CascadeActor(Actor):
+    """`cascade/<message id>`: walks one message through its steps.
+
+    Args:
+        state: the fold over the message's events so far; this actor owns it from now on.
+        effects: to carry out first (the admission's), once; their events are stored.
+        parked: the journal holds a due time for the message.
+    """
+
+    kind = "Cascade"
+    __slots__ = (
+        "_after",
+        "_alarm_at",
+        "_context",
+        "_effects",
+        "_expected",
+        "_idle_since",
+        "_jobs",
+        "_parked",
+        "_parking",
+        "_pending",
+        "_timer",
+        "state",
+    )
+
+    def __init__(
+        self, context: Context, state: Cascade, effects: list[rules.Effect] | None = None, parked: bool = False
+    ) -> None:
+        self._context = context
+        self.state = state
+        self._effects = effects
+        self._parked = parked
+        self._parking = False
+        self._pending = 0  # writes not yet committed
+        self._after: list[tuple[list[rules.Effect], Then | None]] = []  # to do once they are
+        self._jobs: dict[tuple[int, int], Job] = {}
+        self._expected: list[tuple[str, str]] = []
+        self._timer: Timer | None = None
+        self._alarm_at: float = 0.0
+        self._idle_since: float | None = None
+
+    def init(self) -> None:
+        """Carry out the admission's effects: their events are committed."""
+        effects, self._effects = self._effects, None
+        if effects:
+            self._perform(effects)
+        self._settle()
+
+    # --- mail -----------------------------------------------------------------------------------------------------
+
+    def handle(self, message: Any) -> None:
+        """Take one input."""
+        kind = type(message)
+        if kind is _Committed:
+            self._committed(message)
+        elif kind is rules.Submitted:
+            self._jobs.pop((message.step, message.attempt), None)
+            self._on_submitted(message)
+        elif kind is ReceiptMail:
+            self._on_receipt(message)
+        elif kind is _Alarm:
+            self._timer = None
+            self._on_alarm()
+        elif kind is rules.Refused or kind is rules.InDoubt:
+            self._jobs.pop((message.step, message.attempt), None)
+            a = self.state.find(message.step, message.attempt)
+            if a is not None:
+                a.left = False
+            self._count_answer(message)
+            self._take(message)
+        elif kind is NotTaken:
+            self._on_not_taken(message.job)
+        elif kind is _ParkNow:
+            self._park_if_idle()
+        elif kind is CancelMail:
+            self._on_cancel(message.reply)
+        else:  # Sending, Recovered, TimePassed, Crashed
+            self._take(message)
+        self._settle()
+
+    # --- deciding -------------------------------------------------------------------------------------------------
+
+    def _route(self, step: int) -> Any:
+        return self._context.routes.candidates(self.state.message, step)
+
+    def _take(
+        self, input: rules.Input, then: Then | None = None, refs: tuple[CarrierRef, ...] | list[CarrierRef] = ()
+    ) -> None:
+        """Decide, take the facts in, journal them; effects and `then` follow the commit."""
+        state = self.state
+        for key, job in self._jobs.items():
+            if job.left:
+                attempt = state.find(*key)
+                if attempt is not None:
+                    attempt.left = True
+        decision = rules.decide(state, input, self._context.clock.now(), self._route)
+        events = decision.events
+        if events:
+            was_open = state.open
+            for event in events:
+                rules.apply(state, event)
+            self._append(events, refs, decision.effects, then, closes=was_open and not state.open)
+        elif decision.effects and self._parked:
+            self._append((), (), decision.effects, then)  # no carrier is called for a message that is parked
+        elif self._pending:
+            if decision.effects or then is not None:
+                self._after.append((decision.effects, then))
+        else:
+            self._perform(decision.effects)
+            if then is not None:
+                then(None)
+
+    def _append(
+        self,
+        events: list[Event] | tuple[()],
+        refs: Any,
+        effects: list[rules.Effect],
+        then: Then | None,
+        closes: bool = False,
+    ) -> None:
+        state = self.state
+        message = state.message
+        status = None
+        if events and not state.open:
+            last = events[-1].type
+            if closes or last == "corrected":
+                status = state.status
+        due: Any = KEEP
+        if self._parked and status is None and state.open:
+            due = None
+            self._parked = False
+        outbox = self._outbox(message, events) if events else ()
+        write = Write(message.message_id, message.tenant, events, status=status, refs=refs, outbox=outbox, due=due)
+        committed = _Committed(effects, then)
+        self._pending += 1
+        ref = self.ref
+
+        def done(error: JournalError | None) -> None:
+            committed.error = error
+            ref.send_system(committed)
+            if outbox and error is None:
+                self._context.webhook_due(message.tenant, message.message_id, list(outbox))
+
+        self._context.journal.append(write, done)
+        if closes:
+            self._count_final()
+
+    def _outbox(self, message: Message, events: list[Event] | tuple[()]) -> tuple[OutboxEntry, ...] | list[OutboxEntry]:
+        """Say which customer webhooks these events cause: one per (seq, target)."""
+        context = self._context
+        endpoints = context.directory.endpoints(message.tenant)
+        if message.callback_url is None and not endpoints:
+            return ()
+        entries: list[OutboxEntry] = []
+        for event in events:
+            type_ = webhook_type(event)
+            if type_ is None:
+                continue
+            if message.callback_url is not None and type_ in DEFAULT_WEBHOOK_TYPES:
+                entries.append(OutboxEntry(event.seq, "callback", type_, event.at))
+            for endpoint in endpoints:
+                if endpoint.disabled_at is None and type_ in (endpoint.events or DEFAULT_WEBHOOK_TYPES):
+                    entries.append(OutboxEntry(event.seq, endpoint.id, type_, event.at))
+        return entries
+
+    def _committed(self, committed: _Committed) -> None:
+        self._pending -= 1
+        error = committed.error
+        if error is not None:
+            # Fenced: the node is stopping. Conflict or refused: what this actor believes is not what is stored;
+            # it ends, and its supervisor has the message read back from the journal.
+            if committed.then is not None:
+                committed.then(error)
+            for _, then in self._after:
+                if then is not None:
+                    then(error)
+            raise error
+        self._perform(committed.effects)
+        if committed.then is not None:
+            committed.then(None)
+        if not self._pending and self._after:
+            after, self._after = self._after, []
+            for effects, then in after:
+                self._perform(effects)
+                if then is not None:
+                    then(None)
+
+    # --- inputs that need more than a decision ----------------------------------------------------------------------
+
+    def _on_submitted(self, answer: rules.Submitted) -> None:
+        ids = answer.carrier_message_ids
+        refs: list[CarrierRef] = []
+        early: list[tuple[int, Unmatched]] = []
+        for n, carrier_message_id in enumerate(ids):
+            key = (answer.carrier, canonical(carrier_message_id))
+            refs.append(CarrierRef(key[0], key[1], answer.step, answer.attempt, n))
+            self._expected.append(key)
+            for unmatched in self._context.receipts.expect(key, self.ref, answer.step, answer.attempt, n):
+                early.append((n, unmatched))
+        self._context.metrics.attempts.inc(answer.carrier, "submitted")
+        self._take(answer, None, refs)
+        for n, unmatched in early:
+            receipt = unmatched.mail.receipt
+            self._take(_receipt_input(receipt, answer.step, answer.attempt, n), partial(self._drop, unmatched))
+
+    def _drop(self, unmatched: Unmatched, error: JournalError | None) -> None:
+        """An early receipt is in the message's events: its parked row has done its duty."""
+        if error is None and unmatched.row is not None:
+            self._context.receipts_done(unmatched.row)
+
+    def _on_receipt(self, mail: ReceiptMail) -> None:
+        assert mail.target is not None
+        step, attempt, segment = mail.target
+        stored = mail.stored
+        then = None if stored is None else (lambda error: stored(error is None))
+        self._take(_receipt_input(mail.receipt, step, attempt, segment), then)
+
+    def _on_cancel(self, reply: Reply) -> None:
+        if not self.state.open:
+            reply.error(AlreadyFinal(self.state.status))
+            return
+
+        def stored(error: JournalError | None) -> None:
+            if error is None:
+                reply.ok(None)
+            else:
+                reply.error(error)
+
+        self._take(rules.Cancel(), stored)
+
+    def _on_not_taken(self, job: Job) -> None:
+        key = (job.submission.step, job.submission.attempt)
+        if self._jobs.pop(key, None) is None:
+            return
+        attempt = self.state.find(*key)
+        if attempt is not None:
+            attempt.dispatched = False
+            attempt.left = False
+        self._arm(RETRY_HAND_OVER_S)
+
+    def _on_alarm(self) -> None:
+        now = self._context.clock.now()
+        due = self.state.due()
+        if due is not None and due <= now:
+            self._context.metrics.timer_late_seconds.observe((now - due).total_seconds())
+            self._take(rules.TimePassed())
+            return
+        self._park_if_idle()
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: list[rules.Effect]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            attempt = self.state.find(effect.step, effect.attempt)
+            if attempt is None:
+                continue
+            if kind is rules.Dispatch:
+                self._dispatch(attempt)
+            elif kind is rules.CallCarrier:
+                job = self._jobs.get((attempt.step, attempt.attempt))
+                if job is not None:
+                    self._tell_provider(attempt.carrier, GoAhead(job))
+            elif kind is rules.Withdraw:
+                job = self._jobs.pop((attempt.step, attempt.attempt), None)
+                if job is not None:
+                    job.withdrawn = True
+                    self._tell_provider(attempt.carrier, WithdrawJob(job))
+            elif kind is rules.CancelAtCarrier:
+                if attempt.carrier_message_ids:
+                    self._tell_provider(attempt.carrier, CancelSubmitted(tuple(attempt.carrier_message_ids)))
+            elif attempt.submitted_at is not None:  # Resume
+                self._resume(attempt)
+
+    def _dispatch(self, attempt: Attempt) -> None:
+        """Hand an attempt to its carrier's actor, unless it is no longer wanted."""
+        if attempt.status != "queued" or attempt.dispatched or not self.state.open:
+            return
+        if self._context.draining:
+            return  # the node is stopping; the journal will say that it did not leave
+        job = Job(self._submission(attempt), self.ref, attempt.policy == "never")
+        if self._tell_provider(attempt.carrier, job) == SendResult.DELIVERED:
+            attempt.dispatched = True
+            self._jobs[(attempt.step, attempt.attempt)] = job
+        else:
+            self._arm(RETRY_HAND_OVER_S)
+
+    def _tell_provider(self, carrier: str, message: object) -> SendResult:
+        return self._context.system.send("provider/" + carrier, message)
+
+    def _resume(self, attempt: Attempt) -> None:
+        """Wait again for the receipts of an attempt that was submitted before this actor began."""
+        for n, carrier_message_id in enumerate(attempt.carrier_message_ids):
+            key = (attempt.carrier, canonical(carrier_message_id))
+            self._expected.append(key)
+            for unmatched in self._context.receipts.expect(key, self.ref, attempt.step, attempt.attempt, n):
+                receipt = unmatched.mail.receipt
+                self._take(_receipt_input(receipt, attempt.step, attempt.attempt, n), partial(self._drop, unmatched))
+        if attempt.submitted_at is not None and attempt.status not in ("delivered", "read", "undelivered"):
+            self._tell_provider(
+                attempt.carrier,
+                ResumeSubmitted(self._submission(attempt), tuple(attempt.carrier_message_ids), attempt.submitted_at),
+            )
+
+    def _submission(self, attempt: Attempt) -> Submission:
+        message = self.state.message
+        channel = attempt.channel
+        is_sms = channel == "sms"
+        return Submission(
+            message.message_id,
+            message.tenant,
+            attempt.step,
+            attempt.attempt,
+            channel,
+            message.to[ADDRESS_FIELD[channel]],
+            message.sender.get(channel),
+            message.content.for_channel(channel),
+            message.category,
+            message.expires_at,
+            f"{message.message_id}.{attempt.step}",
+            message.segments if is_sms else None,
+            message.encoding if is_sms else None,
+        )
+
+    # --- waiting, parking, ending -------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """After every input: end, or see to it that the timer goes off when something is due."""
+        if self._pending or self._parking:
+            return
+        state = self.state
+        if not state.open:
+            if not self._jobs:
+                self._leave()
+            return
+        due = state.due()
+        if due is None:
+            return
+        context = self._context
+        wait = (due - context.clock.now()).total_seconds()
+        if not self._jobs:
+            if self._idle_since is None:
+                self._idle_since = context.clock.monotonic()
+                context.lingering[self.ref] = None
+                if len(context.lingering) > context.linger_limit:
+                    context.lingering.popitem(last=False)[0].send_system(PARK_NOW)
+            wait = min(wait, context.linger_s)
+        elif self._idle_since is not None:
+            self._wake_up()
+        self._arm(wait)
+
+    def _arm(self, wait_s: float) -> None:
+        """Let the timer go off in `wait_s` seconds, or earlier if it is set already."""
+        at = self._context.clock.monotonic() + (wait_s if wait_s > 0 else 0.0)
+        if self._timer is not None:
+            if self._alarm_at <= at + 0.001:
+                return
+            self._timer.cancel()
+        self._alarm_at = at
+        self._timer = self.send_after(wait_s if wait_s > 0 else 0.0, _ALARM)
+
+    def _wake_up(self) -> None:
+        if self._idle_since is not None:
+            self._idle_since = None
+            self._context.lingering.pop(self.ref, None)
+
+    def _park_if_idle(self) -> None:
+        """Write when to look again, and end; unless something is under way or due soon."""
+        if self._pending or self._jobs or self._parking or not self.state.open:
+            return
+        due = self._park_until()
+        now = self._context.clock.now()
+        if due is None or (due - now).total_seconds() < PARK_AT_LEAST_AHEAD_S:
+            return
+        self._write_parked(due, self._parked_now)
+
+    def _parked_now(self, error: JournalError | None) -> None:
+        self._parking = False
+        if error is None and not self._pending and not self._after:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End, unless there is mail: what is in the mailbox of an actor that ends is lost."""
+        if not self.ref.mailbox:
+            self.stop()
+
+    def _write_parked(self, due: datetime, then: Then | None) -> None:
+        message = self.state.message
+        write = Write(message.message_id, message.tenant, (), due=due)
+        committed = _Committed([], then)
+        self._pending += 1
+        self._parking = True
+        self._parked = True
+        ref = self.ref
+
+        def done(error: JournalError | None) -> None:
+            committed.error = error
+            ref.send_system(committed)
+
+        self._context.journal.append(write, done)
+
+    def _park_until(self) -> datetime | None:
+        """The next moment something must be done: a due time, or a receipt that must be asked for."""
+        due = self.state.due()
+        for attempt in self.state.attempts:
+            if attempt.submitted_at is not None and attempt.status in ("submitted", "timed_out"):
+                plan = self._context.carriers.get(attempt.carrier)
+                if plan is not None:
+                    at = plan.carrier.awaits_receipt_at(self._submission(attempt), attempt.submitted_at)
+                    if at is not None and (due is None or at < due):
+                        due = at
+        return due
+
+    def terminate(self, reason: Any) -> None:
+        """Leave the memory tidy. At a shutdown, tell the journal what certainly did not leave."""
+        context = self._context
+        self._wake_up()
+        for key in self._expected:
+            context.receipts.forget(key, self.ref)
+        if reason is SHUTDOWN and self.state.open and not self._parked:
+            for job in self._jobs.values():
+                job.withdrawn = True
+            if not any(job.left for job in self._jobs.values()):
+                due = self._park_until() or context.clock.now()
+                message = self.state.message
+                context.journal.append(Write(message.message_id, message.tenant, (), due=due))
+
+    def inspect(self) -> dict[str, Any]:
+        """Show where the message stands; no address and no text."""
+        state = self.state
+        due = state.due()
+        return {
+            "tenant": state.message.tenant,
+            "status": state.status,
+            "step": state.step,
+            "attempts": [
+                {"step": a.step, "attempt": a.attempt, "carrier": a.carrier, "status": a.status} for a in state.attempts
+            ],
+            "due": None if due is None else due.isoformat(),
+            "writes_pending": self._pending,
+        }
+
+    # --- counting -----------------------------------------------------------------------------------------------------
+
+    def _count_answer(self, answer: rules.Refused | rules.InDoubt) -> None:
+        metrics = self._context.metrics
+        metrics.errors.inc(answer.carrier, answer.error_class)
+        if type(answer) is rules.InDoubt:
+            attempt = self.state.find(answer.step, answer.attempt)
+            metrics.attempts.inc(answer.carrier, "ambiguous")
+            metrics.ambiguous.inc(attempt.policy if attempt is not None else "resend")
+        else:
+            metrics.attempts.inc(answer.carrier, "rejected")
+
+    def _count_final(self) -> None:
+        state = self.state
+        context = self._context
+        context.open_messages -= 1
+        step = state.delivered_by if state.delivered_by is not None else state.step
+        channel = state.message.cascade[step].channel
+        context.metrics.final.inc(state.status, channel)
+        if state.final_at is not None:
+            began = state.message.send_at or state.message.created_at
+            context.metrics.end_to_end_seconds.observe((state.final_at - began).total_seconds(), channel)
+
+
+def _receipt_input(receipt: Any, step: int, attempt: int, segment: int) -> rules.Receipt:
+    return rules.Receipt(
+        step,
+        attempt,
+        segment,
+        receipt.carrier_message_id,
+        receipt.status,
+        receipt.error_class,
+        receipt.error_code,
+        receipt.error_detail,
+        receipt.at,
+    )
+
+

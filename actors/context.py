@@ -1,0 +1,68 @@
+"""What every member of the cast can reach: made once by `hermes.boot`, handed to each child spec."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from actors.receipts import ReceiptIndex
+from actors.routing import RoutingTable
+from carriers.base import Carrier
+from hermes.journal.base import Journal, OutboxEntry
+from hermes.journal.directory import Directory
+from hermes.metrics import Metrics
+from hermes.runtime import Ref, System
+from hermes.runtime.clock import Clock
+
+
+@dataclass(slots=True)
+class CarrierPlan:
+    """A carrier and the limits its provider actor keeps. 0 means no limit.
+
+    Attributes:
+        timeout_s: after which an unanswered call is in doubt.
+        queue_limit: jobs waiting; beyond, cascades keep them and the gateway refuses new ones.
+    """
+
+    carrier: Carrier
+    max_in_flight: int = 0
+    throughput_per_s: float = 0.0
+    timeout_s: float = 10.0
+    on_ambiguous: str | None = None
+    queue_limit: int = 20_000
+
+
+@dataclass(slots=True)
+class Context:
+    """The node's parts, and the few numbers actors share.
+
+    Attributes:
+        linger_s: how long a cascade that only waits stays in memory before it is parked.
+        linger_limit: how many may wait in memory; beyond, the longest waiting are parked first.
+        open_messages: accepted and not final, over all tenants of this process.
+        draining: the node is stopping: nothing new is sent, answers are still taken.
+        lingering: cascades that only wait, longest first.
+        receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
+        webhook_due: tells a tenant's webhook actor of new outbox entries: (tenant, message_id, entries).
+    """
+
+    system: System
+    clock: Clock
+    journal: Journal
+    directory: Directory
+    metrics: Metrics
+    carriers: Mapping[str, CarrierPlan]
+    routes: RoutingTable
+    receipts: ReceiptIndex
+    max_open_messages: int = 2_000_000
+    allow_private_callbacks: bool = False
+    linger_s: float = 10.0
+    linger_limit: int = 10_000
+    open_messages: int = 0
+    in_flight: int = 0
+    draining: bool = False
+    full_carriers: set[str] = field(default_factory=set)
+    lingering: OrderedDict[Ref, None] = field(default_factory=OrderedDict)
+    webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
+    receipts_done: Callable[[int], None] = lambda row: None

@@ -1,0 +1,198 @@
+"""The DLR processor: finds the message a receipt is about - early, late, twice, on another bind, after a restart.
+
+1. A cascade waits for that id in memory: it gets the receipt.
+2. The journal knows the id: the waker brings the cascade back, and gives it the receipt.
+3. Nobody knows it (yet): it is parked in the journal, and claimed when the submit answer names the id.
+
+A receipt counts as stored when its event is committed, or its parked row is. Only then is the carrier told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, Final
+
+from actors.background import Background
+from actors.context import Context
+from actors.messages import ReceiptMail, Wake
+from actors.receipts import Unmatched, canonical
+from hermes.domain.commands import ReceiptArrived
+from hermes.journal.base import JournalAway, JournalError
+from hermes.logs import get_logger
+from hermes.runtime import NO_REPLY, Actor, Reply
+
+log = get_logger("hermes.dlr")
+
+LOOK_UP_AT_ONCE: Final = 500  # ids asked of the journal in one query
+WAITING_LIMIT: Final = 100_000  # receipts not yet looked up; beyond, carriers are told to offer them again
+PARKED_LOADED: Final = 50_000  # parked receipts read back at start
+
+
+class _LookedUp:
+    """To itself: a look-up in the journal is over."""
+
+    __slots__ = ("batch", "error", "targets")
+
+    def __init__(self, batch: list[ReceiptMail], targets: list[Any], error: JournalError | None) -> None:
+        self.batch = batch
+        self.targets = targets
+        self.error = error
+
+
+class DLRProcessor(Actor):
+    """`dlr`: every receipt of every carrier comes through here."""
+
+    kind = "DLRProcessor"
+    mailbox_limit = 200_000
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._unknown: list[ReceiptMail] = []  # to be looked up
+        self._looking = False
+        self._matched = 0
+        self._woken = 0
+        self._parked = 0
+        self._done_rows: list[int] = []
+
+    async def init(self) -> None:
+        """Read back the receipts that were parked before a restart."""
+        self._background = Background(self.ref)
+        self._context.receipts_done = self._row_done
+        for parked in reversed(await self._context.journal.parked_receipts(PARKED_LOADED)):
+            key = (parked.receipt.carrier, parked.ref)
+            self._context.receipts.hold(key, Unmatched(ReceiptMail(parked.receipt, None), parked.id))
+
+    def handle(self, message: Any) -> None:
+        """Take a receipt."""
+        if type(message) is ReceiptMail:
+            self._receipt(message)
+        elif type(message) is _LookedUp:
+            self._looked_up(message)
+        else:
+            raise TypeError(f"dlr does not understand {type(message).__name__}")
+
+    def handle_call(self, request: Any, reply: Reply) -> Any:
+        """Take a receipt and answer once it is stored; JournalAway to the caller when it cannot be."""
+        if type(request) is not ReceiptArrived:
+            raise TypeError(f"dlr does not understand {type(request).__name__}")
+
+        def stored(ok: bool) -> None:
+            if ok:
+                reply.ok("stored")
+            else:
+                reply.error(JournalAway("the receipt could not be stored"))
+
+        self._receipt(ReceiptMail(request.receipt, stored))
+        return NO_REPLY
+
+    # --- matching -------------------------------------------------------------------------------------------------
+
+    def _receipt(self, mail: ReceiptMail) -> None:
+        receipt = mail.receipt
+        if self._hand_over(mail, (receipt.carrier, canonical(receipt.carrier_message_id))):
+            return
+        if len(self._unknown) >= WAITING_LIMIT:
+            if mail.stored is not None:
+                mail.stored(False)
+            return
+        self._unknown.append(mail)
+        self._look_up()
+
+    def _hand_over(self, mail: ReceiptMail, key: tuple[str, str]) -> bool:
+        found = self._context.receipts.find(key)
+        if found is None:
+            return False
+        cascade, step, attempt, segment = found
+        cascade.send_system(ReceiptMail(mail.receipt, mail.stored, (step, attempt, segment)))
+        self._matched += 1
+        self._context.metrics.receipts.inc(mail.receipt.carrier, "matched")
+        return True
+
+    def _look_up(self) -> None:
+        if self._looking or not self._unknown:
+            return
+        self._looking = True
+        batch, self._unknown = self._unknown[:LOOK_UP_AT_ONCE], self._unknown[LOOK_UP_AT_ONCE:]
+        self._background.run(self._ask_journal(batch))
+
+    async def _ask_journal(self, batch: list[ReceiptMail]) -> None:
+        keys = [(m.receipt.carrier, canonical(m.receipt.carrier_message_id)) for m in batch]
+        try:
+            targets: list[Any] = list(await self._context.journal.find_refs(keys))
+            error: JournalError | None = None
+        except JournalError as exc:
+            targets, error = [None] * len(batch), exc
+        self.ref.send_system(_LookedUp(batch, targets, error))
+
+    def _looked_up(self, answer: _LookedUp) -> None:
+        self._looking = False
+        if answer.error is not None:
+            for mail in answer.batch:
+                if mail.stored is not None:
+                    mail.stored(False)
+            self._look_up()
+            return
+        for mail, target in zip(answer.batch, answer.targets, strict=True):
+            receipt = mail.receipt
+            key = (receipt.carrier, canonical(receipt.carrier_message_id))
+            if self._hand_over(mail, key):  # its submit answer came while we asked
+                continue
+            if target is not None:
+                self._woken += 1
+                self._context.metrics.receipts.inc(receipt.carrier, "late")
+                at = (target.step, target.attempt, target.segment)
+                self.system.send("waker", Wake(target.message_id, replace(mail, target=at)))
+                continue
+            self._parked += 1
+            self._context.metrics.receipts.inc(receipt.carrier, "parked")
+            unmatched = Unmatched(mail)
+            self._context.receipts.hold(key, unmatched)
+            self._background.run(self._park(unmatched, key[1]))
+        self._look_up()
+
+    async def _park(self, unmatched: Unmatched, ref: str) -> None:
+        mail = unmatched.mail
+        try:
+            row = await self._context.journal.park_receipt(mail.receipt, ref)
+        except JournalError:
+            if mail.stored is not None:
+                mail.stored(False)
+            return
+        unmatched.row = row
+        if mail.stored is not None:
+            mail.stored(True)
+        if unmatched.claimed:
+            self._row_done(row)
+
+    def _row_done(self, row: int) -> None:
+        """A parked receipt is in its message's events: forget its row, with others, soon."""
+        self._done_rows.append(row)
+        if len(self._done_rows) == 1:
+            self._background.run(self._drop_rows())
+
+    async def _drop_rows(self) -> None:
+        await asyncio.sleep(0)
+        rows, self._done_rows = self._done_rows, []
+        try:
+            await self._context.journal.drop_parked(rows)
+        except JournalError:
+            log.info("parked receipts are dropped later", count=len(rows))  # housekeeping forgets them in a day
+
+    def terminate(self, reason: Any) -> None:
+        """What was not stored is offered again by the carriers."""
+        self._background.cancel()
+        for mail in self._unknown:
+            if mail.stored is not None:
+                mail.stored(False)
+
+    def inspect(self) -> dict[str, Any]:
+        """Count what came and where it went."""
+        return {
+            "matched": self._matched,
+            "woken": self._woken,
+            "parked": self._parked,
+            "waited_for": len(self._context.receipts),
+            "unmatched": self._context.receipts.unmatched,
+            "to_look_up": len(self._unknown),
+        }

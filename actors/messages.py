@@ -1,0 +1,116 @@
+"""What the cast says among itself. What the gateway also says is in `hermes/domain/commands.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from carriers.base import ReceiptStored, Submission
+from hermes.domain import cascade
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.journal.base import StoredMessage
+from hermes.runtime import Entry, Ref, Reply
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One attempt in a carrier's hands. The cascade actor and the provider actor share it.
+
+    Attributes:
+        cascade: whom to answer.
+        write_ahead: policy `never`: ask the cascade before the call, which answers `GoAhead`.
+        withdrawn: the cascade does not want it sent any more. Set by the cascade, heeded by the provider.
+        left: the carrier was called. Set by the provider, read by the cascade.
+        entry: its place in the carrier's queue, while it has one; the provider's own.
+    """
+
+    submission: Submission
+    cascade: Ref
+    write_ahead: bool
+    withdrawn: bool = False
+    left: bool = False
+    entry: Entry | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class WithdrawJob:
+    """To a provider: take this out of the queue (it is marked `withdrawn` already)."""
+
+    job: Job
+
+
+@dataclass(slots=True, frozen=True)
+class GoAhead:
+    """To a provider: the write-ahead is stored, call the carrier."""
+
+    job: Job
+
+
+@dataclass(slots=True, frozen=True)
+class CancelSubmitted:
+    """To a provider: ask the carrier to stop what it took."""
+
+    carrier_message_ids: tuple[str, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class ResumeSubmitted:
+    """To a provider: this attempt, submitted earlier, is waited for again."""
+
+    submission: Submission
+    carrier_message_ids: tuple[str, ...]
+    submitted_at: datetime
+
+
+@dataclass(slots=True, frozen=True)
+class NotTaken:
+    """To a cascade: the job did not leave and is not queued any more (queue full, provider ended). Try again."""
+
+    job: Job
+
+
+@dataclass(slots=True, frozen=True)
+class ReceiptMail:
+    """To `dlr`, `waker` or a cascade: a receipt on its way, and whom to tell when it is stored.
+
+    Attributes:
+        target: (step, attempt, segment) once known.
+    """
+
+    receipt: DeliveryReceipt
+    stored: ReceiptStored | None
+    target: tuple[int, int, int] | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class CancelMail:
+    """To `waker` or a cascade: the customer wants it stopped, and waits for the answer.
+
+    Answered with None once stored, or with AlreadyFinal, NotFound or JournalAway.
+    """
+
+    reply: Reply
+
+
+@dataclass(slots=True, frozen=True)
+class Wake:
+    """To `waker`: bring this message's cascade back from the journal and give it `mail`."""
+
+    message_id: str
+    mail: object | None = None
+    delay_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Adopt:
+    """To `tenant/<id>`: start a cascade for what the journal holds, and give it this mail, in order.
+
+    Attributes:
+        last_alive: see `cascade.Recovered`.
+        first: an input to take before anything else (a crash to record), or None.
+    """
+
+    stored: StoredMessage
+    last_alive: datetime
+    mail: list[object] = field(default_factory=list)
+    first: cascade.Input | None = None

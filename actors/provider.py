@@ -1,0 +1,314 @@
+"""The provider actor: one carrier's queue, its limits, and the calls under way.
+
+It pulls: a job leaves the queue only when the carrier has room for it (calls in flight, messages per second), so
+pressure stays in a bounded queue that is fair between tenants and serves one-time codes first. It never decides what
+an answer means for the message: every answer goes back to the cascade.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from actors.context import CarrierPlan, Context
+from actors.messages import CancelSubmitted, GoAhead, Job, NotTaken, ReceiptMail, ResumeSubmitted, WithdrawJob
+from carriers.base import Carrier, ReceiptStored, SendError, SendResult
+from hermes import runtime
+from hermes.domain import cascade as rules
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.domain.state import CATEGORIES
+from hermes.logs import get_logger
+from hermes.runtime import Actor
+from hermes.runtime.fairqueue import Entry, FairQueue
+
+log = get_logger("hermes.provider")
+
+GRACE_S: Final = 1.0  # beyond the carrier's own time-out, before its call is given up as in doubt
+BURST_S: Final = 0.05  # a limited carrier may be at most this far ahead of its rate
+HIGH_WATER: Final = 0.9  # of queue_limit: the gateway refuses new messages for this carrier
+LOW_WATER: Final = 0.7
+
+
+class _Pump:
+    """To itself: there may be room again."""
+
+    __slots__ = ()
+
+
+class _Answered:
+    """To itself: a call that took its time is over."""
+
+    __slots__ = ("job", "outcome")
+
+    def __init__(self, job: Job, outcome: SendResult | BaseException) -> None:
+        self.job = job
+        self.outcome = outcome
+
+
+_PUMP: Final = _Pump()
+
+
+class ProviderActor(Actor):
+    """`provider/<carrier>`: asks one carrier to send, within its limits."""
+
+    kind = "Provider"
+    mailbox_limit = 100_000  # answers and hand-overs; the jobs waiting are bounded by the plan's queue_limit
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context = context
+        self._name = name
+        self._plan: CarrierPlan = context.carriers[name]
+        self._carrier: Carrier = self._plan.carrier
+        self._queue = FairQueue(CATEGORIES, self._plan.queue_limit)
+        self._calls: dict[asyncio.Task[Any], Job] = {}
+        self._asked: set[Job] = set()  # written ahead, not yet allowed: each holds a place in flight
+        self._in_flight = 0
+        self._next_at = 0.0  # monotonic; when the rate allows the next message
+        self._pump_set = False
+        self._sent = 0
+        self._failed = 0
+        self._last_error: str | None = None
+
+    async def init(self) -> None:
+        """Open the carrier; its receipts go to `dlr`."""
+        await self._carrier.open(_Sink(self._context))
+
+    def handle(self, message: Any) -> None:
+        """Take a job, or hear that one can go on, is over, or is not wanted."""
+        kind = type(message)
+        if kind is Job:
+            self._enqueue(message)
+        elif kind is _Answered:
+            self._in_flight -= 1
+            self._context.in_flight -= 1
+            self._answer(message.job, message.outcome)
+            self._pump()
+        elif kind is _Pump:
+            self._pump_set = False
+            self._pump()
+        elif kind is GoAhead:
+            self._go_ahead(message.job)
+        elif kind is WithdrawJob:
+            self._withdraw(message.job)
+        elif kind is CancelSubmitted:
+            for carrier_message_id in message.carrier_message_ids:
+                self._run(self._carrier.cancel(carrier_message_id))
+        elif kind is ResumeSubmitted:
+            self._carrier.resume(message.submission, message.carrier_message_ids, message.submitted_at)
+        else:
+            raise TypeError(f"a provider does not understand {kind.__name__}")
+
+    # --- the queue ------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, job: Job) -> None:
+        if job.withdrawn:
+            return
+        submission = job.submission
+        if not self._queue and self._has_room():
+            self._call_or_ask(job)
+            return
+        entry = self._queue.put(submission.tenant, submission.category, submission.segments or 1, job)
+        if entry is None:
+            job.cascade.send(NotTaken(job))
+            return
+        job.entry = entry
+        if len(self._queue) >= HIGH_WATER * self._plan.queue_limit:
+            self._context.full_carriers.add(self._name)
+        self._pump()
+
+    def _has_room(self) -> bool:
+        plan = self._plan
+        if self._context.draining:
+            return False
+        if plan.max_in_flight and self._in_flight >= plan.max_in_flight:
+            return False
+        return not plan.throughput_per_s or self._next_at <= self._context.clock.monotonic()
+
+    def _pump(self) -> None:
+        """Let jobs go while there is room, and come back when the rate allows more."""
+        queue = self._queue
+        while queue and self._has_room():
+            entry: Entry | None = queue.pop()
+            if entry is None:
+                break
+            job = entry.item
+            job.entry = None
+            if not job.withdrawn:
+                self._call_or_ask(job)
+        if self._name in self._context.full_carriers and len(queue) < LOW_WATER * self._plan.queue_limit:
+            self._context.full_carriers.discard(self._name)
+        if queue and not self._pump_set and self._plan.throughput_per_s and not self._context.draining:
+            wait = self._next_at - self._context.clock.monotonic()
+            if wait > 0:
+                self._pump_set = True
+                self.send_after(wait, _PUMP, coarse=False)
+
+    def _withdraw(self, job: Job) -> None:
+        if job.entry is not None:
+            self._queue.remove(job.entry)
+            job.entry = None
+        elif job in self._asked:  # waiting for its write-ahead, which will not be asked for any more
+            self._asked.discard(job)
+            self._in_flight -= 1
+            self._context.in_flight -= 1
+            self._pump()
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    def _call_or_ask(self, job: Job) -> None:
+        plan = self._plan
+        if plan.throughput_per_s:
+            now = self._context.clock.monotonic()
+            cost = (job.submission.segments or 1) / plan.throughput_per_s
+            self._next_at = max(self._next_at, now - BURST_S) + cost
+        if job.write_ahead:
+            self._in_flight += 1
+            self._context.in_flight += 1
+            self._asked.add(job)
+            submission = job.submission
+            job.cascade.send(rules.Sending(submission.step, submission.attempt, self._name))
+        else:
+            self._call(job)
+
+    def _go_ahead(self, job: Job) -> None:
+        if job not in self._asked:
+            return
+        self._asked.discard(job)
+        self._in_flight -= 1
+        self._context.in_flight -= 1
+        if not job.withdrawn:
+            self._call(job)
+        self._pump()
+
+    def _call(self, job: Job) -> None:
+        job.left = True
+        try:
+            outcome = self._carrier.send(job.submission)
+        except SendError as error:
+            self._answer(job, error)
+            return
+        except Exception as error:  # a bug in the carrier; the cascade is told that the send is in doubt
+            self._answer(job, error)
+            return
+        if type(outcome) is SendResult:
+            self._answer(job, outcome)
+            return
+        self._in_flight += 1
+        self._context.in_flight += 1
+        task = asyncio.ensure_future(self._limited(outcome))  # type: ignore[arg-type]
+        self._calls[task] = job
+        task.add_done_callback(self._call_done)
+
+    async def _limited(self, call: Awaitable[SendResult]) -> SendResult:
+        async with asyncio.timeout(self._plan.timeout_s + GRACE_S):
+            return await call
+
+    def _call_done(self, task: asyncio.Task[SendResult]) -> None:
+        job = self._calls.pop(task, None)
+        if job is None:
+            return  # given up when the actor ended
+        if task.cancelled():
+            outcome: SendResult | BaseException = asyncio.CancelledError()
+        else:
+            outcome = task.exception() or task.result()
+        self.ref.send_system(_Answered(job, outcome))
+
+    def _answer(self, job: Job, outcome: SendResult | BaseException) -> None:
+        """Tell the cascade what happened; what it means is the cascade's business."""
+        submission = job.submission
+        step, attempt = submission.step, submission.attempt
+        if isinstance(outcome, SendResult):
+            self._sent += 1
+            segments = submission.segments
+            cost = outcome.cost
+            if cost is None and self._carrier.cost:
+                cost = round(self._carrier.cost * (segments or 1), 6)
+            job.cascade.send(
+                rules.Submitted(step, attempt, self._name, outcome.carrier_message_ids, segments, cost)
+            )
+            return
+        self._failed += 1
+        if isinstance(outcome, SendError) and not outcome.ambiguous:
+            self._last_error = f"{outcome.error_class} {outcome.code or ''}".strip()
+            job.cascade.send(
+                rules.Refused(
+                    step,
+                    attempt,
+                    self._name,
+                    outcome.error_class,
+                    outcome.code,
+                    outcome.detail,
+                    outcome.retryable,
+                    outcome.retry_after_s,
+                )
+            )
+            return
+        if isinstance(outcome, SendError):
+            doubt = rules.InDoubt(step, attempt, self._name, outcome.error_class, outcome.code, outcome.detail)
+        elif isinstance(outcome, TimeoutError):
+            doubt = rules.InDoubt(step, attempt, self._name, "retryable_transient", None, "no answer in time")
+        else:
+            kind = type(outcome).__name__
+            if not isinstance(outcome, asyncio.CancelledError):
+                log.error("carrier raised what it should not", carrier=self._name, error=kind, exc_info=outcome)
+            doubt = rules.InDoubt(step, attempt, self._name, "unknown", None, f"the carrier call failed: {kind}")
+        self._last_error = doubt.detail
+        job.cascade.send(doubt)
+
+    def _run(self, call: Awaitable[Any]) -> None:
+        """Start something nobody waits for; its failure is logged."""
+        task = asyncio.ensure_future(call)
+        task.add_done_callback(self._side_call_done)
+
+    def _side_call_done(self, task: asyncio.Future[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("cancel at carrier failed", carrier=self._name, error=type(task.exception()).__name__)
+
+    async def terminate(self, reason: Any) -> None:
+        """Give back what has not left, call in doubt what has, and close the carrier."""
+        for job in list(self._asked):
+            job.cascade.send(NotTaken(job))
+        while self._queue:
+            entry = self._queue.pop()
+            if entry is None:
+                break
+            entry.item.entry = None
+            if not entry.item.withdrawn:
+                entry.item.cascade.send(NotTaken(entry.item))
+        calls, self._calls = self._calls, {}
+        for task, job in calls.items():
+            task.cancel()
+            self._answer(job, asyncio.CancelledError())
+        self._context.in_flight -= self._in_flight
+        self._context.full_carriers.discard(self._name)
+        await self._carrier.close()
+
+    def inspect(self) -> dict[str, Any]:
+        """Show the queue, the calls under way and the carrier's own view."""
+        return {
+            "carrier": self._name,
+            "kind": self._carrier.kind,
+            "channel": self._carrier.channel,
+            "queue": len(self._queue),
+            "in_flight": self._in_flight,
+            "sent": self._sent,
+            "failed": self._failed,
+            "last_error": self._last_error,
+            **self._carrier.inspect(),
+        }
+
+
+class _Sink:
+    """Hands a carrier's receipts to `dlr`."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def receipt(self, receipt: DeliveryReceipt, stored: ReceiptStored | None = None) -> None:
+        """See `carriers.base.ReceiptSink`."""
+        sent = self._context.system.send("dlr", ReceiptMail(receipt, stored))
+        if sent != runtime.SendResult.DELIVERED and stored is not None:
+            stored(False)

@@ -1,0 +1,114 @@
+"""The tree: who is started by whom, in which order, and what happens when one ends. Read this first.
+
+    root                       rest_for_one: start order is dependency order; stop order its reverse
+    |- journal                 permanent: watches the group-commit writer and its database
+    |- carriers                one_for_one
+    |  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent
+    |- router, dlr             permanent
+    |- webhooks                simple_one_for_one, one per tenant
+    |- tenants                 one_for_one
+    |  `- tenant/<id>          TenantSupervisor, simple_one_for_one
+    |     `- cascade/<id>      temporary: a crash is journaled and resumed from the journal, with its own count
+    |- waker                   permanent: brings cascades back from the journal
+    `- gateway                 permanent: last to open, first to close
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from actors.context import Context
+from actors.dlr import DLRProcessor
+from actors.provider import ProviderActor
+from actors.router import RouterActor
+from actors.tenant import TenantSupervisor
+from actors.waker import WakerActor
+from actors.webhook import WebhookSupervisor
+from hermes.runtime import Actor, Backoff, ChildSpec, Intensity, Strategy, Supervisor
+
+# A carrier whose actor keeps failing is tried again more and more slowly, for ever: it must not take others down.
+PROVIDER_BACKOFF: Final = Backoff(initial_s=0.2, factor=2.0, max_s=30.0, jitter=0.2, reset_after_s=60.0)
+PROVIDER_INTENSITY: Final = Intensity(max_restarts=100, period_s=10.0)
+TENANT_INTENSITY: Final = Intensity(max_restarts=50, period_s=10.0)
+ROOT_INTENSITY: Final = Intensity(max_restarts=5, period_s=30.0)
+STOP_S: Final = 10.0  # seconds a branch may take to end
+
+
+class Root(Supervisor):
+    """`root`: rest_for_one, because each child relies on those before it."""
+
+    kind = "Root"
+
+
+class CarriersSupervisor(Supervisor):
+    """`carriers`: every way out, by kind of connection."""
+
+    kind = "CarriersSupervisor"
+
+
+class ProviderSupervisor(Supervisor):
+    """`providers`: one permanent actor for each configured carrier."""
+
+    kind = "ProviderSupervisor"
+
+
+class TenantsSupervisor(Supervisor):
+    """`tenants`: one supervisor for each tenant; a tenant that is created later is added."""
+
+    kind = "TenantsSupervisor"
+
+    def __init__(self, context: Context) -> None:
+        specs = [tenant_spec(context, tenant.id) for tenant in context.directory.tenants()]
+        super().__init__(Strategy.ONE_FOR_ONE, specs, TENANT_INTENSITY)
+        self._context = context
+
+    def init(self) -> Any:
+        """Start the tenants there are, and hear of new ones."""
+        self._context.directory.on_tenant = self._on_tenant
+        return super().init()
+
+    def _on_tenant(self, tenant_id: str) -> None:
+        if self.system.whereis("tenant/" + tenant_id) is None:
+            self.add_child(tenant_spec(self._context, tenant_id))
+
+
+def tenant_spec(context: Context, tenant_id: str) -> ChildSpec:
+    """A tenant's supervisor. Permanent: what it was working on is resumed from the journal."""
+    return ChildSpec("tenant/" + tenant_id, TenantSupervisor, (context, tenant_id), shutdown_s=STOP_S)
+
+
+def root(
+    context: Context,
+    *,
+    journal: Callable[[], Actor],
+    gateway: Callable[[], Actor],
+    waker: Callable[[], WakerActor],
+) -> Supervisor:
+    """The whole tree. `journal`, `gateway` and `waker` make the actors that only boot can wire."""
+    providers = [
+        ChildSpec("provider/" + name, ProviderActor, (context, name), backoff=PROVIDER_BACKOFF, shutdown_s=STOP_S)
+        for name in context.carriers
+    ]
+    carriers = [
+        ChildSpec(
+            "providers",
+            ProviderSupervisor,
+            (Strategy.ONE_FOR_ONE, providers, PROVIDER_INTENSITY),
+            shutdown_s=STOP_S,
+        )
+    ]
+    return Root(
+        Strategy.REST_FOR_ONE,
+        [
+            ChildSpec("journal", journal, shutdown_s=STOP_S),
+            ChildSpec("carriers", CarriersSupervisor, (Strategy.ONE_FOR_ONE, carriers), shutdown_s=STOP_S),
+            ChildSpec("router", RouterActor, (context,)),
+            ChildSpec("dlr", DLRProcessor, (context,)),
+            ChildSpec("webhooks", WebhookSupervisor, (context,), shutdown_s=STOP_S),
+            ChildSpec("tenants", TenantsSupervisor, (context,), shutdown_s=STOP_S),
+            ChildSpec("waker", waker),
+            ChildSpec("gateway", gateway, shutdown_s=STOP_S),
+        ],
+        ROOT_INTENSITY,
+    )

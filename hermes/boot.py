@@ -1,0 +1,295 @@
+"""The composition root: the only module that knows every part. Builds a node, runs it, stops it.
+
+Start: database, journal, directory, tree; the gateway opens last, then `node.json` says where.
+Stop: nothing new is accepted or sent, what carriers hold is waited for (10 s at most), the rest is left to the
+journal with the word that it did not leave; then the tree ends in reverse order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from actors import tree
+from actors.context import CarrierPlan, Context
+from actors.journal import JournalActor
+from actors.receipts import ReceiptIndex
+from actors.routing import SANDBOX, RoutingTable
+from actors.waker import WakerActor
+from carriers.registry import make_carrier
+from gateway.actor import GatewayActor
+from gateway.app import HttpServer
+from gateway.edge import Edge
+from hermes import settings as config
+from hermes.domain.message import ulid
+from hermes.journal.base import Journal
+from hermes.journal.directory import Directory
+from hermes.journal.embedded import EmbeddedPostgres
+from hermes.journal.postgres import PostgresJournal
+from hermes.logs import get_logger
+from hermes.metrics import Metrics
+from hermes.runtime import Ref, SupervisorEvent, System, SystemClock
+from hermes.settings import Settings
+
+log = get_logger("hermes.node")
+
+DRAIN_S: Final = 10.0  # at a stop, for what carriers hold unanswered
+FLUSH_S: Final = 3.0  # and for the journal's queue
+ROOT_SHUTDOWN_S: Final = 10.0
+
+OnReady = Callable[["Node"], Awaitable[None] | None]
+
+
+class Node:
+    """One Hermes process.
+
+    Args:
+        settings: checked; `require_carrier` is the caller's business.
+        data_dir: holds the embedded database and the keys; made if missing.
+    """
+
+    def __init__(self, settings: Settings, data_dir: Path, environ: Mapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        self.settings = settings
+        self.data_dir = config.make_data_dir(data_dir)
+        self.operator_key = config.operator_key(data_dir, environ)
+        self.url = ""
+        self.clock = SystemClock()
+        self.metrics = Metrics()
+        self.system = System(clock=self.clock)
+        self._root: Ref | None = None
+        self._embedded: EmbeddedPostgres | None = None
+        self._stopped = asyncio.Event()
+        self._exit_code = 0
+        self._ready = False
+        connect: Any = settings.database.url
+        if connect is None:
+            self._embedded = EmbeddedPostgres(data_dir)
+        self._connect = connect
+        self.carriers = self._plans()
+
+    # --- building -------------------------------------------------------------------------------------------------
+
+    def _plans(self) -> dict[str, CarrierPlan]:
+        plans: dict[str, CarrierPlan] = {}
+        for c in self.settings.carriers:
+            if not c.enabled:
+                continue
+            carrier = make_carrier(c.kind, c.name, c.channel, c.options, clock=self.clock, cost=c.cost)
+            plans[c.name] = CarrierPlan(
+                carrier,
+                max_in_flight=c.max_in_flight,
+                throughput_per_s=c.throughput_per_s,
+                timeout_s=c.timeout_s or 3600.0,
+                on_ambiguous=c.on_ambiguous,
+            )
+        sandbox = make_carrier("mock", SANDBOX, "sms", {}, clock=self.clock, cost=0.0)
+        plans[SANDBOX] = CarrierPlan(sandbox)
+        return plans
+
+    def _routes(self) -> RoutingTable:
+        return RoutingTable(
+            [(name, p.carrier.channel, p.on_ambiguous) for name, p in self.carriers.items() if name != SANDBOX]
+        )
+
+    async def start(self) -> None:
+        """Start everything; returns once the node accepts messages.
+
+        Raises:
+            HermesError: it cannot start; the text says why.
+        """
+        settings = self.settings
+        if self._embedded is not None:
+            await self._embedded.start()
+            self._connect = self._embedded.connect_kwargs()
+        journal = PostgresJournal(
+            self._connect,
+            worker_id=ulid(),
+            clock=self.clock,
+            batch_window_ms=settings.database.batch_window_ms,
+            queue_limit=settings.database.queue_limit,
+        )
+        self.journal: Journal = journal
+        await journal.start()
+        journal.on_fenced(self._fenced)
+        hash_secret = config.kept_secret(self.data_dir / "key-hash.secret", lambda: secrets.token_hex(32))
+        self.directory = Directory(journal, self.clock, hash_secret.encode())
+        await self.directory.load()
+        shards = await journal.claim_shards()
+        self.context = Context(
+            self.system,
+            self.clock,
+            journal,
+            self.directory,
+            self.metrics,
+            self.carriers,
+            self._routes(),
+            ReceiptIndex(),
+            max_open_messages=settings.server.max_open_messages,
+            allow_private_callbacks=settings.server.allow_private_callbacks,
+            open_messages=await journal.count_open(),
+        )
+        self._gauges()
+        self.system.on_event(self._supervised)
+        root = partial(
+            tree.root,
+            self.context,
+            journal=partial(
+                JournalActor,
+                self.context,
+                self._embedded.watch if self._embedded is not None else None,
+                settings.retention.messages_days,
+            ),
+            waker=partial(self._waker, shards),
+            gateway=partial(GatewayActor, self._server, self._opened),
+        )
+        self._root = await self.system.spawn_async(root, name="root")
+        self._root_watch = asyncio.ensure_future(self._watch_root(self._root))
+        config.write_node_file(self.data_dir, self.url)
+        self._ready = True
+        gc.collect()
+        gc.freeze()  # what lives as long as the node is no work for later collections
+
+    def _waker(self, shards: dict[int, datetime]) -> WakerActor:
+        return WakerActor(self.context, shards)
+
+    def _server(self) -> HttpServer:
+        server = self.settings.server
+        edge = Edge(
+            settings=self.settings,
+            system=self.system,
+            journal=self.journal,
+            directory=self.directory,
+            clock=self.clock,
+            operator_key=self.operator_key,
+            ready=self._is_ready,
+            default_success=self._default_success,
+            carriers={name: plan.carrier for name, plan in self.carriers.items()},
+            carrier_secret=self._carrier_secret,
+            metrics=self.metrics.render,
+        )
+        return HttpServer(edge, server.host, server.port)
+
+    async def _opened(self, server: Any) -> None:
+        self.url = self.settings.server.public_url or config.base_url(self.settings.server.host, server.port)
+
+    def _is_ready(self) -> bool:
+        return self._ready and self.journal.available and not self.context.draining
+
+    def _default_success(self, channel: str, mode: str) -> str:
+        """`submitted` where none of the channel's carriers gives receipts."""
+        if mode == "test":
+            return "delivered"
+        carriers = [p.carrier for n, p in self.carriers.items() if n != SANDBOX and p.carrier.channel == channel]
+        return "submitted" if carriers and not any(c.receipts for c in carriers) else "delivered"
+
+    def _carrier_secret(self, name: str) -> str | None:
+        for carrier in self.settings.carriers:
+            if carrier.name == name:
+                secret = carrier.options.get("secret")
+                return str(secret) if secret else None
+        return None
+
+    def _gauges(self) -> None:
+        context, metrics = self.context, self.metrics
+        metrics.gauge("hermes_journal_queue", lambda: self.journal.queued)
+        metrics.gauge("hermes_messages", self._messages)
+        metrics.gauge("hermes_carrier_queue", self._queues)
+        del context
+
+    def _messages(self) -> dict[str, float]:
+        active = sum(
+            len(ref._rare or ())
+            for t in self.directory.tenants()
+            if (ref := self.system.whereis("tenant/" + t.id)) is not None
+        )
+        return {"active": active, "parked": max(self.context.open_messages - active, 0)}
+
+    def _queues(self) -> dict[str, float]:
+        return {}
+
+    # --- living ---------------------------------------------------------------------------------------------------
+
+    def _supervised(self, event: SupervisorEvent) -> None:
+        """Every decision of a supervisor is counted and logged."""
+        if event.decision == "restart":
+            self.metrics.restarts.inc(event.supervisor)
+        log.warning("supervisor", **event.as_dict())
+
+    def _fenced(self) -> None:
+        log.error("another process has declared this one dead; stopping")
+        self._exit_code = 1
+        self._stopped.set()
+
+    async def _watch_root(self, root: Ref) -> None:
+        reason = await root.ended()
+        if not self.context.draining:
+            log.error("the tree has ended", reason=str(reason))
+            self._exit_code = 1
+            self._stopped.set()
+
+    def request_stop(self) -> None:
+        """Ask `run` to stop; safe to call more than once."""
+        self._stopped.set()
+
+    async def wait(self) -> int:
+        """Wait until the node is asked to stop, or must; returns the exit code."""
+        await self._stopped.wait()
+        return self._exit_code
+
+    async def stop(self) -> None:
+        """Stop as the module docstring says. Idempotent."""
+        self._ready = False
+        context: Context | None = getattr(self, "context", None)
+        if context is not None and self._root is not None:
+            context.draining = True
+            await self._drain(context)
+            self._root_watch.cancel()
+            await self.system.shutdown()
+        journal: Journal | None = getattr(self, "journal", None)
+        if journal is not None:
+            await journal.stop()
+        if self._embedded is not None:
+            await self._embedded.stop()
+        config.remove_node_file(self.data_dir)
+
+    async def _drain(self, context: Context) -> None:
+        """Wait for the answers of carriers, and for what they lead to to be written."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + DRAIN_S
+        while context.in_flight and loop.time() < end:
+            await asyncio.sleep(0.01)
+        end = loop.time() + FLUSH_S
+        while self.journal.queued and self.journal.available and loop.time() < end:
+            await asyncio.sleep(0.01)
+
+
+async def serve(settings: Settings, data_dir: Path, *, on_ready: OnReady | None = None) -> int:
+    """Run a node until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        HermesError: it could not start.
+    """
+    node = Node(settings, data_dir)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.request_stop)
+    try:
+        await node.start()
+        if on_ready is not None:
+            told = on_ready(node)
+            if told is not None:
+                await told
+        return await node.wait()
+    finally:
+        await node.stop()
+
+

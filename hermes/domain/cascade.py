@@ -4,21 +4,26 @@
     decision = decide(state, input, now, route)   the next facts, and what to do once they are stored
     apply(state, event)                           one fact, taken in
 
-`decide` never changes the state and never does I/O. The cascade actor journals `decision.events`, waits for the
-commit, then carries out `decision.effects`. The rules are numbered as in docs/cascade.md.
+`decide` never changes the state and never does I/O. The cascade actor journals `decision.events`, waits for
+the commit, then carries out `decision.effects`. The rules are numbered as in docs/cascade.md.
+
+Invariants, as long as every event comes from `decide`:
+- at most one attempt is queued while the message is open; attempts of a step are numbered 1, 2, 3, ...
+- a final message stays final; `corrected` is the only way from one final status to another.
+- `fold` over the events gives the live state, but for what only this process knows (`dispatched`, `left`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zlib import crc32
 
 from hermes.domain.events import INTERNAL_EVENTS, Event
 from hermes.domain.message import Message, rfc3339
-from hermes.domain.state import CORRECTABLE_STATUSES, OPEN_STATUSES, RECEIPT_RANK
+from hermes.domain.state import CORRECTABLE_STATUSES, FINAL_STATUSES, OPEN_STATUSES, RECEIPT_RANK
 
 MAX_TRIES: Final = 4  # per step, over all its carriers (API.md, "The message")
 BACKOFF_S: Final = (1.0, 2.0, 4.0)  # before the 2nd, 3rd, 4th try of the same carrier
@@ -33,11 +38,28 @@ MOVES_ON: Final = frozenset(
 CARRIER_IS_OUT: Final = frozenset({"provider_auth", "provider_config", "insufficient_funds"})
 BLOCKED: Final = "blocked_or_opted_out"
 
+MAX_SEGMENTS: Final = 255  # of one message: the part count is one octet (3GPP TS 23.040, 9.2.3.24.1)
+LONGEST_WAIT_S: Final = (
+    1_209_600.0  # a carrier's retry-after above this, twice the longest expiry, is cut to it
+)
+
 _LIVE: Final = frozenset({"queued", "submitted", "ambiguous"})
-_ENDED: Final = frozenset({"delivered", "read", "undelivered"})
+_RECEIVED: Final = frozenset({"delivered", "read", "undelivered"})
+# How much is known of an attempt: a receipt changes its status only to one that says more (rule 7).
+_ATTEMPT_RANK: Final = {
+    "queued": 0,
+    "ambiguous": 0,
+    "submitted": 1,
+    "timed_out": 1,
+    "rejected": 2,
+    "undelivered": 2,
+    "delivered": 3,
+    "read": 4,
+    "superseded": 5,
+}
 
 
-# --- inputs: what can happen to a cascade ---------------------------------------------------------------------
+# --- inputs: what can happen to a cascade ---
 
 
 @dataclass(slots=True, frozen=True)
@@ -122,8 +144,8 @@ class Recovered:
     """The state was read back after its actor, or the process, was gone.
 
     Attributes:
-        last_alive: the latest moment the former owner may have called a carrier. What was not due by then, was not
-            sent. A parked message had nothing in a carrier's hands: datetime.min.
+        last_alive: the latest moment the former owner may have called a carrier. What was not due by then
+            was not sent. A parked message had nothing in a carrier's hands: datetime.min.
     """
 
     last_alive: datetime
@@ -136,12 +158,10 @@ class Crashed:
     detail: str
 
 
-Input = (
-    Begin | TimePassed | Sending | Submitted | Refused | InDoubt | Receipt | Cancel | Recovered | Crashed
-)
+Input = Begin | TimePassed | Sending | Submitted | Refused | InDoubt | Receipt | Cancel | Recovered | Crashed
 
 
-# --- effects: what to do once the events are stored -----------------------------------------------------------
+# --- effects: what to do once the events are stored ---
 
 
 @dataclass(slots=True, frozen=True)
@@ -189,7 +209,7 @@ Effect = Dispatch | CallCarrier | Withdraw | CancelAtCarrier | Resume
 
 @dataclass(slots=True, frozen=True)
 class Candidate:
-    """A carrier the router offers for a step, best first. `on_ambiguous`: the route's policy, else the carrier's."""
+    """A carrier the router offers for a step. `on_ambiguous`: the route's policy, else the carrier's."""
 
     carrier: str
     on_ambiguous: str = "resend"
@@ -206,7 +226,7 @@ class Decision:
     effects: list[Effect] = field(default_factory=list)
 
 
-# --- state ----------------------------------------------------------------------------------------------------
+# --- state ---
 
 
 @dataclass(slots=True)
@@ -228,6 +248,9 @@ class Attempt:
         not_before: it must not leave before; None: at once.
         policy: what an ambiguous dispatch leads to: resend or never.
         sending: the write-ahead of the call is stored (policy never).
+        doubtful: nobody knows whether the carrier took it, and that was learnt when the attempt was superseded
+            or timed out already.
+        retry_at: the carrier asked not to be called before, when it refused.
         dispatched: this process has handed it to its carrier. Not journaled.
         left: the carrier was called and has not answered. Not journaled; set by the actor.
     """
@@ -242,6 +265,8 @@ class Attempt:
     policy: str = "resend"
     recovered: bool = False
     sending: bool = False
+    doubtful: bool = False
+    retry_at: datetime | None = None
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
     carrier_message_ids: list[str] = field(default_factory=list)
@@ -252,10 +277,31 @@ class Attempt:
     dispatched: bool = field(default=False, compare=False)
     left: bool = field(default=False, compare=False)
 
+    @property
+    def gone(self) -> bool:
+        """True while it may be in the carrier's hands unanswered: taking it back may come too late."""
+        return self.left or self.sending
+
+    @property
+    def maybe_taken(self) -> bool:
+        """True when a carrier took it, or may have, and nothing says that it did not reach the recipient."""
+        if self.status == "rejected" or self.status == "undelivered":
+            return False
+        if self.parts or self.status == "ambiguous" or self.status == "timed_out":
+            return True  # `parts` begin with the carrier's answer or its first receipt
+        return self.gone or self.doubtful
+
 
 @dataclass(slots=True)
 class Cascade:
-    """Where a message stands: the fold over its events."""
+    """Where a message stands: the fold over its events.
+
+    Attributes:
+        seq: of the newest event; 0 before the first.
+        step: the step under way; `step_started_at` is None before the first.
+        shut: channels on which the recipient is blocked or has opted out: no further try there (rule 2).
+        stays: no later step can be begun, so that this one's wait ends with the message's time.
+    """
 
     message: Message
     status: str = "accepted"
@@ -267,6 +313,8 @@ class Cascade:
     final_at: datetime | None = None
     updated_at: datetime | None = None
     crashes: int = 0
+    shut: frozenset[str] = frozenset()
+    stays: bool = False
 
     @property
     def open(self) -> bool:
@@ -281,9 +329,9 @@ class Cascade:
         return None
 
     def deadline(self) -> datetime:
-        """Tell when the current step's receipt wait ends. The last step's ends when the message's time does."""
+        """Tell when the step's receipt wait ends. The last step's ends when the message's time does."""
         message = self.message
-        if self.step >= len(message.cascade) - 1 or self.step_started_at is None:
+        if self.step >= len(message.cascade) - 1 or self.step_started_at is None or self.stays:
             return message.expires_at
         end = self.step_started_at + timedelta(seconds=message.cascade[self.step].timeout_s)
         return end if end < message.expires_at else message.expires_at
@@ -302,12 +350,12 @@ class Cascade:
 
     def in_hand(self) -> bool:
         """True while a carrier holds an attempt unanswered: such a message must not be parked."""
-        return any(a.dispatched and a.status == "queued" for a in self.attempts) or any(a.left for a in self.attempts)
+        return any(a.left or (a.dispatched and a.status == "queued") for a in self.attempts)
 
     def cost(self) -> float | None:
-        """Add up what the attempts cost; None when nothing did."""
+        """Add up what the attempts cost, to a millionth; None when nothing did."""
         costs = [a.cost for a in self.attempts if a.cost is not None]
-        return sum(costs) if costs else None
+        return round(sum(costs), 6) if costs else None
 
 
 def fold(message: Message, events: Iterable[Event]) -> Cascade:
@@ -318,7 +366,7 @@ def fold(message: Message, events: Iterable[Event]) -> Cascade:
     return state
 
 
-# --- apply: one fact, taken in ----------------------------------------------------------------------------------
+# --- apply: one fact, taken in ---
 
 
 def apply(state: Cascade, event: Event) -> None:
@@ -330,45 +378,17 @@ def apply(state: Cascade, event: Event) -> None:
         _apply_internal(state, event)
         return
     state.updated_at = event.at
-    a = state.find(event.step, event.attempt) if event.step is not None and event.attempt is not None else None
     if kind == "accepted" or kind == "scheduled":
         state.status = kind
     else:
         if state.status in OPEN_STATUSES:
             state.status = "in_progress"
-        if kind == "submitted":
+        if kind in FINAL_STATUSES or kind == "corrected":
+            _apply_final(state, event)
+        elif event.step is not None and event.attempt is not None:
+            a = state.find(event.step, event.attempt)
             if a is not None:
-                _apply_submitted(a, event)
-        elif kind == "delivered" or kind == "corrected":
-            if a is not None and "receipt" in data:
-                _apply_receipt(a, data["receipt"], event.at, revive=True)
-            state.status = "delivered"
-            state.delivered_by = event.step
-        elif kind == "undelivered" or kind == "receipt":
-            if a is not None:
-                _apply_receipt(a, data, event.at)
-        elif kind == "rejected":
-            if a is not None:
-                a.carrier = data.get("carrier", a.carrier)
-                a.error = data["error"]
-                a.left = False
-                if a.status != "superseded":
-                    a.status = "rejected"
-                    a.ended_at = event.at
-        elif kind == "ambiguous":
-            if a is not None:
-                a.carrier = data.get("carrier", a.carrier)
-                a.error = data.get("error")
-                a.status = "ambiguous"
-                a.left = False
-        elif kind == "timed_out" or kind == "superseded":
-            if a is not None:
-                a.status = kind
-                a.ended_at = event.at
-        elif kind in ("failed", "expired", "cancelled", "unknown"):
-            state.status = kind
-    if state.final_at is None and state.status not in OPEN_STATUSES:
-        state.final_at = event.at
+                _apply_to_attempt(state, a, event)
     following = data.get("next")
     if following is not None:
         _apply_next(state, following, event.at)
@@ -377,50 +397,119 @@ def apply(state: Cascade, event: Event) -> None:
 def _apply_internal(state: Cascade, event: Event) -> None:
     if event.type == "crashed":
         state.crashes += 1
-        return
-    a = state.find(event.step or 0, event.attempt or 0)
-    if a is not None:
-        a.sending = True
-        a.carrier = event.data.get("carrier", a.carrier)
+    elif event.type == "stays":
+        state.stays = True
+    else:
+        a = state.find(event.step or 0, event.attempt or 0)
+        if a is not None:
+            a.sending = True
+            a.carrier = event.data.get("carrier", a.carrier)
+
+
+def _apply_final(state: Cascade, event: Event) -> None:
+    if event.type == "delivered" or event.type == "corrected":
+        state.status = "delivered"
+        state.delivered_by = event.step
+        if event.step is not None and event.attempt is not None:
+            a = state.find(event.step, event.attempt)
+            if a is not None:
+                _apply_success(state, a, event)
+    else:
+        state.status = event.type
+    if state.final_at is None:
+        state.final_at = event.at
+
+
+def _apply_success(state: Cascade, a: Attempt, event: Event) -> None:
+    """The attempt delivered the message: given up or not, it counts as what its carrier says of it."""
+    if "receipt" in event.data:
+        _apply_receipt(state, a, event.data["receipt"], event.at)
+    if a.status == "superseded" or a.status == "timed_out":
+        a.status = _reached(a.parts) if a.parts else "submitted"
+        a.ended_at = event.at if a.status in _RECEIVED else None
+
+
+def _apply_to_attempt(state: Cascade, a: Attempt, event: Event) -> None:
+    kind = event.type
+    data = event.data
+    if kind == "submitted":
+        _apply_submitted(a, event)
+    elif kind == "undelivered" or kind == "receipt":
+        _apply_receipt(state, a, data, event.at)
+    elif kind == "rejected":
+        a.carrier = data.get("carrier", a.carrier)
+        a.error = data["error"]
+        a.left = False
+        if a.error is not None and a.error["class"] == BLOCKED:
+            state.shut |= {a.channel}
+        if "retry_after_s" in data:
+            a.retry_at = event.at + timedelta(seconds=data["retry_after_s"])
+        if a.status != "superseded":
+            a.status = "rejected"
+            a.ended_at = event.at
+    elif kind == "ambiguous":
+        a.carrier = data.get("carrier", a.carrier)
+        a.error = data.get("error")
+        a.left = False
+        if a.status == "queued":
+            a.status = "ambiguous"
+        else:
+            a.doubtful = True
+    elif kind == "timed_out" or kind == "superseded":
+        a.status = kind
+        a.ended_at = event.at
 
 
 def _apply_submitted(a: Attempt, event: Event) -> None:
     data = event.data
+    ids = list(data.get("carrier_message_ids", ()))
+    known = a.parts  # a doubtful attempt may have had its receipts before its late answer
     a.carrier = data.get("carrier", a.carrier)
-    a.carrier_message_ids = list(data.get("carrier_message_ids", ()))
+    a.carrier_message_ids = ids
     a.segments = data.get("segments")
     a.cost = data.get("cost")
     a.submitted_at = event.at
+    a.error = None
     a.left = False
-    if not a.parts:  # a doubtful attempt may have had its receipt before its late answer
-        a.parts = [Segment(i) for i in a.carrier_message_ids] or [Segment()]
+    a.parts = [Segment(i) for i in ids] or [Segment()]
+    for n, part in enumerate(known):
+        place = ids.index(part.carrier_message_id) if part.carrier_message_id in ids else n
+        while len(a.parts) <= place:
+            a.parts.append(Segment())
+        part.carrier_message_id = a.parts[place].carrier_message_id or part.carrier_message_id
+        a.parts[place] = part
     if a.status == "queued" or a.status == "ambiguous":
         a.status = "submitted"
-        a.error = None
 
 
-def _apply_receipt(a: Attempt, data: dict[str, Any], at: datetime, *, revive: bool = False) -> None:
+def _apply_receipt(state: Cascade, a: Attempt, data: dict[str, Any], at: datetime) -> None:
     n = data["segment"]
     while len(a.parts) <= n:
         a.parts.append(Segment())
     part = a.parts[n]
     status = data["status"]
+    error = data.get("error")
     part.seen = (*part.seen, status)
     if part.carrier_message_id is None:
         part.carrier_message_id = data.get("carrier_message_id")
+        if a.submitted_at is None:
+            a.carrier_message_ids = [
+                p.carrier_message_id for p in a.parts if p.carrier_message_id is not None
+            ]
     if RECEIPT_RANK[status] > RECEIPT_RANK[part.status]:
         part.status = status
-        part.error = data.get("error")
+        part.error = error
+    if error is not None and error["class"] == BLOCKED:
+        state.shut |= {a.channel}
     reached = _reached(a.parts)
-    if a.status == "superseded" and not revive:
+    if _ATTEMPT_RANK[reached] <= _ATTEMPT_RANK[a.status]:
         return
+    if reached in _RECEIVED and a.status != "delivered":
+        a.ended_at = at
     a.status = reached
-    if reached in _ENDED:
-        if a.ended_at is None or reached != "undelivered":
-            a.ended_at = a.ended_at or at
-        a.error = next((p.error for p in a.parts if p.error is not None), None) if reached == "undelivered" else None
-    if a.submitted_at is None and not a.carrier_message_ids and part.carrier_message_id:
-        a.carrier_message_ids = [part.carrier_message_id]
+    a.error = (
+        next((p.error for p in a.parts if p.error is not None), None) if reached == "undelivered" else None
+    )
 
 
 def _apply_next(state: Cascade, data: dict[str, Any], at: datetime) -> None:
@@ -447,24 +536,27 @@ def _reached(parts: Sequence[Segment]) -> str:
     """Fold segment statuses into the attempt's: undelivered when one is, delivered when all are (rule 8)."""
     if len(parts) == 1:
         return parts[0].status
-    lowest = min(RECEIPT_RANK[p.status] for p in parts)
-    if any(p.status == "undelivered" for p in parts):
-        return "undelivered"
+    lowest = 4
+    for part in parts:
+        if part.status == "undelivered":
+            return "undelivered"
+        lowest = min(lowest, RECEIPT_RANK[part.status])
     return "read" if lowest == 4 else "delivered" if lowest == 3 else "submitted"
 
 
-# --- decide -----------------------------------------------------------------------------------------------------
+# --- decide ---
 
 
 class _Deciding:
-    """A decision being made: numbers the events."""
+    """A decision being made: numbers the events, and knows which attempts it has ended so far."""
 
-    __slots__ = ("decision", "now", "seq", "state")
+    __slots__ = ("decision", "now", "over", "seq", "state")
 
     def __init__(self, state: Cascade, now: datetime) -> None:
         self.state = state
         self.now = now
         self.seq = state.seq
+        self.over: list[Attempt] = []
         self.decision = Decision()
 
     def event(self, type: str, step: int | None, attempt: int | None, data: dict[str, Any]) -> None:
@@ -474,6 +566,41 @@ class _Deciding:
     def effect(self, effect: Effect) -> None:
         self.decision.effects.append(effect)
 
+    def supersede(self, a: Attempt, reason: str) -> None:
+        """End an attempt that is not wanted any more, and take it back where that may still be done."""
+        self.event("superseded", a.step, a.attempt, {"reason": reason})
+        self.over.append(a)
+        if a.status == "queued":
+            self.withdraw(a)
+        else:
+            self.cancel_at_carrier(a)
+
+    def time_out(self, a: Attempt, data: dict[str, Any]) -> None:
+        self.event("timed_out", a.step, a.attempt, data)
+        self.over.append(a)
+        if a.status == "queued":
+            self.withdraw(a)
+
+    def withdraw(self, a: Attempt) -> None:
+        # One that has left answers; the answer decides what becomes of it.
+        if a.dispatched and not a.left:
+            self.effect(Withdraw(a.step, a.attempt))
+
+    def cancel_at_carrier(self, a: Attempt) -> None:
+        if a.carrier_message_ids:
+            self.effect(CancelAtCarrier(a.step, a.attempt))
+
+    def others(self, a: Attempt) -> list[Attempt]:
+        """List the step's attempts, but for `a`, of which an answer or a receipt may still come."""
+        return [
+            o
+            for o in self.state.attempts
+            if o.step == self.state.step
+            and o is not a
+            and o.status in ("queued", "submitted")
+            and o not in self.over
+        ]
+
 
 def decide(state: Cascade, input: Input, now: datetime, route: Route) -> Decision:
     """Decide what follows from one input: the events to store and the effects to carry out once they are.
@@ -481,6 +608,9 @@ def decide(state: Cascade, input: Input, now: datetime, route: Route) -> Decisio
     Total: every input in every state has an answer, which may be empty. Nothing is changed.
 
     Args:
+        state: where the message stands.
+        input: what happened.
+        now: aware, UTC.
         route: names the candidates for a step, best first; empty when no carrier serves it.
     """
     d = _Deciding(state, now)
@@ -511,20 +641,20 @@ def _on_begin(d: _Deciding, route: Route) -> None:
     message = d.state.message
     if d.state.seq:
         return
-    steps = len(message.cascade)
-    first = next((n for n in range(steps) if route(n)), None)
-    if message.send_at is not None and message.send_at > d.now:
+    first = _step_from(d, 0, route)
+    if first is None:
         d.event("accepted", None, None, {})
-        data: dict[str, Any] = {"send_at": rfc3339(message.send_at)}
-        if first is not None:
-            data["next"] = _intent(message, first, 1, route(first)[0], not_before=message.send_at)
-        d.event("scheduled", None, None, data)
-    elif first is not None:
-        d.event("accepted", None, None, {"next": _intent(message, first, 1, route(first)[0])})
-        d.effect(Dispatch(first, 1))
+        error = _error("provider_config", "no_route", "no carrier serves any step")
+        d.event("failed", None, None, {"error": error})
+    elif message.send_at is not None and message.send_at > d.now:
+        d.event("accepted", None, None, {})
+        step, candidate = first
+        intent = _intent(message, step, 1, candidate, not_before=message.send_at)
+        d.event("scheduled", None, None, {"send_at": rfc3339(message.send_at), "next": intent})
     else:
-        d.event("accepted", None, None, {})
-        d.event("failed", None, None, {"error": _error("provider_config", "no_route", "no carrier serves any step")})
+        step, candidate = first
+        d.event("accepted", None, None, {"next": _intent(message, step, 1, candidate)})
+        d.effect(Dispatch(step, 1))
 
 
 def _on_submitted(d: _Deciding, i: Submitted) -> None:
@@ -538,74 +668,119 @@ def _on_submitted(d: _Deciding, i: Submitted) -> None:
     if i.cost is not None:
         data["cost"] = i.cost
     d.event("submitted", i.step, i.attempt, data)
-    if not s.open or a.status == "superseded":
-        if not s.open and s.delivered_by != a.step:
-            d.effect(CancelAtCarrier(i.step, i.attempt))
-        return
-    # The answer came after all: a resend that has not left is not needed any more.
-    _supersede(d, lambda o: o is not a and o.step == a.step and o.status == "queued" and not o.left)
-    if s.message.cascade[i.step].success == "submitted":
-        _supersede(d, lambda o: o is not a and o.step != a.step and o.status in ("queued", "submitted"))
-        d.event("delivered", i.step, i.attempt, {})
+    enough = s.message.cascade[i.step].success == "submitted"
+    if s.open:
+        if enough:
+            _deliver(d, a, {})
+        elif a.status == "queued" or a.status == "ambiguous":
+            _drop_resend(d, a)
+        elif a.status == "superseded" and any(
+            o.step == a.step and o.status == "submitted" for o in s.attempts
+        ):
+            _cancel_late(d, i)  # both the doubtful attempt and its resend were taken
+    elif s.status in CORRECTABLE_STATUSES:
+        if enough:  # rule 6: the carrier's late answer is the positive word here
+            d.event("corrected", i.step, i.attempt, {"from": s.status})
+    elif a.status not in _RECEIVED:
+        _cancel_late(d, i)  # rules 5 and 10: nobody wants it any more
+
+
+def _cancel_late(d: _Deciding, i: Submitted) -> None:
+    if i.carrier_message_ids:
+        d.effect(CancelAtCarrier(i.step, i.attempt))
+
+
+def _drop_resend(d: _Deciding, a: Attempt) -> None:
+    """The carrier has the doubtful attempt after all: a resend that has not left is not needed (rule 9)."""
+    for o in d.state.attempts:
+        if o is not a and o.step == a.step and o.status == "queued" and not o.gone:
+            d.supersede(o, "taken_after_all")
+
+
+def _deliver(d: _Deciding, a: Attempt, data: dict[str, Any]) -> None:
+    """End the message as delivered by this attempt; the others are not wanted any more (rules 3, 4 and 5)."""
+    for o in d.state.attempts:
+        if o is a:
+            continue
+        if o.status in _LIVE:
+            d.supersede(o, "delivered_by_another")
+        elif o.status == "timed_out":
+            d.cancel_at_carrier(o)
+    d.event("delivered", a.step, a.attempt, data)
 
 
 def _on_refused(d: _Deciding, i: Refused, route: Route) -> None:
     s = d.state
     a = s.find(i.step, i.attempt)
-    if a is None or a.submitted_at is not None or a.status in ("rejected", *_ENDED):
+    if a is None or a.submitted_at is not None or a.status == "rejected" or a.status in _RECEIVED:
         return
     error = _error(i.error_class, i.code, i.detail)
     data: dict[str, Any] = {"carrier": i.carrier, "error": error}
-    acts = s.open and a.step == s.step and a.status in ("queued", "ambiguous")
-    others = acts and any(o is not a and o.step == a.step and o.status in ("queued", "submitted") for o in s.attempts)
-    if not acts or others:
-        d.event("rejected", i.step, i.attempt, data)
-        return
-    if d.now >= s.message.expires_at:
-        d.event("rejected", i.step, i.attempt, data)
-        _end_of_time(d, refused=a)
-        return
-    intent = None
-    if i.error_class in MOVES_ON or (i.error_class == "unknown" and i.retryable):
+    if i.retry_after_s is not None:
+        data["retry_after_s"] = min(max(0.0, i.retry_after_s), LONGEST_WAIT_S)
+    counts = s.open and a.step == s.step and a.status in _LIVE and not d.others(a)
+    if counts and (i.error_class in MOVES_ON or (i.error_class == "unknown" and i.retryable)):
         intent = _next_try(d, a, i, route)
-    if intent is not None:
-        data["next"] = intent
-        d.event("rejected", i.step, i.attempt, data)
-        if "not_before" not in intent:
-            d.effect(Dispatch(i.step, intent["attempt"]))
-        return
+        if intent is not None:
+            data["next"] = intent
+            d.event("rejected", i.step, i.attempt, data)
+            if "not_before" not in intent:
+                d.effect(Dispatch(i.step, intent["attempt"]))
+            return
     d.event("rejected", i.step, i.attempt, data)
-    _step_over(d, error, i.error_class, route, blocked=a.channel if i.error_class == BLOCKED else None)
+    if not s.open:
+        return
+    if counts and d.now >= s.message.expires_at:
+        _end_of_time(d, refused=a)
+    else:
+        _refused_for_good(d, a, error, i.error_class, route)
+
+
+def _refused_for_good(d: _Deciding, a: Attempt, error: dict[str, Any], reason: str, route: Route) -> None:
+    """The attempt failed for good: its step is over unless another attempt of it is under way."""
+    s = d.state
+    over = a.step == s.step and a.status in _LIVE
+    if error["class"] == BLOCKED and a.channel == s.message.cascade[s.step].channel:
+        for o in d.others(a):  # rule 2: not on this channel again, not even what is waiting to leave
+            if o.status == "queued" and not o.gone:
+                d.supersede(o, BLOCKED)
+                over = True
+    if over and not d.others(a):
+        _step_over(d, a, error, reason, route)
 
 
 def _next_try(d: _Deciding, a: Attempt, i: Refused, route: Route) -> dict[str, Any] | None:
     """Choose the next try of the same step: the first carrier tried least, at once if it is new (rule 2)."""
     s = d.state
     tries = [o for o in s.attempts if o.step == a.step]
-    if len(tries) >= MAX_TRIES:
+    deadline = s.deadline()
+    if len(tries) >= MAX_TRIES or d.now >= deadline or a.channel in s.shut:
         return None
     out = {o.carrier for o in tries if o.error is not None and o.error["class"] in CARRIER_IS_OUT}
     if i.error_class in CARRIER_IS_OUT:
         out.add(i.carrier)
-    counts = {o.carrier: 0 for o in tries}
+    tried: dict[str, int] = {}
     for o in tries:
-        counts[i.carrier if o is a else o.carrier] = counts.get(i.carrier if o is a else o.carrier, 0) + 1
-    candidates = [c for c in route(a.step) if c.carrier not in out]
-    if not candidates:
-        return None
-    chosen = min(candidates, key=lambda c: counts.get(c.carrier, 0))
+        carrier = i.carrier if o is a else o.carrier
+        tried[carrier] = tried.get(carrier, 0) + 1
     number = tries[-1].attempt + 1
-    tried = counts.get(chosen.carrier, 0)
-    if tried == 0:
-        return _intent(s.message, a.step, number, chosen)
-    if i.retry_after_s is not None and chosen.carrier == i.carrier:
-        delay = max(i.retry_after_s, 0.0)
-    else:
-        delay = backoff_s(s.message.message_id, a.step, number, tried)
-    not_before = d.now + timedelta(seconds=delay)
-    if not_before >= s.deadline():
-        return None
-    return _intent(s.message, a.step, number, chosen, not_before=not_before)
+    for candidate in sorted(route(a.step), key=lambda c: tried.get(c.carrier, 0)):
+        carrier = candidate.carrier
+        if carrier in out:
+            continue
+        if carrier not in tried:
+            return _intent(s.message, a.step, number, candidate)
+        if carrier == i.carrier and i.retry_after_s is not None:
+            delay = min(max(0.0, i.retry_after_s), LONGEST_WAIT_S)
+        else:
+            delay = backoff_s(s.message.message_id, a.step, number, tried[carrier])
+        not_before = d.now + timedelta(seconds=delay)
+        for o in tries:  # what it asked for at an earlier try still holds
+            if o.carrier == carrier and o.retry_at is not None and o.retry_at > not_before:
+                not_before = o.retry_at
+        if not_before < deadline:
+            return _intent(s.message, a.step, number, candidate, not_before=not_before)
+    return None
 
 
 def backoff_s(message_id: str, step: int, attempt: int, tried: int) -> float:
@@ -619,14 +794,15 @@ def backoff_s(message_id: str, step: int, attempt: int, tried: int) -> float:
 
 
 def _on_in_doubt(d: _Deciding, i: InDoubt) -> None:
-    s = d.state
-    a = s.find(i.step, i.attempt)
-    if a is None or a.status not in ("queued", "timed_out", "superseded") or a.submitted_at is not None:
+    a = d.state.find(i.step, i.attempt)
+    if a is None or a.parts or a.doubtful:
         return
-    if a.status != "queued":
-        return  # the step went on without it; its receipt, should one come, is matched all the same
     error = _error(i.error_class, i.code, i.detail)
-    _doubt(d, a, i.carrier, error, at_once=False)
+    if a.status == "queued":
+        _doubt(d, a, i.carrier, error, at_once=False)
+    elif a.status == "superseded" or a.status == "timed_out":
+        # The message went on without it; should its time end, this one may have been taken (rule 3).
+        d.event("ambiguous", a.step, a.attempt, {"carrier": i.carrier, "error": error, "policy": a.policy})
 
 
 def _doubt(d: _Deciding, a: Attempt, carrier: str, error: dict[str, Any], *, at_once: bool) -> None:
@@ -634,23 +810,26 @@ def _doubt(d: _Deciding, a: Attempt, carrier: str, error: dict[str, Any], *, at_
     s = d.state
     data: dict[str, Any] = {"carrier": carrier, "error": error, "policy": a.policy}
     tries = [o for o in s.attempts if o.step == a.step]
-    resend = a.policy == "resend" and s.open and a.step == s.step and len(tries) < MAX_TRIES
-    if resend:
+    allowed = s.open and a.step == s.step and len(tries) < MAX_TRIES and a.channel not in s.shut
+    if a.policy == "resend" and allowed:
         number = tries[-1].attempt + 1
-        candidate = Candidate(carrier, a.policy)
         not_before = None
         if not at_once:
-            not_before = d.now + timedelta(seconds=backoff_s(s.message.message_id, a.step, number, len(tries)))
+            tried = sum(1 for o in tries if o is a or o.carrier == carrier)
+            delay = backoff_s(s.message.message_id, a.step, number, tried)
+            not_before = d.now + timedelta(seconds=delay)
         if (not_before or d.now) < s.deadline():
-            data["next"] = _intent(s.message, a.step, number, candidate, not_before=not_before, recovered=True)
+            again = Candidate(carrier, a.policy)
+            data["next"] = _intent(s.message, a.step, number, again, not_before=not_before, recovered=True)
     d.event("ambiguous", a.step, a.attempt, data)
     if "next" in data and at_once:
         d.effect(Dispatch(a.step, data["next"]["attempt"]))
 
 
 def _on_sending(d: _Deciding, i: Sending) -> None:
-    a = d.state.find(i.step, i.attempt)
-    if a is None or a.status != "queued" or not d.state.open or a.sending:
+    s = d.state
+    a = s.find(i.step, i.attempt)
+    if a is None or a.status != "queued" or a.sending or not s.open or d.now >= s.message.expires_at:
         return  # withdrawn meanwhile: without the effect the carrier is not called
     d.event("sending", i.step, i.attempt, {"carrier": i.carrier})
     d.effect(CallCarrier(i.step, i.attempt))
@@ -659,45 +838,55 @@ def _on_sending(d: _Deciding, i: Sending) -> None:
 def _on_receipt(d: _Deciding, i: Receipt, route: Route) -> None:
     s = d.state
     a = s.find(i.step, i.attempt)
-    if a is None or i.segment < 0 or i.status not in RECEIPT_RANK:
+    if a is None or not 0 <= i.segment < MAX_SEGMENTS or i.status not in RECEIPT_RANK:
         return
     part = a.parts[i.segment] if i.segment < len(a.parts) else Segment()
     if i.status in part.seen:
         return  # rule 7: recorded once
-    parts = list(a.parts)
-    while len(parts) <= i.segment:
-        parts.append(Segment())
-    better = RECEIPT_RANK[i.status] > RECEIPT_RANK[part.status]
-    parts[i.segment] = Segment(part.carrier_message_id, i.status if better else part.status)
-    before, after = _reached(a.parts) if a.parts else "submitted", _reached(parts)
-    error = None
-    if i.status == "undelivered":
-        error = _error(i.error_class or "unknown", i.error_code, i.error_detail or "")
+    after = _with_receipt(a, part, i)
     receipt: dict[str, Any] = {
         "status": i.status,
         "segment": i.segment,
         "carrier": a.carrier,
         "carrier_message_id": i.carrier_message_id,
     }
-    if error is not None:
+    error = None
+    if i.status == "undelivered":
+        error = _error(i.error_class or "unknown", i.error_code, i.error_detail or "")
         receipt["error"] = error
     if i.at is not None:
-        receipt["carrier_at"] = rfc3339(i.at)
-    success = s.message.cascade[a.step].success
-    met = after == "read" or (after == "delivered" and success != "read")
-    if s.open and met:  # rules 3, 4, 5: the first receipt that meets its step's criterion delivers
-        _supersede(d, lambda o: o is not a and o.status in ("queued", "submitted", "ambiguous"))
-        d.event("delivered", a.step, a.attempt, {"receipt": receipt})
-    elif not s.open and met and s.status in CORRECTABLE_STATUSES:  # rule 6
-        d.event("corrected", a.step, a.attempt, {"from": s.status, "receipt": receipt})
-    elif s.open and after == "undelivered" and before != "undelivered" and a.status in ("submitted", "ambiguous", "queued"):
-        d.event("undelivered", a.step, a.attempt, receipt)
-        others = any(o is not a and o.step == a.step and o.status in ("queued", "submitted") for o in s.attempts)
-        if a.step == s.step and not others and error is not None:
-            blocked = a.channel if error["class"] == BLOCKED else None
-            _step_over(d, error, "undelivered", route, blocked=blocked)
-    else:
-        d.event("receipt", a.step, a.attempt, receipt)
+        receipt["carrier_at"] = rfc3339(i.at if i.at.tzinfo is UTC else i.at.astimezone(UTC))
+    met = after == "read" or (after == "delivered" and s.message.cascade[a.step].success != "read")
+    if met and (s.open or s.status in CORRECTABLE_STATUSES):
+        data: dict[str, Any] = {"receipt": receipt}
+        if i.status == "read":  # a fact of its own, with a webhook of its own
+            d.event("receipt", a.step, a.attempt, receipt)
+            data = {}
+        if s.open:  # rules 3, 4, 5: the first receipt that meets its step's criterion delivers
+            _deliver(d, a, data)
+        else:  # rule 6
+            d.event("corrected", a.step, a.attempt, {"from": s.status, **data})
+        return
+    news = after == "undelivered" and _ATTEMPT_RANK[a.status] < _ATTEMPT_RANK["undelivered"]
+    d.event("undelivered" if news and s.open else "receipt", a.step, a.attempt, receipt)
+    if not s.open:
+        return
+    if a.status == "ambiguous":
+        _drop_resend(d, a)
+    if error is not None and (news or error["class"] == BLOCKED):
+        _refused_for_good(d, a, error, "undelivered", route)
+
+
+def _with_receipt(a: Attempt, part: Segment, i: Receipt) -> str:
+    """Tell what the attempt will have reached once this receipt is taken in."""
+    better = RECEIPT_RANK[i.status] > RECEIPT_RANK[part.status]
+    if len(a.parts) <= 1 and i.segment == 0:
+        return i.status if better else part.status
+    parts = list(a.parts)
+    while len(parts) <= i.segment:
+        parts.append(Segment())
+    parts[i.segment] = Segment(None, i.status if better else part.status)
+    return _reached(parts)
 
 
 def _on_time(d: _Deciding, route: Route) -> None:
@@ -708,71 +897,75 @@ def _on_time(d: _Deciding, route: Route) -> None:
         _end_of_time(d)
         return
     if d.now >= s.deadline():
-        taken = False
-        for a in s.attempts:
-            if a.step == s.step and a.status in _LIVE:
-                if a.status == "queued" and not a.left:
-                    d.event("superseded", a.step, a.attempt, {"reason": "step_timed_out"})
-                    if a.dispatched:
-                        d.effect(Withdraw(a.step, a.attempt))
-                else:
-                    d.event("timed_out", a.step, a.attempt, {"timeout_s": s.message.cascade[s.step].timeout_s})
-                    taken = True
-        error = _error("expired", None, "no receipt within the step's time" if taken else "not sent within the step's time")
-        _step_over(d, error, "timed_out", route, blocked=None)
+        _step_timed_out(d, route)
         return
     for a in s.attempts:
         if a.status == "queued" and not a.dispatched and (a.not_before is None or a.not_before <= d.now):
             d.effect(Dispatch(a.step, a.attempt))
 
 
-def _step_over(
-    d: _Deciding, error: dict[str, Any], reason: str, route: Route, *, blocked: str | None
-) -> None:
-    """Begin the next step that may be begun, or end the message. `blocked`: no further step on this channel."""
+def _step_timed_out(d: _Deciding, route: Route) -> None:
+    """The step's receipt wait is over: fall back, or wait on when there is nothing to fall back to."""
     s = d.state
-    shut = {a.channel for a in s.attempts if a.error is not None and a.error["class"] == BLOCKED}
-    if blocked is not None:
-        shut.add(blocked)
-    steps = s.message.cascade
+    following = _step_from(d, s.step + 1, route)
+    if following is None:
+        d.event("stays", s.step, None, {})
+        return
+    for a in s.attempts:
+        if a.step != s.step or a.status not in _LIVE:
+            continue
+        if a.status == "queued" and not a.gone:
+            d.supersede(a, "step_timed_out")
+        else:
+            d.time_out(a, {"timeout_s": s.message.cascade[s.step].timeout_s})
+    _fall_back(d, following, "timed_out")
+
+
+def _step_over(d: _Deciding, a: Attempt, error: dict[str, Any], reason: str, route: Route) -> None:
+    """The step ended with this error of this attempt: fall back, or fail at once (rule 1)."""
+    s = d.state
+    following = None
     if d.now < s.message.expires_at:
-        for n in range(s.step + 1, len(steps)):
-            if steps[n].channel in shut:
-                continue
-            candidates = route(n)
-            if candidates:
-                intent = _intent(s.message, n, 1, candidates[0])
-                d.event("fallback", n, 1, {"from_step": s.step, "reason": reason, "next": intent})
-                d.effect(Dispatch(n, 1))
-                return
-    if reason == "timed_out":  # no further step could be begun
-        _end_of_time(d)
+        following = _step_from(d, s.step + 1, route, shut=a.channel if error["class"] == BLOCKED else None)
+    if following is not None:
+        _fall_back(d, following, reason)
     else:
         d.event("failed", s.step, None, {"error": error})
 
 
+def _step_from(
+    d: _Deciding, first: int, route: Route, shut: str | None = None
+) -> tuple[int, Candidate] | None:
+    """Find the next step that may begin: a carrier serves it, its channel is not shut (rule 2)."""
+    steps = d.state.message.cascade
+    for n in range(first, len(steps)):
+        channel = steps[n].channel
+        if channel == shut or channel in d.state.shut:
+            continue
+        candidates = route(n)
+        if candidates:
+            return n, candidates[0]
+    return None
+
+
+def _fall_back(d: _Deciding, following: tuple[int, Candidate], reason: str) -> None:
+    step, candidate = following
+    intent = _intent(d.state.message, step, 1, candidate)
+    d.event("fallback", step, 1, {"from_step": d.state.step, "reason": reason, "next": intent})
+    d.effect(Dispatch(step, 1))
+
+
 def _end_of_time(d: _Deciding, refused: Attempt | None = None) -> None:
-    """End a message whose time is over: unknown when a carrier took it (or may have), else expired (rule 3)."""
-    s = d.state
-    ended = {(e.step, e.attempt) for e in d.decision.events}
+    """End a message whose time is over: unknown when a carrier may have it, else expired (rule 3)."""
     taken = False
-    for a in s.attempts:
+    for a in d.state.attempts:
         if a is refused:
             continue
-        if a.submitted_at is not None and a.status in ("submitted", "timed_out", "superseded"):
-            taken = True
-        elif a.status == "ambiguous" or a.left or (a.sending and a.status in ("queued", "timed_out")):
-            taken = True
-        elif a.status == "timed_out" and a.submitted_at is None:
-            taken = True  # it had left and nobody answered
-        if (a.step, a.attempt) in ended or a.status not in _LIVE:
-            continue
-        if a.status == "queued" and not a.left:
-            d.event("superseded", a.step, a.attempt, {"reason": "message_expired"})
-            if a.dispatched:
-                d.effect(Withdraw(a.step, a.attempt))
-        else:
-            d.event("timed_out", a.step, a.attempt, {})
+        taken = taken or a.maybe_taken
+        if a.status == "queued" and not a.gone:
+            d.supersede(a, "message_expired")
+        elif a.status in _LIVE:
+            d.time_out(a, {})
     d.event("unknown" if taken else "expired", None, None, {})
 
 
@@ -781,12 +974,12 @@ def _on_cancel(d: _Deciding) -> None:
     if not s.open:
         return
     for a in s.attempts:
-        if a.status == "queued" and not a.left:
-            d.event("superseded", a.step, a.attempt, {"reason": "cancelled"})
-            if a.dispatched:
-                d.effect(Withdraw(a.step, a.attempt))
-        elif a.status == "submitted":
-            d.effect(CancelAtCarrier(a.step, a.attempt))
+        if a.status == "queued":
+            d.supersede(
+                a, "cancelled"
+            )  # should it have left, its late answer leads to a cancel at the carrier
+        elif a.status == "submitted" or a.status == "timed_out":
+            d.cancel_at_carrier(a)
     d.event("cancelled", None, None, {})
 
 
@@ -797,10 +990,9 @@ def _on_recovered(d: _Deciding, i: Recovered) -> None:
             d.effect(Resume(a.step, a.attempt))
         if not s.open or a.status != "queued":
             continue
-        if (a.not_before or a.queued_at) > i.last_alive:
-            continue  # certainly not sent: `TimePassed` dispatches it when it is due
-        if a.policy == "never" and not a.sending:
-            continue  # likewise: the call is always written ahead
+        if not a.sending and (a.policy == "never" or (a.not_before or a.queued_at) > i.last_alive):
+            # Certainly not sent: it was not due yet, or its call would have been written ahead.
+            continue  # `TimePassed` dispatches it when it is due
         detail = "the process ended between the carrier call and its recorded answer"
         _doubt(d, a, a.carrier, _error("unknown", None, detail), at_once=True)
 
@@ -809,20 +1001,11 @@ def _on_crashed(d: _Deciding, i: Crashed) -> None:
     s = d.state
     d.event("crashed", None, None, {"error": i.detail})
     if s.crashes + 1 >= MAX_CRASHES and s.open:
+        for a in s.attempts:
+            if a.status == "queued":
+                d.supersede(a, "cascade_crashed")
         detail = f"processing this message failed {MAX_CRASHES} times ({i.detail})"
         d.event("failed", None, None, {"error": _error("unknown", "cascade_crashed", detail)})
-
-
-def _supersede(d: _Deciding, which: Callable[[Attempt], bool]) -> None:
-    """Withdraw or cancel the attempts that are not needed any more (rules 4 and 5)."""
-    for a in d.state.attempts:
-        if which(a):
-            d.event("superseded", a.step, a.attempt, {"reason": "delivered_by_another" })
-            if a.status == "queued":
-                if a.dispatched:
-                    d.effect(Withdraw(a.step, a.attempt))
-            else:
-                d.effect(CancelAtCarrier(a.step, a.attempt))
 
 
 def _intent(

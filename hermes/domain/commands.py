@@ -20,8 +20,8 @@ class Submit:
 
     Attributes:
         idempotency: (key, request hash, 202 body as JSON text) to be stored with the message, or None.
-        withdraw: set by the tenant once the write is queued. A caller that stops waiting calls it: True means the
-            message was certainly not accepted, False that nobody knows yet.
+        withdraw: set by the tenant once the write is queued. A caller that stops waiting calls it: True means
+            the message was certainly not accepted, False that nobody knows yet.
     """
 
     message: Message
@@ -65,7 +65,10 @@ class Refused(HermesError):
 
 @dataclass(slots=True, frozen=True)
 class CancelMessage:
-    """To `tenant/<id>`, as a call: cancel. Answered None once committed; raises `NotFound` or `AlreadyFinal`."""
+    """To `tenant/<id>`, as a call: cancel.
+
+    Answered None once committed; raises `NotFound` or `AlreadyFinal`.
+    """
 
     message_id: str
 

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any, Final
 
 # Facts that the journal needs and the public timeline does not show:
-# `sending` is written ahead of a carrier call under on_ambiguous=never; `crashed` counts a cascade actor's crashes.
-INTERNAL_EVENTS: Final[frozenset[str]] = frozenset({"sending", "crashed"})
+# - `sending` is written ahead of a carrier call under on_ambiguous=never;
+# - `crashed` counts a cascade actor's crashes;
+# - `stays`: the step's time is over but no later step can be begun: it waits until the message's time ends.
+INTERNAL_EVENTS: Final[frozenset[str]] = frozenset({"sending", "crashed", "stays"})
 
 # Event type -> customer webhook type. `receipt` becomes message.read when its status is read.
 WEBHOOK_TYPES: Final[dict[str, str]] = {

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC as UTC  # from here for the whole domain
+from datetime import datetime
 from typing import Any, Final
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -18,7 +19,9 @@ _TIME_MASK: Final = (1 << 48) - 1
 
 
 def ulid(at_ms: int | None = None) -> str:
-    """Make 26 characters that sort by time: 48 bits of Unix milliseconds, 80 random bits (ULID, Crockford base32).
+    """Make 26 characters that sort by time: 48 bits of Unix milliseconds, 80 random bits.
+
+    A ULID in Crockford's base32 (https://github.com/ulid/spec). Ids of one millisecond have no order.
 
     Args:
         at_ms: Unix time in milliseconds; now when absent.
@@ -135,9 +138,6 @@ class Message:
     on_ambiguous: str | None = None
     segments: int | None = None
     encoding: str | None = None
-
-
-UTC: Final = timezone.utc
 
 
 def rfc3339(at: datetime) -> str:

@@ -12,7 +12,12 @@ Channel = Literal["email", "sms", "push", "whatsapp"]
 CHANNELS: Final[tuple[Channel, ...]] = ("email", "sms", "push", "whatsapp")
 
 # The field of `to` that holds a channel's address.
-ADDRESS_FIELD: Final[dict[str, str]] = {"email": "email", "sms": "phone", "push": "push", "whatsapp": "whatsapp"}
+ADDRESS_FIELD: Final[dict[str, str]] = {
+    "email": "email",
+    "sms": "phone",
+    "push": "push",
+    "whatsapp": "whatsapp",
+}
 
 Category = Literal["otp", "transactional", "marketing"]
 CATEGORIES: Final[tuple[Category, ...]] = ("otp", "transactional", "marketing")  # in order of priority
@@ -21,14 +26,24 @@ Success = Literal["submitted", "delivered", "read"]
 OnAmbiguous = Literal["resend", "never"]
 Mode = Literal["live", "test"]
 
-MessageStatus = Literal["accepted", "scheduled", "in_progress", "delivered", "failed", "expired", "cancelled", "unknown"]
+MessageStatus = Literal[
+    "accepted", "scheduled", "in_progress", "delivered", "failed", "expired", "cancelled", "unknown"
+]
 OPEN_STATUSES: Final[frozenset[str]] = frozenset({"accepted", "scheduled", "in_progress"})
 FINAL_STATUSES: Final[frozenset[str]] = frozenset({"delivered", "failed", "expired", "cancelled", "unknown"})
 # A positive receipt may still turn these into `delivered` (CASCADE rule 6).
 CORRECTABLE_STATUSES: Final[frozenset[str]] = frozenset({"failed", "expired", "unknown"})
 
 AttemptStatus = Literal[
-    "queued", "submitted", "delivered", "read", "undelivered", "rejected", "timed_out", "ambiguous", "superseded"
+    "queued",
+    "submitted",
+    "delivered",
+    "read",
+    "undelivered",
+    "rejected",
+    "timed_out",
+    "ambiguous",
+    "superseded",
 ]
 
 ReceiptStatus = Literal["submitted", "undelivered", "delivered", "read"]

@@ -1,0 +1,268 @@
+"""The HTTP edge, put together: every route in one table, one way in, one way out.
+
+Read `routes` first. A request's way: `Gateway.handle` finds its route, `auth` finds out who asks, the handler answers
+or raises `Problem`; whatever else is raised is our bug, logged, and answered 500 without a word about it.
+
+aiohttp's router, middlewares and responses are left out: together they cost more than all of our own work on a
+message (benchmarks/gateway.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from gateway import shapes as s
+from gateway.auth import Access, authenticate
+from gateway.callbacks import Callbacks
+from gateway.docs import Docs
+from gateway.edge import Call, Edge, Reply, journal_away, new_request_id
+from gateway.hosts import Hosts
+from gateway.messages import Messages
+from gateway.operate import Operate
+from gateway.problems import Problem
+from gateway.routes import Route
+from gateway.tenants import Tenants
+from hermes.journal.base import JournalAway
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_REQUEST_ID: Final = 128  # characters
+_SEND_CODES: Final = (
+    "malformed_json",
+    "too_large",
+    "unsupported_media_type",
+    "schema_invalid",
+    "content_refused",
+    "compliance_refused",
+    "do_not_contact",
+    "no_route",
+    "callback_refused",
+    "duplicate",
+    "rate_limited",
+    "quota_exceeded",
+    "overloaded",
+    "too_many_open",
+    "outcome_unknown",
+)
+_BODY_CODES: Final = ("malformed_json", "too_large", "unsupported_media_type", "schema_invalid")
+
+
+def routes(
+    messages: Messages, tenants: Tenants, callbacks: Callbacks, operate: Operate, docs: Docs
+) -> list[Route]:
+    """List every route there is, in the order of the documentation."""
+    open_, send, read, own, operator = Access.OPEN, Access.SEND, Access.READ, Access.OWN, Access.OPERATOR
+    once = ("idempotency_running", "idempotency_mismatch")
+    query = ("schema_invalid",)
+    one = "/v1/tenants/{id}"
+    return [
+        Route("POST", "/v1/messages", messages.send, send, "Messages", {202: s.Accepted}, s.MessageBody,
+              codes=_SEND_CODES + once),
+        Route("GET", "/v1/messages", messages.list, read, "Messages", {200: s.MessagePage}, query=s.ListQuery,
+              codes=query),
+        Route("POST", "/v1/messages/batch", messages.send_batch, send, "Messages", {200: s.BatchAnswer}, s.BatchBody,
+              codes=(*_BODY_CODES, "overloaded", "outcome_unknown")),
+        Route("POST", "/v1/messages/validate", messages.validate, send, "Messages", {200: s.Verdict}, s.MessageBody,
+              codes=("malformed_json", "too_large", "unsupported_media_type", "overloaded")),
+        Route("GET", "/v1/messages/counts", messages.counts, read, "Messages", {200: s.Counts}, query=s.CountsQuery,
+              codes=query),
+        Route("POST", "/v1/messages/lookup", messages.lookup, read, "Messages", {200: s.MessageList}, s.LookupBody,
+              codes=_BODY_CODES),
+        Route("GET", "/v1/messages/{id}", messages.get, read, "Messages", {200: s.MessageView},
+              codes=("not_found", "schema_invalid")),
+        Route("POST", "/v1/messages/{id}/cancel", messages.cancel, send, "Messages", {200: s.MessageView}, s.Nothing,
+              codes=("not_found", "already_final", "overloaded", "outcome_unknown", *_BODY_CODES), body_optional=True),
+
+        Route("POST", "/v1/webhooks/dlr", callbacks.receipt, open_, "Receipts",
+              {200: s.ReceiptAnswer, 202: s.ReceiptAnswer}, s.ReceiptBody,
+              codes=("unauthenticated", "overloaded", "journal_away", *_BODY_CODES)),
+        Route("POST", "/v1/webhooks/{carrier}", callbacks.provider, open_, "Receipts", {200: "*/*"},
+              codes=("unauthenticated", "scope_missing", "not_found", "too_large", "overloaded", "journal_away")),
+        Route("GET", "/v1/webhooks/{carrier}", callbacks.provider, open_, "Receipts", {200: "*/*"},
+              codes=("unauthenticated", "scope_missing", "not_found", "overloaded", "journal_away")),
+
+        Route("POST", "/v1/tenants", tenants.create, operator, "Tenants", {201: s.TenantView}, s.TenantBody,
+              codes=(*_BODY_CODES, "outcome_unknown")),
+        Route("GET", "/v1/tenants", tenants.list, operator, "Tenants", {200: s.TenantPage}, codes=query),
+        Route("GET", one, tenants.get, operator, "Tenants", {200: s.TenantView}, codes=("not_found", *query)),
+        Route("PUT", one, tenants.change, operator, "Tenants", {200: s.TenantView}, s.TenantChange,
+              codes=("not_found", *_BODY_CODES, "outcome_unknown")),
+        Route("DELETE", one, tenants.delete, operator, "Tenants", {204: None}, codes=("not_found", "outcome_unknown")),
+        Route("POST", one + "/keys", tenants.create_key, operator, "Keys", {201: s.KeyCreated}, s.KeyBody,
+              codes=("not_found", *_BODY_CODES, "outcome_unknown")),
+        Route("GET", one + "/keys", tenants.list_keys, operator, "Keys", {200: s.KeyPage},
+              codes=("not_found", *query)),
+        Route("POST", one + "/keys/{key}/rotate", tenants.rotate_key, operator, "Keys", {201: s.KeyRotated},
+              s.RotateBody, codes=("not_found", *_BODY_CODES, "outcome_unknown"), body_optional=True),
+        Route("DELETE", one + "/keys/{key}", tenants.delete_key, operator, "Keys", {204: None},
+              codes=("not_found", "outcome_unknown")),
+        Route("GET", one + "/secret", tenants.get_secret, own, "Events out", {200: s.SecretView},
+              codes=("not_found", *query)),
+        Route("POST", one + "/secret", tenants.rotate_secret, own, "Events out", {200: s.SecretView}, s.RotateBody,
+              codes=("not_found", *_BODY_CODES, "outcome_unknown"), body_optional=True),
+        Route("POST", one + "/webhooks", tenants.create_endpoint, own, "Events out", {201: s.EndpointCreated},
+              s.EndpointBody, codes=("not_found", *_BODY_CODES, "callback_refused", "outcome_unknown")),
+        Route("GET", one + "/webhooks", tenants.list_endpoints, own, "Events out", {200: s.EndpointPage},
+              codes=("not_found", *query)),
+        Route("DELETE", one + "/webhooks/{endpoint}", tenants.delete_endpoint, own, "Events out", {204: None},
+              codes=("not_found", "outcome_unknown")),
+        Route("GET", one + "/dead-letters", tenants.list_dead_letters, own, "Events out", {200: s.DeadLetterPage},
+              query=s.PageQuery, codes=("not_found", *query)),
+        Route("POST", one + "/dead-letters/{letter}/replay", tenants.replay_dead_letter, own, "Events out",
+              {202: s.Replayed}, s.Nothing, codes=("not_found", *_BODY_CODES, "outcome_unknown"), body_optional=True),
+
+        Route("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}, codes=query),
+        Route("GET", "/v1/actors/{name...}", operate.actor, operator, "Operate", {200: s.ActorView},
+              codes=("not_found", *query)),
+        Route("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}, codes=query),
+        Route("GET", "/livez", operate.livez, open_, "Health", {200: s.Health}),
+        Route("GET", "/readyz", operate.readyz, open_, "Health", {200: s.Health}, codes=("journal_away", "overloaded")),
+        Route("GET", "/metrics", operate.metrics, open_, "Health", {200: "text/plain"}, codes=("unauthenticated",)),
+        Route("GET", "/openapi.json", docs.openapi, open_, "Documentation", {200: "application/json"}),
+        Route("GET", "/docs", docs.page, open_, "Documentation", {200: "text/html"}),
+        Route("GET", "/docs/{file}", docs.file, open_, "Documentation", {200: "*/*"}, codes=("not_found",)),
+    ]  # fmt: skip
+
+
+class _Methods:
+    """The routes of one path, by method; HEAD is GET without its body."""
+
+    __slots__ = ("allow", "routes")
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Route] = {}
+        self.allow = ""
+
+    def add(self, route: Route) -> None:
+        self.routes[route.method] = route
+        if route.method == "GET":
+            self.routes["HEAD"] = route
+        self.allow = ", ".join(sorted(self.routes))
+
+
+class _Branch:
+    """The paths below one part of a path: by the next part, or by a parameter."""
+
+    __slots__ = ("by_name", "ends", "methods", "parameter", "rest")
+
+    def __init__(self) -> None:
+        self.methods: _Methods | None = None
+        self.by_name: dict[str, _Branch] = {}
+        self.parameter: _Branch | None = None
+        self.rest: _Methods | None = None  # `{name...}`: all parts that are left
+        self.ends: tuple[str, ...] = ()  # the parameters' names, in order
+
+
+class Gateway:
+    """Answers every request of the HTTP edge."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._hosts = Hosts(edge.clock, edge.settings.server.allow_private_callbacks, edge.resolve)
+        docs = Docs(edge)
+        self.routes = routes(
+            Messages(edge, self._hosts), Tenants(edge, self._hosts), Callbacks(edge), Operate(edge), docs
+        )
+        docs.document(self.routes)
+        self._exact: dict[str, _Methods] = {}
+        self._root = _Branch()
+        for route in self.routes:
+            self._add(route)
+
+    def close(self) -> None:
+        """Let go of what is no memory."""
+        self._hosts.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Raises nothing but cancellation."""
+        given = request.headers.get("X-Request-Id")
+        call = Call(
+            self._edge, request, given if given is not None and _is_request_id(given) else new_request_id()
+        )
+        try:
+            methods = self._exact.get(request.raw_path)
+            if methods is None:
+                methods = self._find(call, request.rel_url.raw_path)
+            route = methods.routes.get(call.method)
+            if route is None:
+                raise Problem(
+                    "method_not_allowed",
+                    f"{call.method[:40]} is not for this path.",
+                    headers=f"Allow: {methods.allow}\r\n",
+                )
+            call.caller = authenticate(self._edge, request, route.access)
+            return await route.handler(call)
+        except Problem as problem:
+            return call.problem(problem)
+        except JournalAway:
+            return call.problem(journal_away())
+        except Exception:  # the operator is told, in the log; the caller only that it was us
+            logger.exception("a request failed", extra={"request_id": call.request_id})
+            return call.problem(Problem("internal", "This is a mistake of ours; the log tells more."))
+
+    def _find(self, call: Call, raw_path: str) -> _Methods:
+        """Find the path, and read its parameters into `call.params`.
+
+        Raises:
+            Problem: not_found.
+        """
+        exact = self._exact.get(raw_path)
+        if exact is not None:
+            return exact
+        branch = self._root
+        values: list[str] = []
+        parts = raw_path.split("/")
+        for n, part in enumerate(parts[1:], 1):
+            if branch.rest is not None and part:
+                values.append("/".join(parts[n:]))
+                return self._found(call, branch.rest, branch, values)
+            below = branch.by_name.get(part)
+            if below is None:
+                below = branch.parameter
+                if below is None or not part:
+                    raise _no_path()
+                values.append(part)
+            branch = below
+        if branch.methods is None:
+            raise _no_path()
+        return self._found(call, branch.methods, branch, values)
+
+    @staticmethod
+    def _found(call: Call, methods: _Methods, branch: _Branch, values: list[str]) -> _Methods:
+        call.params = {name: unquote(value) for name, value in zip(branch.ends, values, strict=True)}
+        return methods
+
+    def _add(self, route: Route) -> None:
+        if "{" not in route.path:
+            self._exact.setdefault(route.path, _Methods()).add(route)
+        branch = self._root
+        names: list[str] = []
+        for part in route.path.split("/")[1:]:
+            if part.endswith("...}"):
+                branch.ends = (*names, part[1:-4])
+                branch.rest = branch.rest or _Methods()
+                branch.rest.add(route)
+                return
+            if part.startswith("{"):
+                names.append(part[1:-1])
+                branch.parameter = branch = branch.parameter or _Branch()
+            else:
+                branch = branch.by_name.setdefault(part, _Branch())
+        branch.ends = tuple(names)
+        branch.methods = branch.methods or _Methods()
+        branch.methods.add(route)
+
+
+def _is_request_id(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST_REQUEST_ID and text.isascii() and text.isprintable()
+
+
+def _no_path() -> Problem:
+    return Problem("not_found", "There is no such path.")
+
+
+__all__ = ["Edge", "Gateway", "Reply", "routes"]

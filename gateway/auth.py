@@ -1,0 +1,116 @@
+"""Who asks, and whether they may: bearer keys, scopes, addresses, suspended tenants.
+
+What another tenant owns is not refused here: it does not exist for the caller (404), which the handlers see to.
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+import ipaddress
+from functools import lru_cache
+from typing import Final
+
+from aiohttp import web
+
+from gateway.edge import NOBODY, OPERATOR, Caller, Edge
+from gateway.problems import Problem
+
+
+class Access(enum.Enum):
+    """Who may use a route."""
+
+    OPEN = "anybody"
+    SEND = "a tenant key with messages:write"
+    READ = "the operator, or a tenant key with messages:read"
+    OWN = "the operator, or a key of this very tenant with tenant:manage"
+    OPERATOR = "the operator"
+
+
+_SCOPE: Final[dict[Access, str]] = {
+    Access.SEND: "messages:write",
+    Access.READ: "messages:read",
+    Access.OWN: "tenant:manage",
+}
+
+
+def authenticate(edge: Edge, request: web.BaseRequest, access: Access) -> Caller:
+    """Find out who asks and whether they may.
+
+    Raises:
+        Problem: unauthenticated, address_not_allowed, tenant_suspended, scope_missing.
+    """
+    if access is Access.OPEN:
+        return NOBODY
+    header = request.headers.get("Authorization")
+    if header is None:
+        raise _unauthenticated("Send the header Authorization: Bearer <key>.", challenge="")
+    if not header.isascii():
+        raise _unauthenticated("A key is printable ASCII.")
+    token = header[7:] if header[:7] == "Bearer " else _bearer(header)
+    key = edge.directory.find_key(token)
+    if key is None:
+        if not is_operator_key(edge, token):
+            raise _unauthenticated("This key is unknown, or has expired.")
+        if access is Access.SEND:
+            raise Problem("scope_missing", "The operator key cannot send: use a key of the tenant.")
+        return OPERATOR
+    tenant = edge.directory.tenant(key.tenant)
+    if tenant is None:
+        raise _unauthenticated("This key is unknown, or has expired.")
+    if key.allow_from and not _is_allowed(request.remote, key.allow_from):
+        raise Problem("address_not_allowed", "This key may not be used from this address.")
+    if tenant.status != "active":
+        raise Problem("tenant_suspended", "The tenant is suspended.")
+    scope = _SCOPE.get(access)
+    if scope is None:
+        raise Problem("scope_missing", "This needs the operator key.")
+    if scope not in key.scopes:
+        raise Problem("scope_missing", f"This needs a key with the scope {scope}.")
+    return Caller(key, tenant)
+
+
+def is_operator_key(edge: Edge, token: str) -> bool:
+    """Compare with the operator's key, in constant time."""
+    return hmac.compare_digest(token.encode(), edge.operator_key.encode())
+
+
+def bearer_token(request: web.BaseRequest) -> str | None:
+    """Read the bearer token of a request; None when it sends none, or something else."""
+    header = request.headers.get("Authorization")
+    try:
+        return _bearer(header) if header is not None and header.isascii() else None
+    except Problem:
+        return None
+
+
+def _bearer(header: str) -> str:
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise _unauthenticated("Send the header Authorization: Bearer <key>.")
+    return token
+
+
+def _unauthenticated(detail: str, challenge: str = ', error="invalid_token"') -> Problem:
+    return Problem(
+        "unauthenticated", detail, headers=f'WWW-Authenticate: Bearer realm="hermes"{challenge}\r\n'
+    )
+
+
+@lru_cache(maxsize=4096)
+def _networks(blocks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(block, strict=False) for block in blocks)
+
+
+def _is_allowed(peer: str | None, blocks: tuple[str, ...]) -> bool:
+    """Tell whether the connection's other end is in one of the blocks. Forwarding headers are not believed."""
+    if not peer:
+        return False
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:  # a Unix socket
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in _networks(blocks) if network.version == address.version)

@@ -1,0 +1,355 @@
+"""What the HTTP edge needs from the rest of Hermes, and what one request is while it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+from aiohttp import HttpVersion11, web
+from aiohttp.client_exceptions import ClientError
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.problems import Problem
+from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant
+from hermes.journal.directory import Directory
+from hermes.runtime import Clock, System
+
+if TYPE_CHECKING:
+    from carriers.base import Carrier
+    from hermes.metrics import Metrics
+    from hermes.settings import Settings
+
+T = TypeVar("T")
+
+ANSWER_WITHIN_S: Final = (
+    1.8  # of the contract's 2 s, from the moment the request is read; the rest is for the loop
+)
+BODY_WITHIN_S: Final = (
+    30.0  # a body that takes longer is a caller that holds a connection, not a slow network
+)
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Edge:
+    """What the gateway is given.
+
+    Attributes:
+        operator_key: the operator's bearer key, as text.
+        ready: whether messages can be accepted now; must answer at once.
+        default_success: (channel, mode) -> submitted or delivered, by what its carriers can tell.
+        carriers: the carriers by configured name; looked at for each callback, so it may change.
+        carrier_secret: a carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist.
+        tenant_changed: told after a tenant was made, changed or deleted, with its id, before the answer.
+        resolve: host name -> addresses; raises OSError when it cannot. The system's resolver when absent.
+    """
+
+    settings: Settings
+    system: System
+    journal: Journal
+    directory: Directory
+    clock: Clock
+    operator_key: str
+    ready: Callable[[], bool]
+    default_success: Callable[[str, str], str]
+    carriers: Mapping[str, Carrier]
+    carrier_secret: Callable[[str], str | None]
+    metrics: Metrics
+    tenant_changed: Callable[[str], Awaitable[object]] | None = None
+    resolve: Callable[[str], Awaitable[list[str]]] | None = None
+    public_url: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.public_url:
+            server = self.settings.server
+            self.public_url = server.public_url or f"http://{server.host}:{server.port}"
+
+
+@dataclass(slots=True, frozen=True)
+class Caller:
+    """Who asks. The operator has no key and no tenant."""
+
+    key: ApiKey | None
+    tenant: Tenant | None
+
+    @property
+    def operator(self) -> bool:
+        """Tell whether it is the operator."""
+        return self.key is None
+
+
+NOBODY: Final = Caller(None, None)
+OPERATOR: Final = Caller(None, None)
+
+
+class _Second:
+    """The `Date` line, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = ""
+
+    def line(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._line = formatdate(second, usegmt=True)
+        return self._line
+
+
+_date: Final = _Second()
+_REASONS: Final[dict[int, str]] = {
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    204: "No Content",
+    304: "Not Modified",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+_LINES: Final = "Server: Hermes\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+_DRAIN_OVER: Final = 64 << 10  # octets; a smaller answer is left to the transport's own buffer
+
+
+class Reply(web.StreamResponse):
+    """An answer whose bytes are ready: one write, no header objects.
+
+    aiohttp asks a response for `prepare`, `write_eof` and `keep_alive` and nothing else; building its own response
+    costs a third of a whole request (benchmarks/gateway.py). `super().__init__` is left out for the same reason.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        request_id: str,
+        *,
+        content_type: str = "application/json",
+        headers: str = "",
+        close: bool = False,
+    ) -> None:
+        self._answer_status = status
+        self._answer_body = body
+        self._answer_head = f"{headers}X-Request-Id: {request_id}\r\n"
+        if status != 204:
+            self._answer_head += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+        self._answer_keep = not close
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """Whether the connection stays open; asked after `prepare`."""
+        return self._answer_keep
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._answer_status
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # type: ignore[override]
+        """Write the whole answer."""
+        status, body = self._answer_status, self._answer_body
+        connection = ""
+        if not (self._answer_keep and request.keep_alive):
+            self._answer_keep = False
+            connection = "Connection: close\r\n"
+        elif request.version < HttpVersion11:
+            connection = "Connection: keep-alive\r\n"
+        head = (
+            f"HTTP/1.1 {status} {_REASONS.get(status, 'Other')}\r\n{self._answer_head}{connection}"
+            f"{_LINES}Date: {_date.line()}\r\n\r\n"
+        ).encode("latin-1")
+        transport = request.transport
+        if transport is None:
+            return  # the caller is gone
+        transport.write(head if request.method == "HEAD" else head + body)
+        if len(body) > _DRAIN_OVER:
+            await request.writer.drain()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+
+_PROCESS: Final = os.urandom(6).hex()
+_count: Final = itertools.count(1)
+
+
+def new_request_id() -> str:
+    """Make a request id: unique over processes, and cheap."""
+    return f"req_{_PROCESS}{next(_count):08x}"
+
+
+class Call:
+    """One request: what was asked, by whom, and how to answer.
+
+    Attributes:
+        params: parts of the path by name, percent-decoded.
+        caller: set by `app.py` before the handler runs.
+    """
+
+    __slots__ = ("caller", "edge", "method", "params", "request", "request_id")
+
+    def __init__(self, edge: Edge, request: web.BaseRequest, request_id: str) -> None:
+        self.edge = edge
+        self.request = request
+        self.request_id = request_id
+        self.method = request.method
+        self.params: Mapping[str, str] = {}
+        self.caller = NOBODY
+
+    @property
+    def traceparent(self) -> str | None:
+        """The caller's trace context (W3C Trace Context, 3.2), as sent."""
+        return self.request.headers.get("traceparent")
+
+    async def body(self, limit: int) -> bytes:
+        """Read the body.
+
+        Raises:
+            Problem: too_large, unsupported_media_type (an unknown coding), malformed_json (it broke off).
+        """
+        request = self.request
+        headers = request.headers
+        declared = headers.get("Content-Length")
+        if declared is not None and int(declared) > limit:
+            raise _too_large(limit)
+        coding = headers.get("Content-Encoding")
+        if coding is not None and coding.lower() not in ("identity", "gzip", "deflate"):
+            raise Problem("unsupported_media_type", "Content-Encoding can be gzip, deflate or identity.")
+        content = request.content
+        if content.is_eof() and content.exception() is None:
+            body: bytes = content.read_nowait(-1)  # type: ignore[no-untyped-call]
+        else:
+            body = await self._slow_body(limit)
+        if len(body) > limit:  # chunked, or it grew when decompressed
+            raise _too_large(limit)
+        return body
+
+    async def _slow_body(self, limit: int) -> bytes:
+        request = self.request
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                while part := await request.content.readany():
+                    parts.append(part)
+                    size += len(part)
+                    if size > limit:
+                        raise _too_large(limit)
+        except TimeoutError as exc:
+            raise Problem("request_timeout", f"The body did not arrive within {BODY_WITHIN_S:g} s.") from exc
+        except (ClientError, HttpProcessingError, web.RequestPayloadError, ConnectionError) as exc:
+            raise Problem("malformed_json", "The body broke off, or its coding is wrong.") from exc
+        return b"".join(parts)
+
+    async def json_body(self, limit: int) -> bytes:
+        """Read a body that should be JSON. A missing content type is taken for JSON.
+
+        Raises:
+            Problem: as `body`, and unsupported_media_type.
+        """
+        kind = self.request.headers.get("Content-Type")
+        if kind is not None and kind != "application/json" and not _is_json(kind):
+            raise Problem("unsupported_media_type", "Send application/json, in UTF-8.")
+        return await self.body(limit)
+
+    def reply(self, status: int, value: object, headers: str = "") -> Reply:
+        """Answer with a value as JSON."""
+        return Reply(status, encode(value), self.request_id, headers=headers)
+
+    def problem(self, problem: Problem) -> Reply:
+        """Answer with a refusal."""
+        return Reply(
+            problem.status,
+            problem.json(self.request_id),
+            self.request_id,
+            content_type="application/problem+json",
+            headers=problem.headers,
+            close=problem.status == 408,
+        )
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("too_large", f"At most {limit} octets are taken.")
+
+
+def _is_json(content_type: str) -> bool:
+    kind, _, parameters = content_type.partition(";")
+    if kind.strip().lower() != "application/json":
+        return kind.strip() == ""
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in (
+            "utf-8",
+            "utf8",
+            "us-ascii",
+        ):
+            return False
+    return True
+
+
+def journal_away() -> Problem:
+    """Make the answer while the database is away: nothing was done."""
+    return Problem("journal_away", "The database cannot be reached now; nothing was changed.")
+
+
+async def reading(read: Awaitable[T], within_s: float = ANSWER_WITHIN_S) -> T:
+    """Wait for a read of the journal, within the time an answer may take.
+
+    Raises:
+        Problem: journal_away.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            return await read
+    except (JournalAway, TimeoutError) as exc:
+        raise journal_away() from exc
+
+
+_writes: Final[set[asyncio.Task[Any]]] = set()
+
+
+async def writing(write: Awaitable[T]) -> T:
+    """Wait for a change that is stored, within the time an answer may take. It goes on when nobody waits any more.
+
+    Raises:
+        Problem: journal_away (nothing was changed), outcome_unknown (it took too long).
+    """
+    task = asyncio.ensure_future(write)
+    if isinstance(task, asyncio.Task):
+        _writes.add(task)
+        task.add_done_callback(_written)
+    try:
+        return await asyncio.wait_for(asyncio.shield(task), ANSWER_WITHIN_S)
+    except JournalAway as exc:
+        raise journal_away() from exc
+    except TimeoutError as exc:
+        raise Problem(
+            "outcome_unknown", "The database answers slowly; look whether the change was made."
+        ) from exc
+
+
+def _written(task: asyncio.Task[Any]) -> None:
+    _writes.discard(task)
+    if not task.cancelled():
+        task.exception()  # read, so that nobody warns; the caller was told, or was answered outcome_unknown

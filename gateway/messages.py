@@ -1,0 +1,438 @@
+"""/v1/messages: send, send many, try out, read, list, count, cancel.
+
+A 202 means that the tenant actor's answer came, and that comes only after the commit. Whatever goes wrong on the way
+is told apart: nothing was accepted (journal_away, overloaded), or nobody knows yet (outcome_unknown).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from gateway.decode import decode_any, decode_json, decode_leniently, decode_query, has_nul
+from gateway.edge import ANSWER_WITHIN_S, Call, Caller, Edge, Reply, encode, journal_away, reading
+from gateway.hosts import Hosts
+from gateway.idempotency import Idempotency, check_key, request_hash, stored_key
+from gateway.problems import Problem, from_refusal, invalid, invalid_fields, not_found
+from gateway.shapes import (
+    MOST_IN_BATCH,
+    Accepted,
+    BatchAccepted,
+    BatchAnswer,
+    BatchMessage,
+    BatchRefused,
+    Counts,
+    CountsQuery,
+    FieldError,
+    Links,
+    ListQuery,
+    LookupBody,
+    MessageBody,
+    Nothing,
+    Refusal,
+    Verdict,
+)
+from gateway.submission import build, check_callback_url
+from hermes.domain.commands import AlreadyFinal, CancelMessage, ExplainRoute, NotFound, Refused, Submit
+from hermes.domain.message import UTC, Message, is_message_id, rfc3339
+from hermes.domain.view import public_message
+from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
+from hermes.runtime.reasons import CallTimeout, NotAlive, RuntimeFault
+
+BATCH_TIMES: Final = 32  # a batch may be this many times as large as a single message
+
+
+class _Batch(msgspec.Struct, forbid_unknown_fields=True):
+    """A batch before its items are looked at: one bad item must not refuse the others."""
+
+    messages: list[msgspec.Raw]
+
+
+_message = msgspec.json.Decoder(MessageBody)
+_batch = msgspec.json.Decoder(_Batch)
+_lookup = msgspec.json.Decoder(LookupBody)
+_nothing = msgspec.json.Decoder(Nothing)
+
+
+class Messages:
+    """The handlers of /v1/messages."""
+
+    def __init__(self, edge: Edge, hosts: Hosts) -> None:
+        self._edge = edge
+        self._hosts = hosts
+        self._clock = edge.clock
+        self._limit = edge.settings.server.max_body_bytes
+        self._idempotency = Idempotency(edge.journal, edge.clock)
+
+    # --- sending
+    async def send(self, call: Call) -> Reply:
+        """Send one message."""
+        try:
+            raw = await call.json_body(self._limit)
+            started = self._clock.monotonic()
+            message = self._read(raw, call.caller)
+            key = call.request.headers.get("Idempotency-Key")
+            if key is not None:
+                return await self._send_once(call, message, raw, key, started)
+            answer = _answer(message)
+            await self._submit(message, None, started)
+        except Problem as problem:
+            self._count(problem)
+            raise
+        self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
+        return Reply(202, answer, call.request_id, headers=f"Location: /v1/messages/{message.message_id}\r\n")
+
+    async def send_batch(self, call: Call) -> Reply:
+        """Send up to 1,000 messages; each is judged for itself."""
+        if "Idempotency-Key" in call.request.headers:
+            raise invalid("Idempotency-Key", "is not for batches: send the messages one by one to use it")
+        raw = await call.json_body(self._limit * BATCH_TIMES)
+        started = self._clock.monotonic()
+        try:
+            raw.decode()  # the items are not looked at yet, and a text that is not UTF-8 spoils the whole body
+        except UnicodeDecodeError as exc:
+            raise Problem("malformed_json", "The body is not UTF-8.") from exc
+        items = decode_json(_batch, raw).messages
+        if not 0 < len(items) <= MOST_IN_BATCH:
+            raise invalid("messages", f"holds 1 to {MOST_IN_BATCH} messages")
+        results = await asyncio.gather(
+            *(self._send_item(call.caller, bytes(item), started) for item in items)
+        )
+        problems = [result for result in results if isinstance(result, Problem)]
+        if len(problems) == len(results) and all(problem.status == 503 for problem in problems):
+            raise problems[0]
+        answer = BatchAnswer(
+            [
+                BatchRefused(result.status, result.body(call.request_id))
+                if isinstance(result, Problem)
+                else BatchAccepted(result)
+                for result in results
+            ]
+        )
+        return call.reply(200, answer)
+
+    async def validate(self, call: Call) -> Reply:
+        """Say what would become of a message, with every reason to refuse it; nothing is sent."""
+        raw = await call.json_body(self._limit)
+        now = self._clock.now()
+        body, errors = decode_leniently(_message, raw)
+        message = None
+        if body is not None:
+            found = list(errors)
+            message = build(body, *_tenant(call.caller), now, self._edge.default_success, found)
+            # What is wrong already is not missing as well.
+            errors += [
+                e for e in found[len(errors) :] if not any(_covers(old.field, e.field) for old in errors)
+            ]
+        if b"\\u0000" in raw:
+            nul = has_nul(decode_any(raw))
+            if nul is not None:
+                errors.append(FieldError(nul, "holds a NUL character"))
+        refusals = [Refusal("schema", "schema_invalid", error.field, error.why) for error in errors]
+        if message is not None and message.callback_url is not None and len(message.callback_url) <= 2048:
+            try:
+                await self._hosts.check(
+                    check_callback_url(message.callback_url, "callback_url"), "callback_url"
+                )
+            except Problem as problem:
+                refusals += [Refusal(problem.layer, problem.code, e.field, e.why) for e in problem.errors]
+        route: list[str] = []
+        price: float | None = None
+        if message is not None and not errors:
+            carriers = await self._explain(message)
+            route = list(dict.fromkeys(name for names in carriers for name in names))
+            for n, names in enumerate(carriers):
+                if not names:
+                    channel = message.cascade[n].channel
+                    detail = f"no carrier serves channel {channel}"
+                    refusals.append(Refusal("route", "no_route", f"cascade[{n}].channel", detail))
+            price = self._price(message, carriers)
+        verdict = Verdict(
+            not refusals,
+            message.segments if message is not None else None,
+            message.encoding if message is not None else None,
+            route,
+            price,
+            refusals,
+        )
+        return call.reply(200, verdict)
+
+    # --- reading
+    async def get(self, call: Call) -> Reply:
+        """Show one message, with its attempts and events."""
+        decode_query(Nothing, call.request.query.items())
+        stored = await self._find(call)
+        return call.reply(200, public_message(stored.message, stored.events))
+
+    async def list(self, call: Call) -> Reply:
+        """List messages, newest first."""
+        asked = decode_query(ListQuery, call.request.query.items())
+        for name, text in (("reference", asked.reference), ("reference_prefix", asked.reference_prefix)):
+            if text is not None and not text.isprintable():
+                raise invalid(name, "holds a control character")
+        before_id = None
+        if asked.cursor is not None:
+            before_id = "msg_" + asked.cursor.removeprefix("cur_")
+            if not asked.cursor.startswith("cur_") or not is_message_id(before_id):
+                raise invalid("cursor", "is no cursor of this list")
+        tenant, mode = _sees(call.caller)
+        query = MessageQuery(
+            tenant=tenant,
+            mode=mode,
+            statuses=tuple(dict.fromkeys(asked.status)),
+            channel=asked.channel,
+            reference=asked.reference,
+            reference_prefix=asked.reference_prefix,
+            created_after=_utc(asked.created_after),
+            created_before=_utc(asked.created_before),
+            before_id=before_id,
+            limit=asked.limit + 1,  # one more tells whether there is a next page
+        )
+        found = await reading(self._edge.journal.list_messages(query))
+        page = found[: asked.limit]
+        cursor = "cur_" + page[-1].message.message_id[4:] if len(found) > asked.limit else None
+        full = asked.fields == "full"
+        data = [public_message(stored.message, stored.events, full=full) for stored in page]
+        return call.reply(200, {"data": data, "next_cursor": cursor})
+
+    async def counts(self, call: Call) -> Reply:
+        """Count messages by status."""
+        asked = decode_query(CountsQuery, call.request.query.items())
+        tenant, mode = _sees(call.caller)
+        counted = await reading(
+            self._edge.journal.count_messages(
+                tenant, mode, _utc(asked.created_after), _utc(asked.created_before)
+            )
+        )
+        return call.reply(200, Counts(**{s: counted.get(s, 0) for s in Counts.__struct_fields__}))
+
+    async def lookup(self, call: Call) -> Reply:
+        """Show many messages at once; unknown ids are left out."""
+        asked = decode_json(_lookup, await call.json_body(self._limit))
+        ids = list(dict.fromkeys(one for one in asked.ids if is_message_id(one)))
+        found = await reading(self._edge.journal.load(ids)) if ids else []
+        data = [public_message(s.message, s.events) for s in found if _is_visible(call.caller, s.message)]
+        return call.reply(200, {"data": data})
+
+    async def cancel(self, call: Call) -> Reply:
+        """Cancel a message, and show it."""
+        raw = await call.body(self._limit)
+        if raw.strip():
+            decode_json(_nothing, raw)
+        message_id = (await self._find(call, 0.5)).message.message_id
+        tenant_id, _ = _tenant(call.caller)
+        ref = self._edge.system.whereis(f"tenant/{tenant_id}")
+        if ref is None:
+            raise _overloaded()
+        try:
+            await ref.call(CancelMessage(message_id), timeout_s=0.8)
+        except NotFound as exc:
+            raise not_found("message") from exc
+        except AlreadyFinal as exc:
+            raise Problem("already_final", f"The message is already {exc.status}.") from exc
+        except Refused as exc:
+            raise from_refusal(exc) from exc
+        except JournalAway as exc:
+            raise journal_away() from exc
+        except (CallTimeout, NotAlive) as exc:
+            raise _unknown() from exc
+        except RuntimeFault as exc:
+            raise _overloaded() from exc
+        stored = await self._find(call, 0.5)
+        return call.reply(200, public_message(stored.message, stored.events))
+
+    # --- inside
+    def _read(self, raw: bytes, caller: Caller) -> Message:
+        """Decode one message and check all of it but the callback's host.
+
+        Raises:
+            Problem: malformed_json, schema_invalid.
+        """
+        body = decode_json(_message, raw)
+        errors: list[FieldError] = []
+        message = build(body, *_tenant(caller), self._clock.now(), self._edge.default_success, errors)
+        if b"\\u0000" in raw:
+            nul = has_nul(decode_any(raw))
+            if nul is not None:
+                errors.append(FieldError(nul, "holds a NUL character"))
+        if errors:
+            raise invalid_fields(errors)
+        return message
+
+    async def _send_once(self, call: Call, message: Message, raw: bytes, key: str, started: float) -> Reply:
+        """Send a message that has an Idempotency-Key, or repeat the answer of the first time."""
+        check_key(key)
+        try:
+            hash_ = request_hash(decode_any(raw))
+        except RecursionError as exc:
+            raise Problem("malformed_json", "The body is nested too deeply.") from exc
+        tenant = message.tenant
+        key = stored_key(key, message.mode)
+        stored = await self._idempotency.begin(tenant, key, hash_)
+        if stored is None:
+            answer: str | None = _answer(message).decode()
+            committed = False
+            try:
+                await self._submit(message, (key, hash_, answer or ""), started)
+                committed = True
+            except Problem as problem:
+                if problem.code != "idempotency_running":
+                    raise
+                # Another worker, or a request whose outcome was unknown, was first.
+                stored = await self._idempotency.settled(tenant, key, hash_)
+            finally:
+                self._idempotency.end(tenant, key, hash_, answer if committed else stored)
+            if committed and answer is not None:
+                self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
+                location = f"Location: /v1/messages/{message.message_id}\r\n"
+                return Reply(202, answer.encode(), call.request_id, headers=location)
+        assert stored is not None
+        first = msgspec.json.decode(stored, type=_Replayed)
+        headers = f"Location: /v1/messages/{first.id}\r\nIdempotent-Replayed: true\r\n"
+        return Reply(202, stored.encode(), call.request_id, headers=headers)
+
+    async def _send_item(self, caller: Caller, raw: bytes, started: float) -> BatchMessage | Problem:
+        try:
+            message = self._read(raw, caller)
+            status = await self._submit(message, None, started)
+        except Problem as problem:
+            self._count(problem)
+            return problem
+        self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
+        return BatchMessage(message.message_id, status, message.reference)
+
+    async def _submit(
+        self, message: Message, idempotency: tuple[str, bytes, str] | None, started: float
+    ) -> str:
+        """Have the tenant admit a message. Returns its status once it is committed.
+
+        Raises:
+            Problem: it was not accepted, or (outcome_unknown) nobody can tell yet.
+        """
+        if message.callback_url is not None:
+            await self._hosts.check(check_callback_url(message.callback_url, "callback_url"), "callback_url")
+        ref = self._edge.system.whereis(f"tenant/{message.tenant}")
+        if ref is None:
+            raise _overloaded()
+        submit = Submit(message, idempotency)
+        left_s = ANSWER_WITHIN_S - (self._clock.monotonic() - started)
+        try:
+            admitted = await ref.call(submit, timeout_s=left_s)
+        except Refused as exc:
+            raise from_refusal(exc) from exc
+        except JournalAway as exc:
+            raise journal_away() from exc
+        except CallTimeout as exc:
+            if submit.withdraw is not None and submit.withdraw():
+                raise journal_away() from exc
+            raise _unknown() from exc
+        except NotAlive as exc:
+            # Ended before it looked at the message, or between queueing the write and its commit.
+            if submit.withdraw is None or submit.withdraw():
+                raise _overloaded() from exc
+            raise _unknown() from exc
+        except RuntimeFault as exc:  # the mailbox is full, or the system is closing
+            raise _overloaded() from exc
+        status: str = admitted.status
+        return status
+
+    async def _explain(self, message: Message) -> Sequence[Sequence[str]]:
+        ref = self._edge.system.whereis("router")
+        if ref is None:
+            raise _overloaded()
+        try:
+            carriers: Sequence[Sequence[str]] = await ref.call(ExplainRoute(message), timeout_s=0.5)
+        except RuntimeFault as exc:
+            raise _overloaded() from exc
+        return carriers
+
+    def _price(self, message: Message, carriers: Sequence[Sequence[str]]) -> float | None:
+        """Estimate what the first step costs at its first carrier; None when nobody takes it."""
+        if not carriers or not carriers[0]:
+            return None
+        carrier = self._edge.carriers.get(carriers[0][0])
+        if carrier is None:
+            return None
+        parts = message.segments or 1 if message.cascade[0].channel == "sms" else 1
+        return carrier.cost * parts
+
+    async def _find(self, call: Call, within_s: float = ANSWER_WITHIN_S) -> StoredMessage:
+        """Load the message of the path.
+
+        Raises:
+            Problem: not_found (unknown, or not the caller's to see), journal_away.
+        """
+        message_id = call.params["id"]
+        if is_message_id(message_id):
+            found = await reading(self._edge.journal.load([message_id]), within_s)
+            if found and _is_visible(call.caller, found[0].message):
+                return found[0]
+        raise not_found("message")
+
+    def _count(self, problem: Problem) -> None:
+        if not problem.counted:
+            self._edge.metrics.refused.inc(problem.code)
+
+
+class _Replayed(msgspec.Struct):
+    """What of a stored answer the headers need."""
+
+    id: str
+
+
+def _answer(message: Message) -> bytes:
+    """Make the body of the 202; it is stored with the message when there is an Idempotency-Key."""
+    return encode(
+        Accepted(
+            message.message_id,
+            "accepted" if message.send_at is None else "scheduled",
+            message.reference,
+            message.segments,
+            message.encoding,
+            rfc3339(message.expires_at),
+            message.cascade,
+            Links(f"/v1/messages/{message.message_id}"),
+        )
+    )
+
+
+def _tenant(caller: Caller) -> tuple[str, str]:
+    """Name the tenant and the mode of a key that may send."""
+    assert caller.key is not None
+    return caller.key.tenant, caller.key.mode
+
+
+def _sees(caller: Caller) -> tuple[str | None, str | None]:
+    """Name the tenant and the mode whose messages the caller sees; None for all."""
+    return (None, None) if caller.key is None else (caller.key.tenant, caller.key.mode)
+
+
+def _is_visible(caller: Caller, message: Message) -> bool:
+    key = caller.key
+    return key is None or (key.tenant == message.tenant and key.mode == message.mode)
+
+
+def _covers(field: str, other: str) -> bool:
+    """Tell whether a complaint about `field` makes one about `other` needless."""
+    return other == field or other.startswith((field + ".", field + "[")) or field.startswith(other + ".")
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    if at is None:
+        return None
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # the first and last hours of the calendar
+        return at.replace(tzinfo=UTC)
+
+
+def _overloaded() -> Problem:
+    return Problem("overloaded", "There is no room for this now; nothing was accepted.")
+
+
+def _unknown() -> Problem:
+    return Problem("outcome_unknown", "Nobody can tell yet; the same Idempotency-Key tells which.")

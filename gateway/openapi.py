@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def document(routes, url):
+    return {}

@@ -1,0 +1,47 @@
+"""What a route is: enough to serve it and to document it, said once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway.auth import Access
+from gateway.edge import Call, Reply
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path.
+
+    Attributes:
+        path: as OpenAPI writes it; `{name...}` at the end takes slashes too.
+        answers: status -> the shape of its body; None for no body, a text for a media type other than JSON.
+        body: the shape of the request's body.
+        query: the shape of the query.
+        codes: problem codes beside those that every route of its kind has (401, 403, 503, ...).
+        body_optional: an empty body is fine too.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access
+    tag: str
+    answers: Mapping[int, type | str | None]
+    body: type | None = None
+    query: type | None = None
+    codes: tuple[str, ...] = ()
+    body_optional: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line: the first of the handler's docstring."""
+        return (self.handler.__doc__ or "").strip().split("\n", 1)[0].rstrip(".")
+
+    @property
+    def description(self) -> str:
+        """What else its docstring says."""
+        return " ".join((self.handler.__doc__ or "").strip().split("\n", 1)[0].split())

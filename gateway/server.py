@@ -1,0 +1,74 @@
+"""The listening socket: start, and stop without losing a request that was read."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final
+
+from aiohttp import web
+
+from gateway.app import Gateway
+from gateway.edge import Edge
+
+KEEP_ALIVE_S: Final = 75.0  # idle connections; longer than most load balancers wait (60 s)
+
+
+class HttpServer:
+    """Serves the HTTP edge on one address."""
+
+    def __init__(self, edge: Edge, host: str, port: int, *, reuse_port: bool = False) -> None:
+        """Prepare.
+
+        Args:
+            edge: what the gateway needs.
+            host: address to listen on.
+            port: 0 takes any free one; `port` tells which after `start`.
+            reuse_port: share the port with other processes (SO_REUSEPORT).
+        """
+        self.gateway = Gateway(edge)
+        self.host = host
+        self.port = port
+        self._reuse_port = reuse_port
+        self._server: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address is not ours, or taken.
+        """
+        server = web.Server(self.gateway.handle, access_log=None, keepalive_timeout=KEEP_ALIVE_S)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            server,
+            self.host,
+            self.port,
+            backlog=1024,
+            reuse_port=self._reuse_port or None,
+            reuse_address=True,
+        )
+        self._server = server
+        sock: socket.socket = self._listener.sockets[0]
+        self.port = sock.getsockname()[1]
+
+    @property
+    def connections(self) -> int:
+        """Open connections, idle ones included."""
+        return len(self._server.connections) if self._server is not None else 0
+
+    async def stop(self, drain_s: float = 5.0) -> None:
+        """Stop accepting, close idle connections, let running requests finish, then close. Safe to call twice.
+
+        Args:
+            drain_s: seconds running requests may still take; after them they are cancelled.
+        """
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        server, self._server = self._server, None
+        if server is not None:
+            server.pre_shutdown()
+            await server.shutdown(drain_s)
+        self.gateway.close()

@@ -1,0 +1,589 @@
+"""Every shape that crosses the HTTP edge, defined once: decoded from, encoded to and documented by these structs.
+
+What a type can say (ranges, lengths, vocabularies) is said here; what needs more than one field or a look at the
+world is in `submission.py`. Unknown fields are refused by name. `null` means the same as leaving a field out.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from hermes.domain.message import Step
+from hermes.domain.state import Category, Channel, MessageStatus, Mode, OnAmbiguous, Success
+
+Scope = Literal["messages:write", "messages:read", "tenant:manage"]
+EventType = Literal[
+    "message.submitted",
+    "message.fallback",
+    "message.delivered",
+    "message.failed",
+    "message.expired",
+    "message.cancelled",
+    "message.unknown",
+    "message.corrected",
+    "message.read",
+    "inbound.received",
+    "recipient.opted_out",
+]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+MOST_STEPS: Final = 8
+MOST_IN_BATCH: Final = 1_000
+MOST_IDS: Final = 1_000
+MOST_IN_PAGE: Final = 1_000
+SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
+
+# Fields of the public contract that a later version of Hermes will understand.
+NOT_YET: Final[frozenset[str]] = frozenset(
+    {"policy", "rate_per_s", "burst", "channel_rates", "numbers", "layers"}
+)
+
+
+# --- problems
+class FieldError(Struct):
+    """One field that is wrong, named as the request names it."""
+
+    field: str
+    why: str
+
+
+class ProblemBody(Struct, omit_defaults=True):
+    """A refusal (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    layer: str | UnsetType = UNSET
+    errors: list[FieldError] | UnsetType = UNSET
+
+
+# --- sending
+class To(Struct, forbid_unknown_fields=True):
+    """Where to reach the recipient: one address for each channel the cascade uses."""
+
+    phone: (
+        Annotated[str, Meta(description="E.164 with a plus sign, for sms", examples=["+4520123456"])] | None
+    ) = None
+    email: Annotated[str, Meta(max_length=254, examples=["anna@example.com"])] | None = None
+    push: Annotated[str, Meta(min_length=1, max_length=4096, description="device token")] | None = None
+    whatsapp: Annotated[str, Meta(description="E.164 with a plus sign")] | None = None
+
+
+class StepBody(Struct, forbid_unknown_fields=True):
+    """One step: a channel, how long to wait for its receipt, and what counts as success."""
+
+    channel: Channel
+    timeout_s: (
+        Annotated[float, Meta(ge=0.1, le=259_200, description="seconds; default 60, email 300")] | None
+    ) = None
+    success: (
+        Annotated[Success, Meta(description="default delivered; submitted where no receipts exist")] | None
+    ) = None
+
+
+class SmsContent(Struct, forbid_unknown_fields=True):
+    """What SMS says instead of the common fields."""
+
+    text: str | None = None
+
+
+class EmailContent(Struct, forbid_unknown_fields=True):
+    """What e-mail says instead of the common fields."""
+
+    text: str | None = None
+    subject: str | None = None
+    html: str | None = None
+
+
+class PushContent(Struct, forbid_unknown_fields=True):
+    """What a push notification says instead of the common fields."""
+
+    text: str | None = None
+    title: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class WhatsAppContent(Struct, forbid_unknown_fields=True):
+    """What WhatsApp says instead of the common fields."""
+
+    text: str | None = None
+
+
+class ContentBody(Struct, forbid_unknown_fields=True):
+    """What to say. A channel's own block wins over the common fields."""
+
+    text: Annotated[str, Meta(examples=["Your code is 123456"])] | None = None
+    subject: str | None = None
+    html: str | None = None
+    title: str | None = None
+    data: dict[str, Any] | None = None
+    sms: SmsContent | None = None
+    email: EmailContent | None = None
+    push: PushContent | None = None
+    whatsapp: WhatsAppContent | None = None
+
+
+class From(Struct, forbid_unknown_fields=True):
+    """Sender by channel; a carrier's own default when absent."""
+
+    sms: Annotated[str, Meta(min_length=1, max_length=20)] | None = None
+    email: Annotated[str, Meta(min_length=1, max_length=320)] | None = None
+    push: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    whatsapp: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+
+
+Metadata = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=500)]],
+    Meta(max_length=20),
+]
+
+
+class MessageBody(Struct, forbid_unknown_fields=True):
+    """A message to send. Long form: `to` by channel and a `cascade`; short form: `channel` and `to` as text."""
+
+    to: To | str
+    content: ContentBody
+    cascade: Annotated[list[StepBody | Channel], Meta(min_length=1, max_length=MOST_STEPS)] | None = None
+    channel: Annotated[Channel, Meta(description="short form: the only step")] | None = None
+    from_: From | None = field(default=None, name="from")
+    category: Category | None = None
+    expires_in_s: (
+        Annotated[float, Meta(ge=1, le=604_800, description="counted from send_at; default 259200")] | None
+    ) = None
+    send_at: (
+        Annotated[
+            datetime, Meta(tz=True, description=f"at most {SEND_AT_MOST_DAYS} days ahead; past means now")
+        ]
+        | None
+    ) = None
+    reference: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    metadata: Metadata | None = None
+    callback_url: Annotated[str, Meta(max_length=2048)] | None = None
+    on_ambiguous: OnAmbiguous | None = None
+
+
+class Links(Struct):
+    """Where to look."""
+
+    self: str
+
+
+class Accepted(Struct):
+    """The message is committed."""
+
+    id: str
+    status: Literal["accepted", "scheduled"]
+    reference: str | None
+    segments: int | None
+    encoding: str | None
+    expires_at: str
+    cascade: tuple[Step, ...]
+    links: Links
+
+
+class BatchBody(Struct, forbid_unknown_fields=True):
+    """Up to 1,000 messages, each judged for itself."""
+
+    messages: Annotated[list[MessageBody], Meta(min_length=1, max_length=MOST_IN_BATCH)]
+
+
+class BatchMessage(Struct):
+    """An accepted item."""
+
+    id: str
+    status: str
+    reference: str | None
+
+
+class BatchAccepted(Struct):
+    """The item was accepted."""
+
+    message: BatchMessage
+    status: Literal[202] = 202
+
+
+class BatchRefused(Struct):
+    """The item was refused."""
+
+    status: int
+    problem: ProblemBody
+
+
+class BatchAnswer(Struct):
+    """One result for each item, in order."""
+
+    results: list[BatchAccepted | BatchRefused]
+
+
+class Refusal(Struct):
+    """Why a message would be refused."""
+
+    layer: str | None
+    code: str
+    field: str | None
+    detail: str
+
+
+class Verdict(Struct):
+    """What would become of a message."""
+
+    accepted: bool
+    segments: int | None
+    encoding: str | None
+    route: list[str]
+    price: float | None
+    refusals: list[Refusal]
+
+
+# --- reading
+class AttemptError(Struct):
+    """Why a try failed."""
+
+    class_: str = field(name="class")
+    code: str | None
+    detail: str | None
+
+
+class SegmentDetail(Struct):
+    """One radio part of a long SMS."""
+
+    n: int
+    carrier_message_id: str | None
+    status: str
+    error: AttemptError | None
+
+
+class Attempt(Struct):
+    """One try at one carrier."""
+
+    step: int
+    attempt: int
+    channel: str
+    carrier: str
+    carrier_message_ids: list[str]
+    segments: int | None
+    segments_detail: list[SegmentDetail]
+    status: str
+    error: AttemptError | None
+    recovered: bool
+    cost: float | None
+    queued_at: datetime | None
+    submitted_at: datetime | None
+    ended_at: datetime | None
+
+
+class TimelineEvent(Struct):
+    """One fact of the message's life."""
+
+    seq: int
+    at: datetime
+    type: str
+    step: int | None
+    attempt: int | None
+    data: dict[str, Any]
+
+
+class MessageView(Struct, omit_defaults=True):
+    """A message. Summaries leave out `attempts` and `events`."""
+
+    id: str
+    tenant: str
+    status: MessageStatus
+    reference: str | None
+    metadata: dict[str, str]
+    category: Category
+    to: dict[str, str]
+    cascade: list[Step]
+    delivered_by: int | None
+    cost: float | None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+    final_at: datetime | None
+    attempts: list[Attempt] | UnsetType = UNSET
+    events: list[TimelineEvent] | UnsetType = UNSET
+
+
+class MessagePage(Struct):
+    """A page of messages, newest first."""
+
+    data: list[MessageView]
+    next_cursor: str | None
+
+
+class MessageList(Struct):
+    """The messages that exist among those asked for, in the order asked."""
+
+    data: list[MessageView]
+
+
+class LookupBody(Struct, forbid_unknown_fields=True):
+    """Which messages."""
+
+    ids: Annotated[list[str], Meta(max_length=MOST_IDS)]
+
+
+class ListQuery(Struct, forbid_unknown_fields=True):
+    """Filters of the message list."""
+
+    status: list[MessageStatus | Literal["open"]] = []
+    channel: Channel | None = None
+    reference: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    reference_prefix: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    created_after: Instant | None = None
+    created_before: Instant | None = None
+    fields: Literal["summary", "full"] = "summary"
+    limit: Annotated[int, Meta(ge=1, le=MOST_IN_PAGE)] = 100
+    cursor: str | None = None
+
+
+class CountsQuery(Struct, forbid_unknown_fields=True):
+    """Which messages to count."""
+
+    created_after: Instant | None = None
+    created_before: Instant | None = None
+
+
+class Counts(Struct):
+    """Messages by status."""
+
+    accepted: int = 0
+    scheduled: int = 0
+    in_progress: int = 0
+    delivered: int = 0
+    failed: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    unknown: int = 0
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """An empty object (or no body at all), or no query parameter."""
+
+
+# --- tenants
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+TenantStatus = Literal["active", "suspended"]
+
+
+class TenantBody(Struct, forbid_unknown_fields=True):
+    """A new tenant."""
+
+    name: Name
+    status: TenantStatus | None = None
+
+
+class TenantChange(Struct, forbid_unknown_fields=True):
+    """What to replace; what is left out stays."""
+
+    id: Annotated[str, Meta(description="when given, the id of the path")] | None = None
+    name: Name | None = None
+    status: TenantStatus | None = None
+
+
+class TenantView(Struct):
+    """A tenant."""
+
+    id: str
+    name: str
+    status: str
+
+
+class TenantPage(Struct):
+    """All tenants, oldest first."""
+
+    data: list[TenantView]
+    next_cursor: str | None
+
+
+class KeyBody(Struct, forbid_unknown_fields=True):
+    """A new key."""
+
+    mode: Mode
+    scopes: Annotated[list[Scope], Meta(description="none named means all")] | None = None
+    expires_at: Instant | None = None
+    allow_from: (
+        Annotated[list[str], Meta(max_length=64, description="CIDR blocks", examples=[["192.0.2.0/24"]])]
+        | None
+    ) = None
+
+
+class KeyCreated(Struct):
+    """The key, shown this once."""
+
+    id: str
+    key: str
+    mode: Mode
+    scopes: list[str]
+
+
+class KeyView(Struct):
+    """A key, without the key."""
+
+    id: str
+    prefix: str
+    mode: str
+    scopes: list[str]
+    allow_from: list[str]
+    created_at: str
+    expires_at: str | None
+
+
+class KeyPage(Struct):
+    """A tenant's keys, oldest first."""
+
+    data: list[KeyView]
+    next_cursor: str | None
+
+
+class RotateBody(Struct, forbid_unknown_fields=True):
+    """How long the old one stays valid beside the new one."""
+
+    overlap_s: Annotated[float, Meta(ge=0, le=2_592_000)] | None = None
+
+
+class KeyRotated(Struct):
+    """The successor, shown this once."""
+
+    id: str
+    key: str
+
+
+class SecretView(Struct):
+    """What signs the webhooks to a callback_url."""
+
+    secret: str
+
+
+class EndpointBody(Struct, forbid_unknown_fields=True):
+    """Where a tenant wants to hear of its messages."""
+
+    url: Annotated[str, Meta(max_length=2048)]
+    events: (
+        Annotated[list[EventType], Meta(description="default: the final ones and message.corrected")] | None
+    ) = None
+
+
+class EndpointCreated(Struct):
+    """The endpoint's secret, shown this once."""
+
+    id: str
+    secret: str
+
+
+class EndpointView(Struct):
+    """An endpoint."""
+
+    id: str
+    url: str
+    events: list[str]
+    created_at: str
+    disabled_at: str | None
+
+
+class EndpointPage(Struct):
+    """A tenant's endpoints, oldest first."""
+
+    data: list[EndpointView]
+    next_cursor: str | None
+
+
+class PageQuery(Struct, forbid_unknown_fields=True):
+    """Which page."""
+
+    limit: Annotated[int, Meta(ge=1, le=MOST_IN_PAGE)] = 100
+    cursor: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+
+
+class DeadLetter(Struct):
+    """A webhook that was given up."""
+
+    id: str
+    message_id: str
+    seq: int
+    type: str
+    target: str
+    attempts: int
+    last_error: str | None
+    created_at: str
+    dead_at: str | None
+
+
+class DeadLetterPage(Struct):
+    """Dead letters, newest first."""
+
+    data: list[DeadLetter]
+    next_cursor: str | None
+
+
+class Replayed(Struct):
+    """The dead letter is due again."""
+
+    id: str
+    due: str
+
+
+# --- receipts
+class ReceiptBody(Struct, forbid_unknown_fields=True):
+    """A delivery receipt of a mock or in-house carrier."""
+
+    carrier: Annotated[str, Meta(min_length=1, max_length=128)]
+    carrier_message_id: Annotated[str, Meta(min_length=1, max_length=255)]
+    status: Literal["submitted", "delivered", "read", "undelivered"]
+    error_code: Annotated[str, Meta(max_length=128)] | None = None
+    at: Instant | None = None
+
+
+class ReceiptAnswer(Struct):
+    """What became of the receipt, once stored."""
+
+    result: Literal["matched", "duplicate", "parked"]
+
+
+# --- operating
+class ActorView(Struct):
+    """An actor and the first of its children."""
+
+    name: str
+    kind: str
+    state: str
+    since: datetime | None
+    restarts: int
+    mailbox: int
+    uptime_s: float
+    messages_in: int
+    last_error: str | None
+    detail: dict[str, Any]
+    children: list[ActorView]
+    children_total: int
+
+
+class WorkerView(Struct):
+    """One process."""
+
+    id: str
+    pid: int
+    started_at: str
+    state: Literal["alive", "dead"]
+    shards: int
+    open: int | None
+    lease_until: str
+
+
+class WorkerPage(Struct):
+    """Living workers, and dead ones of the last day."""
+
+    data: list[WorkerView]
+    next_cursor: str | None
+
+
+class Health(Struct):
+    """All is well."""
+
+    status: Literal["ok"] = "ok"

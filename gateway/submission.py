@@ -1,0 +1,303 @@
+"""From a decoded request to a `Message`: what more than one field decides, and every field that is wrong at once.
+
+Pure but for the callback's host, which `callbacks_allowed` looks up. Order of the checks is the order of the fields.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from gateway.problems import invalid_fields
+from gateway.shapes import SEND_AT_MOST_DAYS, ContentBody, FieldError, From, MessageBody, StepBody
+from hermes.domain.callback_url import BadUrl, callback_host
+from hermes.domain.message import UTC, Content, Message, Step, new_message_id
+from hermes.domain.segments import sms_segments
+from hermes.domain.state import ADDRESS_FIELD
+
+DEFAULT_TIMEOUT_S: Final[dict[str, float]] = {"email": 300.0, "sms": 60.0, "push": 60.0, "whatsapp": 60.0}
+DEFAULT_EXPIRES_IN_S: Final = 259_200.0  # 72 h
+MOST_SMS_PARTS: Final = 255  # the octet that counts them (3GPP TS 23.040, 9.2.3.24.1)
+MOST_NESTING: Final = 32  # levels of content.data; no provider takes more
+
+_is_phone: Final = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
+_drop_phone: Final = str.maketrans("", "", " -.()")
+_is_plain_email: Final = re.compile(
+    r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]+"
+).fullmatch
+_EMAIL_SPECIALS: Final = frozenset('()<>[]:;@\\,"')  # RFC 5322, 3.2.3, "specials" but for the dot
+_LONGEST_LOCAL: Final = 64  # octets (RFC 5321, 4.5.3.1.1)
+
+_steps: Final[dict[tuple[str, float, str], Step]] = {}
+_MOST_STEPS_KEPT: Final = 4096
+
+
+def build(
+    body: MessageBody,
+    tenant: str,
+    mode: str,
+    now: datetime,
+    default_success: Callable[[str, str], str],
+    errors: list[FieldError],
+) -> Message:
+    """Make the message a request asks for.
+
+    Args:
+        now: when the request was read; becomes `created_at`.
+        errors: where every wrong field goes; the message counts only while it is empty.
+    """
+    cascade = _cascade(body, mode, default_success, errors)
+    to = _addresses(body, cascade, errors)
+    content = _content(body.content)
+    segments, encoding = _check_content(cascade, content, errors)
+    send_at = body.send_at
+    start = now
+    if send_at is not None:
+        start, send_at = _start(send_at, now, errors)
+    reference = body.reference
+    if reference is not None and not reference.isprintable():
+        errors.append(FieldError("reference", "holds a control character"))
+    metadata = body.metadata
+    expires_in_s = body.expires_in_s
+    return Message(
+        new_message_id(now),
+        tenant,
+        to,
+        cascade,
+        content,
+        now,
+        start + timedelta(seconds=DEFAULT_EXPIRES_IN_S if expires_in_s is None else expires_in_s),
+        body.category or "transactional",
+        mode,
+        _senders(body.from_, errors) if body.from_ is not None else {},
+        send_at,
+        reference,
+        metadata if metadata is not None else {},
+        body.callback_url,
+        body.on_ambiguous,
+        segments,
+        encoding,
+    )
+
+
+def check_callback_url(url: str, field: str) -> str:
+    """Read the host of a webhook's address.
+
+    Raises:
+        Problem: schema_invalid.
+    """
+    try:
+        return callback_host(url)
+    except BadUrl as exc:
+        raise invalid_fields([FieldError(field, str(exc))]) from exc
+
+
+def step(channel: str, timeout_s: float, success: str) -> Step:
+    """Make a step, or find the same one made before: most messages have one of a few."""
+    key = (channel, timeout_s, success)
+    found = _steps.get(key)
+    if found is None:
+        if len(_steps) >= _MOST_STEPS_KEPT:
+            _steps.clear()
+        found = _steps[key] = Step(channel, timeout_s, success)
+    return found
+
+
+def phone_number(text: str) -> str | None:
+    """Normalise a phone number to E.164 with its plus sign; None when it is none."""
+    if _is_phone(text) is not None:
+        return text
+    text = text.translate(_drop_phone)
+    return text if _is_phone(text) is not None else None
+
+
+def is_email(text: str) -> bool:
+    """Tell whether an address has the practical form of one: local@domain, Unicode in both, no quoted parts."""
+    if len(text) > 254:
+        return False
+    if _is_plain_email(text) is not None and text.index("@") <= _LONGEST_LOCAL:
+        return True
+    local, at, domain = text.rpartition("@")
+    if not at or not text.isprintable() or " " in text or _EMAIL_SPECIALS.intersection(local + domain):
+        return False
+    if not 0 < len(local.encode()) <= _LONGEST_LOCAL or "" in local.split("."):
+        return False
+    return all(_is_domain_label(label) for label in domain.split("."))
+
+
+def _is_domain_label(label: str) -> bool:
+    return (
+        0 < len(label) <= 63
+        and label[0] != "-"
+        and label[-1] != "-"
+        and all(c.isalnum() or c == "-" or not c.isascii() for c in label)
+    )
+
+
+def _cascade(
+    body: MessageBody, mode: str, default_success: Callable[[str, str], str], errors: list[FieldError]
+) -> tuple[Step, ...]:
+    given: list[StepBody | Any] | None = body.cascade
+    if given is None:
+        if body.channel is None:
+            errors.append(FieldError("cascade", "is required (or `channel`, in the short form)"))
+            return ()
+        given = [body.channel]
+    elif body.channel is not None:
+        errors.append(FieldError("channel", "is for the short form, which has no cascade"))
+    steps = []
+    for one in given:
+        if isinstance(one, str):
+            steps.append(step(one, DEFAULT_TIMEOUT_S[one], default_success(one, mode)))
+        else:
+            channel = one.channel
+            timeout_s = one.timeout_s
+            steps.append(
+                step(
+                    channel,
+                    DEFAULT_TIMEOUT_S[channel] if timeout_s is None else timeout_s,
+                    one.success or default_success(channel, mode),
+                )
+            )
+    return tuple(steps)
+
+
+def _addresses(body: MessageBody, cascade: tuple[Step, ...], errors: list[FieldError]) -> dict[str, str]:
+    given = body.to
+    if isinstance(given, str):
+        if body.channel is None:
+            errors.append(FieldError("to", "is a text only in the short form, with `channel`"))
+            return {}
+        name = ADDRESS_FIELD[body.channel]
+        return {name: _address(name, given, "to", errors)}
+    to: dict[str, str] = {}
+    if given.phone is not None:
+        to["phone"] = _address("phone", given.phone, "to.phone", errors)
+    if given.email is not None:
+        to["email"] = _address("email", given.email, "to.email", errors)
+    if given.push is not None:
+        to["push"] = _address("push", given.push, "to.push", errors)
+    if given.whatsapp is not None:
+        to["whatsapp"] = _address("whatsapp", given.whatsapp, "to.whatsapp", errors)
+    for one in cascade:
+        name = ADDRESS_FIELD[one.channel]
+        if name not in to:
+            _once(errors, f"to.{name}", f"is required: the cascade has a step of channel {one.channel}")
+    return to
+
+
+def _address(name: str, text: str, field: str, errors: list[FieldError]) -> str:
+    if name == "email":
+        if not is_email(text):
+            errors.append(FieldError(field, "is no e-mail address"))
+    elif name == "push":
+        if not 0 < len(text) <= 4096 or not text.isprintable() or " " in text:
+            errors.append(FieldError(field, "is no device token: 1 to 4096 printable characters, no spaces"))
+    else:
+        number = phone_number(text)
+        if number is not None:
+            return number
+        errors.append(FieldError(field, "is no phone number in E.164 form, like +4520123456"))
+    return text
+
+
+def _content(given: ContentBody) -> Content:
+    content = Content(given.text, given.subject, given.html, given.title, given.data)
+    if given.sms is not None:
+        content.sms = _own(given.sms)
+    if given.email is not None:
+        content.email = _own(given.email)
+    if given.push is not None:
+        content.push = _own(given.push)
+    if given.whatsapp is not None:
+        content.whatsapp = _own(given.whatsapp)
+    return content
+
+
+def _own(block: msgspec.Struct) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(block).items() if value is not None}
+
+
+def _check_content(
+    cascade: tuple[Step, ...], content: Content, errors: list[FieldError]
+) -> tuple[int | None, str | None]:
+    segments: int | None = None
+    encoding: str | None = None
+    for one in cascade:
+        channel = one.channel
+        said = content if getattr(content, channel) is None else content.for_channel(channel)
+        if channel == "sms":
+            if not said.text:
+                _once(errors, "content.text", "is required: the cascade has a step of channel sms")
+            elif segments is None:
+                encoding, segments = sms_segments(said.text)
+                if segments > MOST_SMS_PARTS:
+                    field = "content.sms.text" if content.sms and "text" in content.sms else "content.text"
+                    errors.append(
+                        FieldError(field, f"needs {segments} SMS parts; at most {MOST_SMS_PARTS} go")
+                    )
+        elif channel == "email":
+            if not said.text and not said.html:
+                _once(
+                    errors, "content.text", "is required (or `html`): the cascade has a step of channel email"
+                )
+            if said.subject is not None and not said.subject.isprintable():
+                field = (
+                    "content.email.subject"
+                    if content.email and "subject" in content.email
+                    else "content.subject"
+                )
+                _once(errors, field, "holds a control character")
+        elif channel == "push":
+            if not said.text and not said.title and not said.data:
+                _once(
+                    errors, "content.text", "is required (or `title`, or `data`): the cascade has a push step"
+                )
+            if said.data is not None and _is_deeper(said.data, MOST_NESTING):
+                field = "content.push.data" if content.push and "data" in content.push else "content.data"
+                _once(errors, field, f"is nested deeper than {MOST_NESTING} levels")
+        elif not said.text:
+            _once(errors, "content.text", f"is required: the cascade has a step of channel {channel}")
+    return segments, encoding
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value.values())
+    if isinstance(value, list):
+        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
+    return False
+
+
+def _senders(given: From, errors: list[FieldError]) -> dict[str, str]:
+    senders = {}
+    for channel in ("sms", "email", "push", "whatsapp"):
+        sender: str | None = getattr(given, channel)
+        if sender is not None:
+            if not sender.isprintable():
+                errors.append(FieldError(f"from.{channel}", "holds a control character"))
+            senders[channel] = sender
+    return senders
+
+
+def _start(send_at: datetime, now: datetime, errors: list[FieldError]) -> tuple[datetime, datetime | None]:
+    """Tell when the clock of the message starts, and when it is sent: (now, None) for a time that has passed."""
+    try:
+        send_at = send_at.astimezone(UTC)
+    except OverflowError:  # the first and last hours of the calendar
+        send_at = send_at.replace(tzinfo=UTC)
+    if send_at <= now:
+        return now, None
+    if send_at - now > timedelta(days=SEND_AT_MOST_DAYS):
+        errors.append(FieldError("send_at", f"is more than {SEND_AT_MOST_DAYS} days ahead"))
+        return now, None
+    return send_at, send_at
+
+
+def _once(errors: list[FieldError], field: str, why: str) -> None:
+    if all(error.field != field for error in errors):
+        errors.append(FieldError(field, why))

@@ -1,0 +1,291 @@
+"""/v1/tenants: customers, their keys, secrets, webhook endpoints and dead letters.
+
+The operator sees and does all of it; a tenant key with tenant:manage sees its own secret, endpoints and dead letters.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+import msgspec
+
+from gateway.decode import decode_json, decode_query
+from gateway.edge import Call, Edge, Reply, reading, writing
+from gateway.hosts import Hosts
+from gateway.problems import invalid, not_found
+from gateway.shapes import (
+    DeadLetter,
+    DeadLetterPage,
+    EndpointBody,
+    EndpointCreated,
+    EndpointPage,
+    EndpointView,
+    KeyBody,
+    KeyCreated,
+    KeyPage,
+    KeyRotated,
+    KeyView,
+    Nothing,
+    PageQuery,
+    Replayed,
+    RotateBody,
+    SecretView,
+    TenantBody,
+    TenantChange,
+    TenantPage,
+    TenantView,
+)
+from gateway.submission import check_callback_url
+from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
+from hermes.domain.message import UTC, rfc3339
+from hermes.journal.base import Tenant
+
+DEFAULT_OVERLAP_S = 0.0  # of a rotated key: the old one ends at once
+DEFAULT_SECRET_OVERLAP_S = 86_400.0  # of a rotated secret: both sign for a day
+
+_tenant_body = msgspec.json.Decoder(TenantBody)
+_tenant_change = msgspec.json.Decoder(TenantChange)
+_key_body = msgspec.json.Decoder(KeyBody)
+_rotate_body = msgspec.json.Decoder(RotateBody)
+_endpoint_body = msgspec.json.Decoder(EndpointBody)
+_nothing = msgspec.json.Decoder(Nothing)
+
+
+class Tenants:
+    """The handlers of /v1/tenants."""
+
+    def __init__(self, edge: Edge, hosts: Hosts) -> None:
+        self._edge = edge
+        self._directory = edge.directory
+        self._hosts = hosts
+        self._limit = edge.settings.server.max_body_bytes
+
+    # --- tenants
+    async def create(self, call: Call) -> Reply:
+        """Make a tenant."""
+        asked = decode_json(_tenant_body, await call.json_body(self._limit))
+        name = _name(asked.name)
+        tenant = await writing(self._directory.create_tenant(name))
+        if asked.status is not None and asked.status != tenant.status:
+            tenant = await writing(self._directory.update_tenant(tenant.id, status=asked.status))
+        await self._changed(tenant.id)
+        return call.reply(201, _view(tenant), headers=f"Location: /v1/tenants/{tenant.id}\r\n")
+
+    async def list(self, call: Call) -> Reply:
+        """List all tenants, oldest first."""
+        decode_query(Nothing, call.request.query.items())
+        return call.reply(200, TenantPage([_view(tenant) for tenant in self._directory.tenants()], None))
+
+    async def get(self, call: Call) -> Reply:
+        """Show a tenant."""
+        decode_query(Nothing, call.request.query.items())
+        return call.reply(200, _view(self._tenant(call)))
+
+    async def change(self, call: Call) -> Reply:
+        """Replace what the body names."""
+        tenant = self._tenant(call)
+        asked = decode_json(_tenant_change, await call.json_body(self._limit))
+        if asked.id is not None and asked.id != tenant.id:
+            raise invalid("id", "is not the id of the path, and cannot be changed")
+        name = _name(asked.name) if asked.name is not None else None
+        if name is not None or asked.status is not None:
+            tenant = await writing(self._directory.update_tenant(tenant.id, name=name, status=asked.status))
+            await self._changed(tenant.id)
+        return call.reply(200, _view(tenant))
+
+    async def delete(self, call: Call) -> Reply:
+        """End a tenant: its keys end at once, its open messages still end."""
+        tenant = self._tenant(call)
+        await writing(self._directory.delete_tenant(tenant.id))
+        await self._changed(tenant.id)
+        return _done(call)
+
+    # --- keys
+    async def create_key(self, call: Call) -> Reply:
+        """Make a key, and show it this once."""
+        tenant = self._tenant(call)
+        asked = decode_json(_key_body, await call.json_body(self._limit))
+        expires_at = asked.expires_at
+        if expires_at is not None:
+            try:
+                expires_at = expires_at.astimezone(UTC)
+            except OverflowError:
+                raise invalid("expires_at", "is out of range") from None
+            if expires_at <= self._edge.clock.now():
+                raise invalid("expires_at", "has passed")
+        key, text = await writing(
+            self._directory.create_key(
+                tenant.id,
+                asked.mode,
+                tuple(dict.fromkeys(asked.scopes or ())),
+                expires_at=expires_at,
+                allow_from=[_block(n, block) for n, block in enumerate(asked.allow_from or ())],
+            )
+        )
+        return call.reply(201, KeyCreated(key.id, text, asked.mode, list(key.scopes)))
+
+    async def list_keys(self, call: Call) -> Reply:
+        """List a tenant's keys, without the keys."""
+        tenant = self._tenant(call)
+        decode_query(Nothing, call.request.query.items())
+        keys = [
+            KeyView(
+                key.id,
+                key.prefix,
+                key.mode,
+                list(key.scopes),
+                list(key.allow_from),
+                rfc3339(key.created_at),
+                rfc3339(key.expires_at) if key.expires_at is not None else None,
+            )
+            for key in self._directory.keys(tenant.id)
+        ]
+        return call.reply(200, KeyPage(keys, None))
+
+    async def rotate_key(self, call: Call) -> Reply:
+        """Make a key's successor with the same rights, and show it this once."""
+        tenant = self._tenant(call)
+        overlap_s = await self._overlap(call, DEFAULT_OVERLAP_S)
+        self._key(call, tenant)
+        key, text = await writing(self._directory.rotate_key(tenant.id, call.params["key"], overlap_s))
+        return call.reply(201, KeyRotated(key.id, text))
+
+    async def delete_key(self, call: Call) -> Reply:
+        """End a key at once."""
+        tenant = self._tenant(call)
+        self._key(call, tenant)
+        await writing(self._directory.revoke_key(call.params["key"]))
+        return _done(call)
+
+    # --- what signs webhooks to a callback_url
+    async def get_secret(self, call: Call) -> Reply:
+        """Show the secret that signs webhooks to a callback_url."""
+        decode_query(Nothing, call.request.query.items())
+        return call.reply(200, SecretView(self._tenant(call).secret))
+
+    async def rotate_secret(self, call: Call) -> Reply:
+        """Make a new secret; the old one signs beside it for a day, or as long as `overlap_s` says."""
+        tenant = self._tenant(call)
+        overlap_s = await self._overlap(call, DEFAULT_SECRET_OVERLAP_S)
+        changed = await writing(self._directory.rotate_secret(tenant.id, overlap_s))
+        return call.reply(200, SecretView(changed.secret))
+
+    # --- webhook endpoints
+    async def create_endpoint(self, call: Call) -> Reply:
+        """Add a webhook endpoint, and show its secret this once."""
+        tenant = self._tenant(call)
+        asked = decode_json(_endpoint_body, await call.json_body(self._limit))
+        await self._hosts.check(check_callback_url(asked.url, "url"), "url")
+        events = tuple(dict.fromkeys(asked.events or ())) or tuple(sorted(DEFAULT_WEBHOOK_TYPES))
+        endpoint = await writing(self._directory.create_endpoint(tenant.id, asked.url, events))
+        return call.reply(201, EndpointCreated(endpoint.id, endpoint.secret))
+
+    async def list_endpoints(self, call: Call) -> Reply:
+        """List a tenant's endpoints, without their secrets."""
+        tenant = self._tenant(call)
+        decode_query(Nothing, call.request.query.items())
+        endpoints = [
+            EndpointView(
+                endpoint.id,
+                endpoint.url,
+                list(endpoint.events),
+                rfc3339(endpoint.created_at),
+                rfc3339(endpoint.disabled_at) if endpoint.disabled_at is not None else None,
+            )
+            for endpoint in self._directory.endpoints(tenant.id)
+        ]
+        return call.reply(200, EndpointPage(endpoints, None))
+
+    async def delete_endpoint(self, call: Call) -> Reply:
+        """Remove an endpoint."""
+        tenant = self._tenant(call)
+        if self._directory.endpoint(tenant.id, call.params["endpoint"]) is None:
+            raise not_found("webhook endpoint")
+        await writing(self._directory.delete_endpoint(tenant.id, call.params["endpoint"]))
+        return _done(call)
+
+    # --- dead letters
+    async def list_dead_letters(self, call: Call) -> Reply:
+        """List webhooks that were given up, newest first."""
+        tenant = self._tenant(call)
+        asked = decode_query(PageQuery, call.request.query.items())
+        if asked.cursor is not None and not asked.cursor.isprintable():
+            raise invalid("cursor", "is no cursor of this list")
+        found = await reading(self._edge.journal.dead_letters(tenant.id, asked.cursor, asked.limit + 1))
+        page = found[: asked.limit]
+        letters = [
+            DeadLetter(
+                item.id,
+                item.message_id,
+                item.seq,
+                item.type,
+                item.target,
+                item.attempts,
+                item.last_error,
+                rfc3339(item.created_at),
+                rfc3339(item.dead_at) if item.dead_at is not None else None,
+            )
+            for item in page
+        ]
+        return call.reply(200, DeadLetterPage(letters, page[-1].id if len(found) > asked.limit else None))
+
+    async def replay_dead_letter(self, call: Call) -> Reply:
+        """Send a webhook that was given up again, with all its tries."""
+        tenant = self._tenant(call)
+        raw = await call.body(self._limit)
+        if raw.strip():
+            decode_json(_nothing, raw)
+        letter = call.params["letter"]
+        now = self._edge.clock.now()
+        if not letter.isprintable() or not await writing(
+            self._edge.journal.replay_dead_letter(tenant.id, letter, now)
+        ):
+            raise not_found("dead letter")
+        return call.reply(202, Replayed(letter, rfc3339(now)))
+
+    # --- inside
+    def _tenant(self, call: Call) -> Tenant:
+        """Find the tenant of the path.
+
+        Raises:
+            Problem: not_found, also when it is not the caller's own.
+        """
+        tenant = self._directory.tenant(call.params["id"])
+        caller = call.caller
+        if tenant is None or (caller.key is not None and caller.key.tenant != tenant.id):
+            raise not_found("tenant")
+        return tenant
+
+    def _key(self, call: Call, tenant: Tenant) -> None:
+        if all(key.id != call.params["key"] for key in self._directory.keys(tenant.id)):
+            raise not_found("key")
+
+    async def _overlap(self, call: Call, default: float) -> float:
+        raw = await call.json_body(self._limit)
+        asked = decode_json(_rotate_body, raw) if raw.strip() else RotateBody()
+        return default if asked.overlap_s is None else asked.overlap_s
+
+    async def _changed(self, tenant_id: str) -> None:
+        if self._edge.tenant_changed is not None:
+            await self._edge.tenant_changed(tenant_id)
+
+
+def _view(tenant: Tenant) -> TenantView:
+    return TenantView(tenant.id, tenant.name, tenant.status)
+
+
+def _done(call: Call) -> Reply:
+    return Reply(204, b"", call.request_id)
+
+
+def _name(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise invalid("name", "is blank, or holds a control character")
+    return text
+
+
+def _block(n: int, text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise invalid(f"allow_from[{n}]", "is no CIDR block, like 192.0.2.0/24") from None

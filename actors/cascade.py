@@ -112,11 +112,11 @@ class CascadeActor(Actor):
         self._idle_since: float | None = None
 
     def init(self) -> None:
-        """Carry out the admission's effects: their events are committed."""
+        """Carry out the admission's effects: their events are committed. A message brought back gets mail first."""
         effects, self._effects = self._effects, None
-        if effects:
+        if effects is not None:
             self._perform(effects)
-        self._settle()
+            self._settle()
 
     # --- mail -----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from actors.receipts import Unmatched, canonical
 from hermes.domain.commands import ReceiptArrived
 from hermes.journal.base import JournalAway, JournalError
 from hermes.logs import get_logger
-from hermes.runtime import NO_REPLY, Actor, Reply
+from hermes.runtime import NO_REPLY, Actor, Reply, SendResult
 
 log = get_logger("hermes.dlr")
 
@@ -104,7 +104,8 @@ class DLRProcessor(Actor):
         if found is None:
             return False
         cascade, step, attempt, segment = found
-        cascade.send_system(ReceiptMail(mail.receipt, mail.stored, (step, attempt, segment)))
+        if cascade.send_system(replace(mail, target=(step, attempt, segment))) != SendResult.DELIVERED:
+            return False  # it is just ending; the journal knows the id by now
         self._matched += 1
         self._context.metrics.receipts.inc(mail.receipt.carrier, "matched")
         return True

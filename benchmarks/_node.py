@@ -1,0 +1,155 @@
+"""Start a real node for a measurement, and read what its processes used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TICKS = os.sysconf("SC_CLK_TCK")
+MOCKS = "".join(
+    f'[[carrier]]\nname = "mock-{channel}"\nkind = "mock"\nchannel = "{channel}"\n\n'
+    for channel in ("email", "sms", "push", "whatsapp")
+)
+
+
+@dataclass
+class BenchNode:
+    """A running node.
+
+    Attributes:
+        pid: of the Python process.
+        operator_key: for /v1/tenants and the like.
+    """
+
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+    host: str
+    port: int
+    operator_key: str
+
+    @property
+    def pid(self) -> int:
+        """Process id of the node."""
+        return self.process.pid
+
+    def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
+        """Call the API once and return the parsed answer."""
+        request = urllib.request.Request(
+            f"http://{self.host}:{self.port}{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {key or self.operator_key}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def tenant(self) -> tuple[str, str]:
+        """Make a tenant; returns its id and a live key."""
+        tenant = self.ask("POST", "/v1/tenants", {"name": "bench"})
+        key = self.ask("POST", f"/v1/tenants/{tenant['id']}/keys", {"mode": "live"})
+        return tenant["id"], key["key"]
+
+    def cpu_python_s(self) -> float:
+        """CPU seconds the node's process has used."""
+        return _own(self.pid)
+
+    def cpu_postgres_s(self) -> float:
+        """CPU seconds the embedded server's processes have used, ended ones included."""
+        postmaster = self.postmaster()
+        total = _own(postmaster) + _reaped(postmaster)
+        for child in _children(postmaster):
+            total += _own(child)
+        return total
+
+    def postmaster(self) -> int:
+        """Process id of the embedded server."""
+        found = sorted(self.data_dir.rglob("postmaster.pid"))
+        return int(found[0].read_text().splitlines()[0])
+
+    def rss_mb(self) -> float:
+        """Resident memory of the node's process, MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+
+def _fields(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _own(pid: int) -> float:
+    try:
+        fields = _fields(pid)
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _reaped(pid: int) -> float:
+    fields = _fields(pid)
+    return (int(fields[13]) + int(fields[14])) / TICKS
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if int(_fields(int(entry.name))[1]) == pid:
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+@contextmanager
+def node(carriers: str = MOCKS, data_dir: Path | None = None, extra: str = "") -> Iterator[BenchNode]:
+    """Run `hermes serve` with these carriers until the block ends; the data folder goes with it unless given."""
+    with tempfile.TemporaryDirectory(prefix="hermes-bench-") as folder:
+        config = Path(folder, "hermes.toml")
+        config.write_text(f"[server]\nport = 0\n{extra}\n\n{carriers}")
+        data = data_dir or Path(folder, "data")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hermes.cli", "serve", "--config", str(config), "--data-dir", str(data)],
+            env={k: v for k, v in os.environ.items() if not k.startswith("HERMES_")},
+        )
+        try:
+            yield _ready(process, data)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _ready(process: subprocess.Popen[bytes], data: Path) -> BenchNode:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise SystemExit(f"the node ended with {process.returncode}")
+        try:
+            said = json.loads((data / "node.json").read_text())
+            if said["pid"] == process.pid:
+                host, _, port = said["url"].removeprefix("http://").rpartition(":")
+                key = (data / "operator.key").read_text().strip()
+                return BenchNode(process, data, host, int(port), key)
+        except (OSError, ValueError, KeyError):
+            pass
+        time.sleep(0.05)
+    raise SystemExit("the node did not get ready within 60 s")
+
+

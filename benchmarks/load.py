@@ -1,0 +1,208 @@
+"""The whole path on mock carriers under an open-loop load: accept, walk, deliver, reconcile every id.
+
+    python -m benchmarks.load --rate 1000 --seconds 20
+
+Messages are sent at a fixed rate whether or not earlier ones were answered; latency counts from the moment a message
+should have been sent. At the end every accepted id is looked up and must be final. Prints CPU-seconds of Python and
+PostgreSQL per 1,000 messages (CPU, not wall time: the machines are shared), latencies, and what was lost.
+
+The generator is a process of its own and speaks HTTP/1.1 by hand over kept-open connections, so that it takes as
+little as possible of the cores it shares with what it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections import deque
+from datetime import datetime
+from typing import Any
+
+from benchmarks._node import MOCKS, BenchNode, node
+
+CONNECTIONS = 64
+
+
+class Connection(asyncio.Protocol):
+    """One kept-open connection: one request at a time."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.transport: asyncio.Transport | None = None
+        self.buffer = b""
+        self.intended = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.load.free.append(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.load.over:
+            self.load.broken += 1
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while True:
+            head, found, rest = self.buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            lower = head.lower()
+            at = lower.find(b"content-length:")
+            length = int(lower[at + 15 : lower.find(b"\r\n", at) if b"\r\n" in lower[at:] else None])
+            if len(rest) < length:
+                return
+            self.buffer = rest[length:]
+            self.load.answered(self, int(head[9:12]), rest[:length])
+
+
+class Load:
+    """Sends `count` messages at `rate` per second."""
+
+    def __init__(self, target: BenchNode, key: str, rate: float, count: int, body: bytes) -> None:
+        self.target = target
+        self.rate = rate
+        self.count = count
+        self.free: deque[Connection] = deque()
+        self.waiting: deque[float] = deque()
+        self.latencies: list[float] = []
+        self.ids: list[str] = []
+        self.refused: dict[int, int] = {}
+        self.broken = 0
+        self.over = False
+        self.done = asyncio.Event()
+        head = (
+            f"POST /v1/messages HTTP/1.1\r\nHost: {target.host}\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self.request = head.encode() + body
+
+    async def run(self) -> None:
+        """Send everything and wait for every answer."""
+        loop = asyncio.get_running_loop()
+        for _ in range(CONNECTIONS):
+            await loop.create_connection(lambda: Connection(self), self.target.host, self.target.port)
+        start = time.perf_counter()
+        sent = 0
+        while sent < self.count:
+            now = time.perf_counter()
+            while sent < self.count and start + sent / self.rate <= now:
+                self.send(start + sent / self.rate)
+                sent += 1
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(self.done.wait(), 60)
+        self.over = True
+
+    def send(self, intended: float) -> None:
+        """Send on a free connection, or as soon as one is."""
+        if self.free:
+            connection = self.free.popleft()
+            connection.intended = intended
+            assert connection.transport is not None
+            connection.transport.write(self.request)
+        else:
+            self.waiting.append(intended)
+
+    def answered(self, connection: Connection, status: int, body: bytes) -> None:
+        """Take an answer and reuse its connection."""
+        self.latencies.append(time.perf_counter() - connection.intended)
+        if status == 202:
+            self.ids.append(body[body.find(b"msg_") :][:30].decode())
+        else:
+            self.refused[status] = self.refused.get(status, 0) + 1
+        self.free.append(connection)
+        if self.waiting:
+            self.send(self.waiting.popleft())
+        if len(self.latencies) >= self.count:
+            self.done.set()
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value below which `share` of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def reconcile(target: BenchNode, key: str, ids: list[str], timeout_s: float = 60.0) -> dict[str, Any]:
+    """Look every id up until all are final; counts statuses and end-to-end seconds."""
+    end = time.monotonic() + timeout_s
+    left = list(ids)
+    statuses: dict[str, int] = {}
+    seconds: list[float] = []
+    while left:
+        still: list[str] = []
+        for i in range(0, len(left), 1000):
+            part = left[i : i + 1000]
+            answer = target.ask("POST", "/v1/messages/lookup", {"ids": part}, key)
+            found = {m["id"]: m for m in answer["data"]}
+            for message_id in part:
+                message = found.get(message_id)
+                if message is None:
+                    statuses["LOST"] = statuses.get("LOST", 0) + 1
+                elif message["final_at"] is None:
+                    still.append(message_id)
+                else:
+                    statuses[message["status"]] = statuses.get(message["status"], 0) + 1
+                    took = datetime.fromisoformat(message["final_at"]) - datetime.fromisoformat(message["created_at"])
+                    seconds.append(took.total_seconds())
+        left = still
+        if time.monotonic() > end:
+            statuses["NOT FINAL"] = len(left)
+            break
+        if left:
+            time.sleep(0.2)
+    return {"statuses": statuses, "seconds": seconds}
+
+
+def measure(target: BenchNode, key: str, rate: float, seconds: float, body: bytes) -> dict[str, Any]:
+    """Run one load against a running node and return its figures."""
+    count = int(rate * seconds)
+    load = Load(target, key, rate, count, body)
+    python, postgres, began = target.cpu_python_s(), target.cpu_postgres_s(), time.perf_counter()
+    own = time.process_time()
+    asyncio.run(load.run())
+    wall = time.perf_counter() - began
+    time.sleep(1.0)  # the last receipts (200 ms) and their commits belong to the measurement
+    python, postgres = target.cpu_python_s() - python, target.cpu_postgres_s() - postgres
+    own = time.process_time() - own
+    found = reconcile(target, key, load.ids)
+    thousands = count / 1000
+    return {
+        "rate": rate,
+        "sent": count,
+        "accepted": len(load.ids),
+        "refused": load.refused,
+        "final": found["statuses"],
+        "reached_per_s": round(count / wall),
+        "accept_ms": {p: round(percentile(load.latencies, float(p) / 100) * 1000, 1) for p in ("50", "99", "99.9")},
+        "end_to_end_ms": {p: round(percentile(found["seconds"], float(p) / 100) * 1000) for p in ("50", "99")},
+        "python_cpu_s_per_1000": round(python / thousands, 3),
+        "postgres_cpu_s_per_1000": round(postgres / thousands, 3),
+        "generator_cpu_s_per_1000": round(own / thousands, 3),
+        "rss_mb": round(target.rss_mb()),
+    }
+
+
+def main() -> int:
+    """Parse, run, print; exit 1 when something accepted is lost or not final."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, action="append", help="messages per second; may be repeated")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--channel", default="sms")
+    args = parser.parse_args()
+    body = json.dumps({"channel": args.channel, "to": "+4520120001", "content": {"text": "Your code is 123456"}})
+    lost = False
+    with node(MOCKS) as target:
+        _, key = target.tenant()
+        measure(target, key, 500, 2, body.encode())  # warm-up: plans, pools, code
+        for rate in args.rate or [1000.0, 5000.0]:
+            result = measure(target, key, rate, args.seconds, body.encode())
+            print(json.dumps(result))
+            lost |= set(result["final"]) != {"delivered"} or sum(result["final"].values()) != result["accepted"]
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

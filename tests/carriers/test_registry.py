@@ -6,11 +6,11 @@ from carriers import registry
 from carriers.mock import MockCarrier
 from carriers.registry import KINDS, PLANNED, kinds, make_carrier
 from hermes.errors import SettingsError
-from tests.carriers.manual_clock import HandClock
+from hermes.testing import ManualClock
 
 
 def make(kind="mock", channel="sms", **options):
-    return make_carrier(kind, "alpha", channel, options, clock=HandClock(), cost=0.5)
+    return make_carrier(kind, "alpha", channel, options, clock=ManualClock(), cost=0.5)
 
 
 def test_a_carrier_is_made_with_its_name_channel_cost_and_settings():
@@ -59,6 +59,11 @@ def test_kind_of_the_contract_that_is_not_built_is_refused_by_name(kind):
 def test_kind_nobody_knows_is_refused_with_the_kinds_there_are():
     with pytest.raises(SettingsError, match=r"no kind 'pigeon'.*mock"):
         make("pigeon")
+
+
+def test_channel_a_kind_cannot_serve_is_refused():
+    with pytest.raises(SettingsError, match="channel: kind 'smtp' serves email, not 'sms'"):
+        make("smtp", channel="sms", host="localhost")
 
 
 def test_settings_show_no_value_in_their_text_form():

@@ -31,10 +31,10 @@ _BASE64_LINE: Final = 57  # octets in 76 characters (RFC 2045, 6.8)
 # No quoted-printable nor base64 line can hold "=_"; a 7bit part that does is encoded instead.
 _BOUNDARY: Final = f"=_hermes_{token_hex(8)}"
 _BOUNDARY_MARK: Final = "--=_"
+_BETWEEN: Final = f"\r\n--{_BOUNDARY}\r\n".encode()
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_NOT_7BIT: Final = re.compile(r"[^\t\n\x20-\x7e]")
 _ATOM: Final = r'[^\s\x00-\x20\x7f-\x9f"(),:;<>@\[\]\\.]+'  # in ASCII exactly RFC 5322's atext
 _DOT_ATOM: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _QUOTED: Final = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])+"')
@@ -143,7 +143,6 @@ def mailbox_header(mailbox: Mailbox) -> str:
     return f"{name} <{mailbox.address}>"
 
 
-@lru_cache(maxsize=64)  # one content goes to many; bounded, since a text may have 256 KiB
 def encode_body(text: str | None, html: str | None) -> bytes:
     """Write the MIME headers and the content: text, HTML, or both as multipart/alternative.
 
@@ -156,29 +155,28 @@ def encode_body(text: str | None, html: str | None) -> bytes:
         if content is not None
     ]
     if len(parts) == 1:
-        body = b"MIME-Version: 1.0\r\n" + parts[0]
-    else:
-        between = f"\r\n--{_BOUNDARY}\r\n".encode()
-        body = b"".join(
-            [
-                b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="',
-                _BOUNDARY.encode(),
-                b'"\r\n',
-                between,
-                between.join(parts),
-                f"\r\n--{_BOUNDARY}--\r\n".encode(),
-            ]
-        )
-    return body.replace(b"\r\n.", b"\r\n..")
+        return b"MIME-Version: 1.0\r\n" + parts[0]
+    return b"".join(
+        [
+            b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="',
+            _BOUNDARY.encode(),
+            b'"\r\n',
+            _BETWEEN,
+            _BETWEEN.join(parts),
+            f"\r\n--{_BOUNDARY}--\r\n".encode(),
+        ]
+    )
 
 
+@lru_cache(maxsize=64)  # one HTML goes to many; bounded, since a content may have 256 KiB
 def _part(subtype: str, content: str, *, inside: bool) -> bytes:
-    """Write a part; exact inside a multipart, and alone exact but for the CRLF that ends every message."""
+    """Write a part, dots doubled; it is read back exactly, `inside` a multipart or alone."""
     if "\r" in content:
         content = content.replace("\r\n", "\n").replace("\r", "\n")
     seven_bits = (
         (inside or content.endswith("\n"))
-        and not _NOT_7BIT.search(content)
+        and content.isascii()
+        and content.replace("\n", "").replace("\t", "").isprintable()
         and _BOUNDARY_MARK not in content
         and (len(content) <= MAX_LINE or max(map(len, content.split("\n"))) <= MAX_LINE)
     )
@@ -207,7 +205,7 @@ def _part(subtype: str, content: str, *, inside: bool) -> bytes:
             b"\r\n\r\n",
             encoded,
         ]
-    )
+    ).replace(b"\r\n.", b"\r\n..")
 
 
 @lru_cache(maxsize=4)

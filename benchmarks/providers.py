@@ -1,0 +1,148 @@
+"""What a send costs a carrier: CPU of this process only, the other side runs in another.
+
+    python -m benchmarks.providers [--sends 5000] [--in-flight 16]
+
+`mock`: send and receipt, in process. `smtp`: whole transactions over kept-open loopback connections, a new
+text each time, against a server that only says yes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from carriers.base import SendResult
+from carriers.mime import encode_message, parse_address, parse_mailbox
+from carriers.registry import make_carrier
+from hermes.domain.message import Content
+from hermes.runtime.clock import SystemClock
+from hermes.testing.carriers import RememberingSink, submission
+
+REPLIES = {b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}
+
+
+class YesServer(asyncio.Protocol):
+    """Says yes to every line, and to every message."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport, self.buffer, self.in_data = transport, b"", False
+        transport.write(b"220 yes\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = b"\r\n.\r\n" if self.in_data else b"\r\n"
+        if not self.buffer.endswith(end):
+            return
+        verb, self.buffer = self.buffer[:4].upper(), b""
+        self.transport.write(b"250 2.0.0 OK\r\n" if self.in_data else REPLIES.get(verb, b"250 OK\r\n"))
+        self.in_data = verb == b"DATA" and not self.in_data
+
+
+async def serve() -> None:
+    server = await asyncio.get_running_loop().create_server(YesServer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def cpu_us(sends: int, in_flight: int, send: Callable[[int], Awaitable[object]]) -> tuple[float, float]:
+    """Measure microseconds of CPU a send, and sends a second."""
+    numbers = iter(range(sends))
+
+    async def worker() -> None:
+        for n in numbers:
+            await send(n)
+
+    gc.collect()
+    gc.freeze()
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
+    return (time.process_time() - cpu) / sends * 1e6, sends / (time.perf_counter() - wall)
+
+
+async def bench_mock(sends: int) -> None:
+    carrier = make_carrier("mock", "mock", "sms", {}, clock=SystemClock())
+    sink = RememberingSink()
+    await carrier.open(sink)
+    submissions = [submission(message_id=f"msg_{n}", to=f"+4520{n:05}9") for n in range(sends)]
+    gc.collect()
+    gc.freeze()
+    start = time.process_time()
+    for one in submissions:
+        carrier.send(one)
+    sent = time.process_time()
+    for _ in range(200):
+        await asyncio.sleep(0.05)
+        if len(sink.receipts) == sends:
+            break
+    received = time.process_time()
+    print(
+        f"mock      {(sent - start) / sends * 1e6:7.1f} us a send,"
+        f" {(received - sent) / sends * 1e6:.1f} a receipt"
+    )
+
+
+async def bench_smtp(sends: int, in_flight: int) -> None:
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.providers", "--serve", stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert server.stdout is not None
+        port = int(await server.stdout.readline())
+        options = {"host": "127.0.0.1", "port": port, "tls": "none", "from": "Acme <news@acme.test>"}
+        carrier = make_carrier("smtp", "smtp", "email", options, clock=SystemClock())
+        await carrier.open(RememberingSink())
+        base = submission(channel="email", to="jane@example.test")
+
+        async def send(n: int, html: str | None = None) -> None:
+            content = Content(text=f"Your code is {n:06}", subject="Your code", html=html)
+            answer = carrier.send(replace(base, message_id=f"msg_{n:026}", content=content))
+            assert not isinstance(answer, SendResult)
+            await answer
+
+        page = "<p>Your code</p>\n" * 600
+
+        await cpu_us(200, in_flight, send)
+        for label, work in (("text", send), ("and 10 KB of html", lambda n: send(n, page))):
+            cpu, rate = await cpu_us(sends, in_flight, work)
+            print(f"smtp      {cpu:7.1f} us a send, {rate:,.0f} a second on this host ({label})")
+        await carrier.close()
+    finally:
+        server.terminate()
+        await server.wait()
+
+
+async def bench_mime(sends: int) -> None:
+    sender, to, date = (
+        parse_mailbox("Acme <news@acme.test>"),
+        parse_address("jane@example.test"),
+        SystemClock().now(),
+    )
+
+    async def encode(n: int) -> None:
+        encode_message(
+            sender, to, "Your code", f"Your code is {n:06}", None, message_id="m@acme.test", date=date
+        )
+
+    cpu, _ = await cpu_us(sends, 1, encode)
+    print(f"smtp      {cpu:7.1f} us of it to write the message")
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    await bench_mock(arguments.sends)
+    await bench_smtp(arguments.sends, arguments.in_flight)
+    await bench_mime(arguments.sends)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sends", type=int, default=5000)
+    parser.add_argument("--in-flight", type=int, default=16)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    asyncio.run(serve() if given.serve else main(given))

@@ -490,8 +490,11 @@ class CascadeActor(Actor):
         for key in self._expected:
             context.receipts.forget(key, self.ref)
         if reason is SHUTDOWN and self.state.open and not self._parked:
-            for job in self._jobs.values():
+            for key, job in self._jobs.items():
                 job.withdrawn = True
+                attempt = self.state.find(*key)
+                if attempt is not None:
+                    attempt.dispatched = False
             if not any(job.left for job in self._jobs.values()):
                 due = self._park_until() or context.clock.now()
                 message = self.state.message

@@ -248,8 +248,8 @@ class Attempt:
         not_before: it must not leave before; None: at once.
         policy: what an ambiguous dispatch leads to: resend or never.
         sending: the write-ahead of the call is stored (policy never).
-        doubtful: nobody knows whether the carrier took it, and that was learnt when the attempt was superseded
-            or timed out already.
+        doubtful: nobody knows whether the carrier took it; that was learnt when the attempt was superseded or
+            timed out already.
         retry_at: the carrier asked not to be called before, when it refused.
         dispatched: this process has handed it to its carrier. Not journaled.
         left: the carrier was called and has not answered. Not journaled; set by the actor.
@@ -702,9 +702,9 @@ def _deliver(d: _Deciding, a: Attempt, data: dict[str, Any]) -> None:
     for o in d.state.attempts:
         if o is a:
             continue
-        if o.status in _LIVE:
+        if o.status == "queued" or o.status == "submitted":
             d.supersede(o, "delivered_by_another")
-        elif o.status == "timed_out":
+        elif o.status == "timed_out" or o.status == "ambiguous":  # it stays what it was: nobody knows better
             d.cancel_at_carrier(o)
     d.event("delivered", a.step, a.attempt, data)
 
@@ -975,9 +975,7 @@ def _on_cancel(d: _Deciding) -> None:
         return
     for a in s.attempts:
         if a.status == "queued":
-            d.supersede(
-                a, "cancelled"
-            )  # should it have left, its late answer leads to a cancel at the carrier
+            d.supersede(a, "cancelled")  # one that has left is cancelled at the carrier once it answers
         elif a.status == "submitted" or a.status == "timed_out":
             d.cancel_at_carrier(a)
     d.event("cancelled", None, None, {})

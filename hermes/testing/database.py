@@ -78,7 +78,7 @@ async def shared_cluster() -> SharedCluster:
     """
     global _shared
     if _shared is None:
-        folder = Path(tempfile.mkdtemp(prefix="hermes-test-", dir=_roomy_memory()))
+        folder = Path(tempfile.mkdtemp(prefix="hermes-test-", dir=roomy_memory()))
         server = EmbeddedPostgres(folder, settings=FAST)
         atexit.register(_end, server, folder, os.getpid())
         await server.start()
@@ -86,7 +86,7 @@ async def shared_cluster() -> SharedCluster:
     return _shared
 
 
-def _roomy_memory() -> Path | None:
+def roomy_memory() -> Path | None:
     """A file system in memory if there is one with room (a container's often has 64 MB), else None.
 
     A database is 300 files; making them takes 0.05 s in memory and 0.3 s on disk.

@@ -23,6 +23,7 @@ import pytest
 from hermes.journal import embedded, server_binaries
 from hermes.journal.embedded import DataFolderInUse, DataFolderRefused, EmbeddedPostgres, ServerFailed
 from hermes.journal.server_binaries import Owner
+from hermes.testing.database import roomy_memory
 
 ROOT = Path(__file__).parents[2]
 # The last one is what asyncpg raises when the server's farewell arrives while it prepares a statement.
@@ -33,9 +34,17 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start the 
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def quick_place() -> Iterator[Path]:
+    """Where a cluster's 1,000 files are quick to copy: in memory if there is room."""
+    folder = Path(tempfile.mkdtemp(prefix="hermes-test-", dir=roomy_memory()))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def made(quick_place: Path) -> Path:
     """A data folder whose cluster was made and stopped; initdb is the slow part."""
-    folder: Path = tmp_path_factory.mktemp("made") / "data"
+    folder = quick_place / "made"
 
     async def make() -> None:
         server = EmbeddedPostgres(folder)
@@ -47,7 +56,14 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def data_dir(made: Path, tmp_path: Path) -> Path:
+def data_dir(made: Path, quick_place: Path) -> Iterator[Path]:
+    folder = copy_of(made, quick_place / "data")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def data_dir_on_disk(made: Path, tmp_path: Path) -> Path:
     return copy_of(made, tmp_path / "data")
 
 
@@ -290,9 +306,11 @@ class Writers:
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(18, marks=pytest.mark.slow)])
-async def test_killed_server_is_back_without_losing_an_acknowledged_row(data_dir: Path, rounds: int) -> None:
+async def test_killed_server_is_back_without_losing_an_acknowledged_row(
+    data_dir_on_disk: Path, rounds: int
+) -> None:
     states: list[str] = []
-    async with running(data_dir, on_state=lambda state, reason: states.append(state)) as server:
+    async with running(data_dir_on_disk, on_state=lambda state, reason: states.append(state)) as server:
         await execute(server, "CREATE TABLE kept (writer int, number int, filler text)")
         writers = Writers(server)
         for number in range(1, rounds + 1):
@@ -311,7 +329,7 @@ async def test_death_is_told_with_its_reason(data_dir: Path) -> None:
     async with running(data_dir, on_state=lambda *state: told.append(state)) as server:
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
-        assert await until(lambda: told) < 0.5
+        assert await until(lambda: told) < 1
         await until(lambda: len(told) == 2)
         assert told[0] == ("down", "killed by signal 9 (Killed)")
         assert told[1][0] == "up"
@@ -448,17 +466,11 @@ asyncio.run(main())
 
 
 @contextlib.contextmanager
-def node(data_dir: Path, *arguments: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], int, str]]:
+def node(data_dir: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int, str]]:
     """A node in a process of its own: the process, its postmaster and the folder of its socket."""
     command = [sys.executable, "-c", NODE, str(data_dir), *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        **options,
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         pid, host = process.stdout.readline().split(maxsplit=1)
@@ -554,7 +566,9 @@ async def test_root_runs_the_server_as_somebody_else_and_opens_no_folder(made: P
 async def test_secrets_of_the_node_do_not_reach_the_servers_environment(data_dir: Path, monkeypatch) -> None:
     monkeypatch.setenv("CARRIER_PASSWORD", "swordfish")
     async with running(data_dir) as server:
-        assert b"swordfish" not in Path(f"/proc/{server.pid}/environ").read_bytes()
+        # The server reads it for us: root needs a capability for that which containers lack.
+        found = await fetch(server, "SELECT pg_read_binary_file($1)", f"/proc/{server.pid}/environ")
+        assert b"PATH=" in found and b"swordfish" not in found
 
 
 @as_root
@@ -601,8 +615,8 @@ async def test_binaries_in_a_private_folder_are_copied_once(
     monkeypatch.setattr(server_binaries, "SHARED_PLACE", open_folder / "shared")
     for _ in range(2):
         async with running(data_dir) as server:
-            program = Path(f"/proc/{server.pid}/exe").readlink()
-            assert program.is_relative_to(open_folder / "shared")
+            program = Path(f"/proc/{server.pid}/cmdline").read_text().split("\0")[0]
+            assert Path(program).is_relative_to(open_folder / "shared")
             await execute(server, "DO $$ BEGIN PERFORM to_tsvector('english', 'libraries load'); END $$")
     copies = list((open_folder / "shared").iterdir())
     assert len(copies) == 1

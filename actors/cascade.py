@@ -113,6 +113,7 @@ class CascadeActor(Actor):
 
     def init(self) -> None:
         """Carry out the admission's effects: their events are committed. A message brought back gets mail first."""
+        self._context.active += 1
         effects, self._effects = self._effects, None
         if effects is not None:
             self._perform(effects)
@@ -486,6 +487,7 @@ class CascadeActor(Actor):
     def terminate(self, reason: Any) -> None:
         """Leave the memory tidy. At a shutdown, tell the journal what certainly did not leave."""
         context = self._context
+        context.active -= 1
         self._wake_up()
         for key in self._expected:
             context.receipts.forget(key, self.ref)

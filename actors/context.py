@@ -12,7 +12,7 @@ from carriers.base import Carrier
 from hermes.journal.base import Journal, OutboxEntry
 from hermes.journal.directory import Directory
 from hermes.metrics import Metrics
-from hermes.runtime import Ref, System
+from hermes.runtime import FairQueue, Ref, System
 from hermes.runtime.clock import Clock
 
 
@@ -41,6 +41,8 @@ class Context:
         linger_s: how long a cascade that only waits stays in memory before it is parked.
         linger_limit: how many may wait in memory; beyond, the longest waiting are parked first.
         open_messages: accepted and not final, over all tenants of this process.
+        active: cascade actors.
+        queues: what waits for each carrier.
         draining: the node is stopping: nothing new is sent, answers are still taken.
         lingering: cascades that only wait, longest first.
         receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
@@ -60,9 +62,11 @@ class Context:
     linger_s: float = 10.0
     linger_limit: int = 10_000
     open_messages: int = 0
+    active: int = 0
     in_flight: int = 0
     draining: bool = False
     full_carriers: set[str] = field(default_factory=set)
+    queues: dict[str, FairQueue] = field(default_factory=dict)
     lingering: OrderedDict[Ref, None] = field(default_factory=OrderedDict)
     webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
     receipts_done: Callable[[int], None] = lambda row: None

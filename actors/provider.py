@@ -72,6 +72,7 @@ class ProviderActor(Actor):
 
     async def init(self) -> None:
         """Open the carrier; its receipts go to `dlr`."""
+        self._context.queues[self._name] = self._queue
         await self._carrier.open(_Sink(self._context))
 
     def handle(self, message: Any) -> None:

@@ -26,8 +26,8 @@ from actors.routing import SANDBOX, RoutingTable
 from actors.waker import WakerActor
 from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
-from gateway.app import HttpServer
 from gateway.edge import Edge
+from gateway.server import HttpServer
 from hermes import settings as config
 from hermes.domain.message import ulid
 from hermes.journal.base import Journal
@@ -120,6 +120,7 @@ class Node:
         self.journal: Journal = journal
         await journal.start()
         journal.on_fenced(self._fenced)
+        journal.on_batch(self._committed)
         hash_secret = config.kept_secret(self.data_dir / "key-hash.secret", lambda: secrets.token_hex(32))
         self.directory = Directory(journal, self.clock, hash_secret.encode())
         await self.directory.load()
@@ -174,7 +175,7 @@ class Node:
             default_success=self._default_success,
             carriers={name: plan.carrier for name, plan in self.carriers.items()},
             carrier_secret=self._carrier_secret,
-            metrics=self.metrics.render,
+            metrics=self.metrics,
         )
         return HttpServer(edge, server.host, server.port)
 
@@ -200,21 +201,18 @@ class Node:
 
     def _gauges(self) -> None:
         context, metrics = self.context, self.metrics
+
+        def messages() -> dict[str, float]:
+            active = context.active
+            return {"active": active, "parked": max(context.open_messages - active, 0)}
+
         metrics.gauge("hermes_journal_queue", lambda: self.journal.queued)
-        metrics.gauge("hermes_messages", self._messages)
-        metrics.gauge("hermes_carrier_queue", self._queues)
-        del context
+        metrics.gauge("hermes_messages", messages)
+        metrics.gauge("hermes_carrier_queue", lambda: {name: len(queue) for name, queue in context.queues.items()})
 
-    def _messages(self) -> dict[str, float]:
-        active = sum(
-            len(ref._rare or ())
-            for t in self.directory.tenants()
-            if (ref := self.system.whereis("tenant/" + t.id)) is not None
-        )
-        return {"active": active, "parked": max(self.context.open_messages - active, 0)}
-
-    def _queues(self) -> dict[str, float]:
-        return {}
+    def _committed(self, writes: int, seconds: float) -> None:
+        self.metrics.journal_batch_rows.observe(writes)
+        self.metrics.journal_commit_seconds.observe(seconds)
 
     # --- living ---------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,6 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
-from hermes.journal.clock import Clock, SystemClock
 from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
     IDEMPOTENCY_KEPT,
@@ -59,6 +58,7 @@ from hermes.journal.rows import (
     status_of,
     to_json,
 )
+from hermes.runtime.clock import Clock, SystemClock
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 

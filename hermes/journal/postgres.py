@@ -40,7 +40,6 @@ from hermes.journal.base import (
     Write,
     shard_of,
 )
-from hermes.journal.clock import Clock
 from hermes.journal.link import LOST, Connect, Link
 from hermes.journal.migrator import migrate_connection
 from hermes.journal.partitions import (
@@ -68,6 +67,7 @@ from hermes.journal.rows import (
     to_json,
 )
 from hermes.journal.writer import GroupCommitWriter
+from hermes.runtime.clock import Clock
 
 REFS_KEPT: Final = timedelta(days=11)  # receipts come for at most 7 days after a message's end; asked for: 10
 WORKERS_KEPT: Final = timedelta(days=7)
@@ -92,7 +92,7 @@ class PostgresJournal:
         connect: a DSN, the arguments for `asyncpg.connect`, or a function that returns either.
         worker_id: this process incarnation's name; never used again once it ended.
         clock: `now()` and `monotonic()`.
-        batch_window_ms: how long writes gather after a commit while few are waiting.
+        batch_window_ms: how long a write waits for company, on average, while few are waiting.
         queue_limit: waiting writes beyond which refusable ones are refused.
         lease_s: how long after its last heartbeat a worker may be declared dead by another host.
         host: names the pid namespace this worker's pid belongs to.

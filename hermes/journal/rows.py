@@ -19,7 +19,7 @@ from hermes.domain.message import Message, message_created_ms
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import CHANNELS, OPEN_STATUSES
 
-_encode = msgspec.json.Encoder().encode
+encode: Final = msgspec.json.Encoder().encode  # any of our values to JSON, as UTF-8
 _decode = msgspec.json.Decoder().decode
 _decode_message = msgspec.json.Decoder(Message).decode
 _decode_receipt = msgspec.json.Decoder(DeliveryReceipt).decode
@@ -38,7 +38,7 @@ _OPEN_STATUS_OF: Final[dict[str, str]] = {"accepted": "accepted", "scheduled": "
 
 def to_json(value: Any) -> str:
     """Write any of our values as JSON text."""
-    return _encode(value).decode()
+    return encode(value).decode()
 
 
 def from_json(text: str) -> Any:

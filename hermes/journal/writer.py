@@ -3,7 +3,7 @@
 Invariants:
 - Writes are committed in the order of `append`; the next batch is taken when the last one's outcome is known.
 - A batch carries a number and leaves it in table `batch`, so after a lost connection the outcome is read and
-  not guessed; and if the server still works on the old copy when the new one comes, the number lets only one in.
+  not guessed; if the server still works on the old copy when the new one comes, the number lets only one in.
 - A batch the database refuses is halved until the refused writes are alone; the others are committed, in
   order. Later writes of a message whose write was refused are refused too: they build on it.
 - No living worker row, no write (`Fenced`): checked and locked inside the statement.
@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from itertools import islice
+from secrets import token_hex
 from typing import Any, Final
 
 import asyncpg
@@ -34,7 +35,7 @@ from hermes.journal.base import (
 from hermes.journal.link import BACK_OFF_S, LOST, Link, is_refusal, refusal
 from hermes.journal.partitions import ensure_days
 from hermes.journal.queries import QUERIES
-from hermes.journal.rows import channel_mask, day_from_number, to_json
+from hermes.journal.rows import channel_mask, day_from_number, encode
 
 BATCH_LIMIT: Final = 2000  # writes; at 0.1 ms each the longest batch stays near 200 ms
 ENOUGH: Final = 200  # writes: with so many waiting, do not wait for more
@@ -43,6 +44,11 @@ STRANGEST_DAY: Final = timedelta(days=400)  # from now: a partition further away
 _Entry = tuple[Write, Done | None]
 _WRITE_BATCH: Final = QUERIES["write_batch"]
 _BATCH_IS_IN: Final = QUERIES["batch_is_in"]
+
+_SEPARATOR: Final = "\x1f"  # JSON has it only escaped, so it can occur in no body and no data
+# Places in `columns` below; the place of $6 is 0.
+_TEXT_COLUMNS: Final = (0, 2, 3, 4, 7, 9, 11, 15, 18, 19, 20, 21, 25, 27, 29, 30, 32, 33, 34, 36, 37, 39, 43)
+_NUMBER_COLUMNS: Final = (13, 16, 17, 22, 23, 24, 26, 28, 41)
 
 _DAY_MS: Final = 86_400_000
 _days: dict[str, date] = {}  # first 6 characters of an id's time (a window of 17.5 minutes) -> its day
@@ -70,31 +76,30 @@ def _day(message_id: str) -> date:
 
 
 class Batch:
-    """The columns of one statement. `refused` holds the writes that cannot even be encoded."""
+    """The parameters of one statement, from $3 on. `refused` holds the writes that cannot even be encoded."""
 
-    __slots__ = ("columns", "days", "now", "refused")
+    __slots__ = ("arguments", "days", "refused")
 
     def __init__(self, entries: Iterable[_Entry], now: datetime) -> None:
-        self.now: Final = now
         self.refused: dict[int, WriteRefused] = {}
         m_id: list[str] = []
         m_day: list[date] = []
         m_tenant: list[str] = []
         m_mode: list[str] = []
-        m_reference: list[str | None] = []
+        m_reference: list[str] = []
         m_channels: list[int] = []
         m_created: list[datetime] = []
         m_body: list[str] = []
         e_id: list[str] = []
         e_day: list[date] = []
-        e_seq: list[int] = []
+        e_seq: list[str] = []
         e_at: list[datetime] = []
         e_type: list[str] = []
-        e_step: list[int | None] = []
-        e_attempt: list[int | None] = []
+        e_step: list[str] = []
+        e_attempt: list[str] = []
         e_data: list[str] = []
-        refs: list[tuple[str, str, str, int, int, int]] = []
-        outbox: list[tuple[str, int, str, int, str, str, datetime, str | None]] = []
+        refs: list[tuple[str, str, str, str, str, str]] = []
+        outbox: list[tuple[str, str, str, str, str, str, datetime, str]] = []
         answers: list[tuple[str, str, bytes, str]] = []
         # One statement sees the tables as they were before it, so what touches one row twice is joined here.
         opened: dict[str, datetime | None] = {}
@@ -108,9 +113,9 @@ class Batch:
                 if events or message is not None or status is not None:
                     day = _day(message_id)
                     days.add(day)
-                data = [to_json(event.data) for event in events]
+                data = [encode(event.data).decode() for event in events]
                 if message is not None:
-                    body = to_json(message)
+                    body = encode(message).decode()
                     channels = channel_mask(tuple([step.channel for step in message.cascade]))
             except (KeyError, ValueError, TypeError, IndexError) as exc:
                 self.refused[id(write)] = WriteRefused(f"the write cannot be encoded ({type(exc).__name__})")
@@ -120,7 +125,7 @@ class Batch:
                 m_day.append(day)
                 m_tenant.append(message.tenant)
                 m_mode.append(message.mode)
-                m_reference.append(message.reference)
+                m_reference.append("" if message.reference is None else "=" + message.reference)
                 m_channels.append(channels)
                 m_created.append(message.created_at)
                 m_body.append(body)
@@ -128,27 +133,32 @@ class Batch:
             for event, text in zip(events, data, strict=True):
                 e_id.append(message_id)
                 e_day.append(day)
-                e_seq.append(event.seq)
+                e_seq.append(str(event.seq))
                 e_at.append(event.at)
                 e_type.append(event.type)
-                e_step.append(event.step)
-                e_attempt.append(event.attempt)
+                e_step.append("" if event.step is None else str(event.step))
+                e_attempt.append("" if event.attempt is None else str(event.attempt))
                 e_data.append(text)
             for ref in write.refs:
-                refs.append((ref.ref, ref.carrier, message_id, ref.step, ref.attempt, ref.segment))
-            for entry in write.outbox:
-                outbox.append(
-                    (
-                        message_id,
-                        entry.seq,
-                        entry.target,
-                        shard_of(message_id),
-                        write.tenant,
-                        entry.type,
-                        entry.due,
-                        entry.payload,
-                    )
+                refs.append(
+                    (ref.ref, ref.carrier, message_id, str(ref.step), str(ref.attempt), str(ref.segment))
                 )
+            if write.outbox:
+                shard = str(shard_of(message_id))
+                for entry in write.outbox:
+                    payload = "" if entry.payload is None else "=" + entry.payload
+                    outbox.append(
+                        (
+                            message_id,
+                            str(entry.seq),
+                            entry.target,
+                            shard,
+                            write.tenant,
+                            entry.type,
+                            entry.due,
+                            payload,
+                        )
+                    )
             record = write.idempotency
             if record is not None:
                 answers.append((write.tenant, record.key, record.request_hash, record.response))
@@ -164,18 +174,45 @@ class Batch:
                 elif message_id not in closed:
                     parked[message_id] = write.due
 
-        self.days = days
-        columns: list[Any] = [m_id, m_day, m_tenant, m_mode, m_reference, m_channels, m_created, m_body]
-        columns += ([shard_of(i) for i in opened], list(opened), list(opened.values()))
-        columns += (e_id, e_day, e_seq, e_at, e_type, e_step, e_attempt, e_data)
-        columns += zip(*refs, strict=True) if refs else [()] * 6
-        columns += zip(*outbox, strict=True) if outbox else [()] * 8
-        columns += zip(*answers, strict=True) if answers else [()] * 4
-        rows = list(closed.values())
-        columns += (list(closed), [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
-        columns += ([shard_of(i) for i in closed], list(closed))
-        columns += ([shard_of(i) for i in parked], list(parked), list(parked.values()))
-        self.columns: list[Any] = columns
+        self.days: Final = days
+        closes = list(closed.values())
+        c_day = [close[0] for close in closes]
+        if len(days) <= 1:
+            m_day = e_day = c_day = []
+        columns: list[list[Any] | tuple[Any, ...]] = [
+            *(m_id, m_day, m_tenant, m_mode, m_reference, m_channels, m_created, m_body),
+            *([shard_of(message_id) for message_id in opened], list(opened), list(opened.values())),
+            *(e_id, e_day, e_seq, e_at, e_type, e_step, e_attempt, e_data),
+            *(zip(*refs, strict=True) if refs else [()] * 6),
+            *(zip(*outbox, strict=True) if outbox else [()] * 8),
+            *(zip(*answers, strict=True) if answers else [()] * 4),
+            *(list(closed), c_day, [close[1] for close in closes], [close[2] for close in closes]),
+            [str(shard_of(message_id)) for message_id in closed],
+            *([shard_of(message_id) for message_id in parked], list(parked), list(parked.values())),
+        ]
+        separator = _SEPARATOR
+        try:
+            texts = self._join(columns, separator)
+            while texts is None:  # a text holds the separator: take one that nobody can foresee
+                separator = _SEPARATOR + token_hex(8)
+                texts = self._join(columns, separator)
+        except TypeError:  # something that is no text: the whole batch, halved until the culprit is alone
+            self.arguments: list[Any] | None = None
+            return
+        self.arguments = [now, separator, next(iter(days), None), *texts]
+
+    @staticmethod
+    def _join(columns: list[list[Any] | tuple[Any, ...]], separator: str) -> list[Any] | None:
+        """Join the text columns; None when the separator occurs in a text."""
+        arguments: list[Any] = list(columns)
+        for n in _TEXT_COLUMNS:
+            column = columns[n]
+            joined = arguments[n] = separator.join(column)
+            if column and joined.count(separator) != len(column) - 1:
+                return None
+        for n in _NUMBER_COLUMNS:
+            arguments[n] = ",".join(columns[n])
+        return arguments
 
 
 class _Refused(Exception):
@@ -190,7 +227,7 @@ class GroupCommitWriter:
 
     Args:
         now: the time that rows get which carry none of their own.
-        window_s: how long to let writes gather after a commit while few are waiting.
+        window_s: how long a write waits for company, on average, while few are waiting.
         on_batch: told the size and the seconds of each commit (metrics).
     """
 
@@ -320,7 +357,7 @@ class GroupCommitWriter:
             finally:
                 self._in_flight = 0
             ended = loop.time()
-            rested = ended + self._window_s
+            rested = ended + 2 * self._window_s  # who comes in between waits half of it
             if self.on_batch is not None:
                 self.on_batch(len(batch), ended - began)
 
@@ -425,13 +462,15 @@ class GroupCommitWriter:
         doubtful = False
         made_partitions = False
         pause, longest = BACK_OFF_S
-        columns = batch.columns
+        arguments = batch.arguments
+        if arguments is None:
+            raise _Refused(WriteRefused("the write cannot be encoded"))
         while True:
             try:
                 await self._ensure_open()
                 if doubtful and await self._connection.fetchval(_BATCH_IS_IN, self._worker_id, self._n):
                     break
-                written = await self._statement.fetchval(self._worker_id, self._n, batch.now, *columns)
+                written = await self._statement.fetchval(self._worker_id, self._n, *arguments)
             except (asyncpg.PostgresError, *LOST) as exc:
                 if is_refusal(exc):
                     if doubtful and await self._is_in():

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from carriers.base import Carrier, SendError, SendResult, Submission
+from carriers.base import Carrier, ReceiptSink, SendError, SendResult, Submission
 from carriers.registry import CarrierSettings, Kind
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.runtime.clock import Clock
@@ -201,6 +201,7 @@ class MockCarrier(Carrier):
         self._ids = _new_ids()
         self._lanes: dict[float, _Lane] = {}
         self._held: list[DeliveryReceipt] = []  # the journal was away; offered again, oldest first
+        self._held_timer = False  # True iff _held_due is due
         self._taken = self._refused = self._reported = 0
         delay_s = settings.receipt_delay_ms / 1000
         self._fate = _Fate("delivered", delay_s)
@@ -215,10 +216,17 @@ class MockCarrier(Carrier):
             and not settings.reorder_receipts
         )
 
+    async def open(self, sink: ReceiptSink) -> None:
+        """Report from now on, and what came due since `close`: nobody resumes a message still loaded."""
+        self.sink = sink
+        self._offer_held()
+        for lane in list(self._lanes.values()):
+            if not lane.armed:
+                self._run(lane)
+
     async def close(self) -> None:
+        """Report nothing more, and keep what is to be reported until `open`."""
         self.sink = None
-        self._lanes.clear()
-        self._held.clear()
 
     def send(self, submission: Submission) -> SendResult | Awaitable[SendResult]:
         return self._answer_later(submission) if self._latency_s else self._answer(submission)
@@ -309,8 +317,8 @@ class MockCarrier(Carrier):
 
     def _run(self, lane: _Lane) -> None:
         lane.armed = False
-        if self._lanes.get(lane.delay_s) is not lane:
-            return  # closed meanwhile
+        if self.sink is None:
+            return
         queue, now, at = lane.queue, self._clock.monotonic(), self._clock.now()
         for _ in range(min(len(queue), MESSAGES_PER_ROUND)):
             if queue[0][0] > now + EARLY_BY:
@@ -319,7 +327,7 @@ class MockCarrier(Carrier):
             self._report(ids, fate, at)
         if not queue:
             del self._lanes[lane.delay_s]
-        elif self._lanes.get(lane.delay_s) is lane:
+        else:
             lane.armed = True
             self._clock.call_later(max(TICK, queue[0][0] - now), self._run, lane)
 
@@ -343,19 +351,28 @@ class MockCarrier(Carrier):
                     self._offer(receipt)
 
     def _offer(self, receipt: DeliveryReceipt) -> None:
-        if self.sink is not None:
-            self._reported += 1
-            self.sink.receipt(receipt, partial(self._stored, receipt))
+        if self.sink is None:
+            self._held.append(receipt)
+            return
+        self._reported += 1
+        self.sink.receipt(receipt, partial(self._stored, receipt))
 
     def _stored(self, receipt: DeliveryReceipt, stored: bool) -> None:
-        if stored or self.sink is None:
+        if stored:
             return
         self._reported -= 1
         self._held.append(receipt)
-        if len(self._held) == 1:
-            self._clock.call_later(OFFER_AGAIN, self._offer_held)
+        if not self._held_timer:
+            self._held_timer = True
+            self._clock.call_later(OFFER_AGAIN, self._held_due)
+
+    def _held_due(self) -> None:
+        self._held_timer = False
+        self._offer_held()
 
     def _offer_held(self) -> None:
+        if self.sink is None:
+            return
         held, self._held = self._held, []
         for receipt in held:
             self._offer(receipt)

@@ -32,6 +32,7 @@ from carriers.base import (
     CallbackRefused,
     CallbackRequest,
     Carrier,
+    ReceiptSink,
     SendError,
     SendResult,
     Submission,
@@ -175,6 +176,10 @@ class SmtpCarrier(Carrier):
         self._idle_timer = False  # True iff a call of _close_idle is due
         self._last_error: str | None = None
         self._last_ok_at: datetime | None = None
+
+    async def open(self, sink: ReceiptSink) -> None:
+        self.sink = sink
+        self._closed = False
 
     async def close(self) -> None:
         self._closed = True

@@ -298,15 +298,45 @@ def test_many_overdue_receipts_are_reported_in_several_rounds():
     assert [id_ for id_, _ in rig.reported()] == [str(n) for n in range(1200)]
 
 
-async def test_closed_carrier_reports_nothing_more():
+async def test_closed_carrier_reports_nothing_until_it_is_opened_again_and_then_all_that_is_due():
     rig = Rig()
     rig.sink.stores = False
-    rig.send()
+    unstored = rig.send()
     rig.clock.advance(0.2)
-    rig.send()
+    overdue = rig.send()
     await rig.carrier.close()
     rig.clock.advance(100)
-    assert len(rig.reported()) == 1
+    assert [id_ for id_, _ in rig.reported()] == [*unstored]
+    rig.sink.stores = True
+    await rig.carrier.open(rig.sink)
+    assert [id_ for id_, _ in rig.reported()] == [*unstored, *unstored, *overdue]
+    rig.clock.advance(100)
+    assert len(rig.reported()) == 3
+
+
+async def test_receipt_not_yet_due_when_the_carrier_is_opened_again_comes_once_in_its_time():
+    rig = Rig()
+    sent = rig.send()
+    rig.clock.advance(0.1)
+    await rig.carrier.close()
+    await rig.carrier.open(rig.sink)
+    rig.clock.advance(0.099)
+    assert rig.reported() == []
+    rig.clock.advance(0.001)
+    assert [id_ for id_, _ in rig.reported()] == [*sent]
+
+
+async def test_receipt_refused_after_close_is_kept_for_the_next_open():
+    rig = Rig()
+    rig.sink.stores = None
+    sent = rig.send()
+    rig.clock.advance(0.2)
+    await rig.carrier.close()
+    rig.sink.pending.pop()(False)
+    rig.clock.advance(100)
+    rig.sink.stores = True
+    await rig.carrier.open(rig.sink)
+    assert [id_ for id_, _ in rig.reported()] == [*sent, *sent]
 
 
 async def test_answer_waits_for_the_latency_and_the_receipt_counts_from_the_answer():

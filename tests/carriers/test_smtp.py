@@ -427,6 +427,16 @@ async def test_close_ends_every_connection_those_in_use_after_their_message():
         await until(lambda: not server.writers)
 
 
+async def test_carrier_opened_again_after_close_keeps_connections_again():
+    async with scripted() as server, carrier_to(server.port) as carrier:
+        await carrier.send(mail())
+        await carrier.close()
+        await carrier.open(RememberingSink())
+        for _ in range(3):
+            await carrier.send(mail())
+        assert server.connections == 2
+
+
 # Encryption and login
 
 

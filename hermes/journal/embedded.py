@@ -223,7 +223,7 @@ class EmbeddedPostgres:
         Raises:
             DataFolderInUse: Another node holds the folder.
             DataFolderRefused: Trying again will not help: wrong owner, wrong version, unreadable binaries.
-            ServerFailed: The server or initdb ended with an error.
+            ServerFailed: The server or initdb ended with an error, or the system has no room for them.
         """
         async with self._changing:
             if self.pid is not None and self._is_ready():
@@ -233,10 +233,12 @@ class EmbeddedPostgres:
                 if self._lock_fd is None:
                     await self._take_folder()
                 await self._bring_up()
-            except BaseException:
+            except BaseException as exc:
                 self._wanted = False
                 self._kill_process()
                 self._leave_folder()
+                if isinstance(exc, OSError):
+                    raise ServerFailed(f"the embedded PostgreSQL cannot be started: {exc}") from exc
                 raise
 
     async def stop(self) -> None:
@@ -492,8 +494,7 @@ class EmbeddedPostgres:
             mark, uid = self._mark(), self.cluster.stat().st_uid
         except FileNotFoundError:
             return []
-        # The postmaster keeps its arguments, the others write a title: "postgres: <cluster_name>:
-        # checkpointer".
+        # The postmaster keeps its arguments, the others have a title: "postgres: <cluster_name>: walwriter".
         in_arguments, in_title = f"cluster_name={mark}\0".encode(), f"postgres: {mark}: ".encode()
         return [
             pid

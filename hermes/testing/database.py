@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import fcntl
 import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import asyncpg
 from hermes.journal.embedded import EmbeddedPostgres
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+FOLDER_PREFIX = "hermes-cluster-"
 MEMORY_BYTES = 4 * 1024**3  # free; a cluster with 2 GB of write-ahead log fits twice
 
 _shared: SharedCluster | None = None
@@ -78,12 +81,26 @@ async def shared_cluster() -> SharedCluster:
     """
     global _shared
     if _shared is None:
-        folder = Path(tempfile.mkdtemp(prefix="hermes-test-", dir=roomy_memory()))
+        place = roomy_memory() or Path(tempfile.gettempdir())
+        _remove_abandoned(place)
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=place))
         server = EmbeddedPostgres(folder, settings=FAST)
         atexit.register(_end, server, folder, os.getpid())
         await server.start()
         _shared = SharedCluster(server)
     return _shared
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove the folders of sessions that were killed: nobody holds their lock, and they are not new."""
+    for folder in place.glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            if found.st_uid != os.geteuid() or time.time() - found.st_mtime < 60:
+                continue
+            with (folder / "node.lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def roomy_memory() -> Path | None:

@@ -492,9 +492,9 @@ class CascadeActor(Actor):
         for key in self._expected:
             context.receipts.forget(key, self.ref)
         if reason is SHUTDOWN and self.state.open and not self._parked:
-            for key, job in self._jobs.items():
+            for at, job in self._jobs.items():
                 job.withdrawn = True
-                attempt = self.state.find(*key)
+                attempt = self.state.find(*at)
                 if attempt is not None:
                     attempt.dispatched = False
             if not any(job.left for job in self._jobs.values()):

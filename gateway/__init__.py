@@ -1,1 +1,1 @@
-"""The HTTP edge: what customers, providers and operators can ask, and the answers they get. Start at `app.py`."""
+"""The HTTP edge: what customers, providers and operators ask, and what they are told. Start at `app.py`."""

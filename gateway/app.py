@@ -1,10 +1,11 @@
 """The HTTP edge, put together: every route in one table, one way in, one way out.
 
-Read `routes` first. A request's way: `Gateway.handle` finds its route, `auth` finds out who asks, the handler answers
-or raises `Problem`; whatever else is raised is our bug, logged, and answered 500 without a word about it.
+Read `routes` first. A request's way: `Gateway.handle` finds its route, `auth` finds out who asks, the
+handler answers or raises `Problem`; whatever else is raised is our bug, logged, and answered 500 without a
+word about it.
 
-aiohttp's router, middlewares and responses are left out: together they cost more than all of our own work on a
-message (benchmarks/gateway.py).
+aiohttp's router, middlewares and responses are left out: together they cost more than all of our own work
+on a message (benchmarks/gateway.py).
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ _SEND_CODES: Final = (
     "overloaded",
     "too_many_open",
     "outcome_unknown",
+    "idempotency_running",
+    "idempotency_mismatch",
 )
 _BODY_CODES: Final = ("malformed_json", "too_large", "unsupported_media_type", "schema_invalid")
 
@@ -55,76 +58,75 @@ def routes(
     messages: Messages, tenants: Tenants, callbacks: Callbacks, operate: Operate, docs: Docs
 ) -> list[Route]:
     """List every route there is, in the order of the documentation."""
-    open_, send, read, own, operator = Access.OPEN, Access.SEND, Access.READ, Access.OWN, Access.OPERATOR
-    once = ("idempotency_running", "idempotency_mismatch")
-    query = ("schema_invalid",)
-    one = "/v1/tenants/{id}"
+    R, nobody, send, read = Route, Access.OPEN, Access.SEND, Access.READ
+    own, operator = Access.OWN, Access.OPERATOR
+    query, body = ("schema_invalid",), _BODY_CODES
+    known = ("not_found", "schema_invalid")
+    change = ("not_found", "outcome_unknown", *_BODY_CODES)
+    end = ("not_found", "outcome_unknown")
+    m, t = "Messages", "/v1/tenants/{id}"
     return [
-        Route("POST", "/v1/messages", messages.send, send, "Messages", {202: s.Accepted}, s.MessageBody,
-              codes=_SEND_CODES + once),
-        Route("GET", "/v1/messages", messages.list, read, "Messages", {200: s.MessagePage}, query=s.ListQuery,
-              codes=query),
-        Route("POST", "/v1/messages/batch", messages.send_batch, send, "Messages", {200: s.BatchAnswer}, s.BatchBody,
-              codes=(*_BODY_CODES, "overloaded", "outcome_unknown")),
-        Route("POST", "/v1/messages/validate", messages.validate, send, "Messages", {200: s.Verdict}, s.MessageBody,
-              codes=("malformed_json", "too_large", "unsupported_media_type", "overloaded")),
-        Route("GET", "/v1/messages/counts", messages.counts, read, "Messages", {200: s.Counts}, query=s.CountsQuery,
-              codes=query),
-        Route("POST", "/v1/messages/lookup", messages.lookup, read, "Messages", {200: s.MessageList}, s.LookupBody,
-              codes=_BODY_CODES),
-        Route("GET", "/v1/messages/{id}", messages.get, read, "Messages", {200: s.MessageView},
-              codes=("not_found", "schema_invalid")),
-        Route("POST", "/v1/messages/{id}/cancel", messages.cancel, send, "Messages", {200: s.MessageView}, s.Nothing,
-              codes=("not_found", "already_final", "overloaded", "outcome_unknown", *_BODY_CODES), body_optional=True),
+        R("POST", "/v1/messages", messages.send, send, m, {202: s.Accepted}, s.MessageBody,
+          codes=_SEND_CODES),
+        R("GET", "/v1/messages", messages.list, read, m, {200: s.MessagePage}, query=s.ListQuery,
+          codes=query),
+        R("POST", "/v1/messages/batch", messages.send_batch, send, m, {200: s.BatchAnswer}, s.BatchBody,
+          codes=(*body, "overloaded", "outcome_unknown")),
+        R("POST", "/v1/messages/validate", messages.validate, send, m, {200: s.Verdict}, s.MessageBody,
+          codes=("malformed_json", "too_large", "unsupported_media_type", "overloaded")),
+        R("GET", "/v1/messages/counts", messages.counts, read, m, {200: s.Counts}, query=s.CountsQuery,
+          codes=query),
+        R("POST", "/v1/messages/lookup", messages.lookup, read, m, {200: s.MessageList}, s.LookupBody,
+          codes=body),
+        R("GET", "/v1/messages/{id}", messages.get, read, m, {200: s.MessageView}, codes=known),
+        R("POST", "/v1/messages/{id}/cancel", messages.cancel, send, m, {200: s.MessageView}, s.Nothing,
+          codes=("already_final", "overloaded", *change), body_optional=True),
 
-        Route("POST", "/v1/webhooks/dlr", callbacks.receipt, open_, "Receipts",
-              {200: s.ReceiptAnswer, 202: s.ReceiptAnswer}, s.ReceiptBody,
-              codes=("unauthenticated", "overloaded", "journal_away", *_BODY_CODES)),
-        Route("POST", "/v1/webhooks/{carrier}", callbacks.provider, open_, "Receipts", {200: "*/*"},
-              codes=("unauthenticated", "scope_missing", "not_found", "too_large", "overloaded", "journal_away")),
-        Route("GET", "/v1/webhooks/{carrier}", callbacks.provider, open_, "Receipts", {200: "*/*"},
-              codes=("unauthenticated", "scope_missing", "not_found", "overloaded", "journal_away")),
+        R("POST", "/v1/webhooks/dlr", callbacks.receipt, nobody, "Receipts",
+          {200: s.ReceiptAnswer, 202: s.ReceiptAnswer}, s.ReceiptBody,
+          codes=("unauthenticated", "overloaded", "journal_away", *body)),
+        R("POST", "/v1/webhooks/{carrier}", callbacks.provider, nobody, "Receipts", {200: "*/*"},
+          codes=("unauthenticated", "scope_missing", "not_found", "too_large", "overloaded", "journal_away")),
+        R("GET", "/v1/webhooks/{carrier}", callbacks.provider, nobody, "Receipts", {200: "*/*"},
+          codes=("unauthenticated", "scope_missing", "not_found", "overloaded", "journal_away")),
 
-        Route("POST", "/v1/tenants", tenants.create, operator, "Tenants", {201: s.TenantView}, s.TenantBody,
-              codes=(*_BODY_CODES, "outcome_unknown")),
-        Route("GET", "/v1/tenants", tenants.list, operator, "Tenants", {200: s.TenantPage}, codes=query),
-        Route("GET", one, tenants.get, operator, "Tenants", {200: s.TenantView}, codes=("not_found", *query)),
-        Route("PUT", one, tenants.change, operator, "Tenants", {200: s.TenantView}, s.TenantChange,
-              codes=("not_found", *_BODY_CODES, "outcome_unknown")),
-        Route("DELETE", one, tenants.delete, operator, "Tenants", {204: None}, codes=("not_found", "outcome_unknown")),
-        Route("POST", one + "/keys", tenants.create_key, operator, "Keys", {201: s.KeyCreated}, s.KeyBody,
-              codes=("not_found", *_BODY_CODES, "outcome_unknown")),
-        Route("GET", one + "/keys", tenants.list_keys, operator, "Keys", {200: s.KeyPage},
-              codes=("not_found", *query)),
-        Route("POST", one + "/keys/{key}/rotate", tenants.rotate_key, operator, "Keys", {201: s.KeyRotated},
-              s.RotateBody, codes=("not_found", *_BODY_CODES, "outcome_unknown"), body_optional=True),
-        Route("DELETE", one + "/keys/{key}", tenants.delete_key, operator, "Keys", {204: None},
-              codes=("not_found", "outcome_unknown")),
-        Route("GET", one + "/secret", tenants.get_secret, own, "Events out", {200: s.SecretView},
-              codes=("not_found", *query)),
-        Route("POST", one + "/secret", tenants.rotate_secret, own, "Events out", {200: s.SecretView}, s.RotateBody,
-              codes=("not_found", *_BODY_CODES, "outcome_unknown"), body_optional=True),
-        Route("POST", one + "/webhooks", tenants.create_endpoint, own, "Events out", {201: s.EndpointCreated},
-              s.EndpointBody, codes=("not_found", *_BODY_CODES, "callback_refused", "outcome_unknown")),
-        Route("GET", one + "/webhooks", tenants.list_endpoints, own, "Events out", {200: s.EndpointPage},
-              codes=("not_found", *query)),
-        Route("DELETE", one + "/webhooks/{endpoint}", tenants.delete_endpoint, own, "Events out", {204: None},
-              codes=("not_found", "outcome_unknown")),
-        Route("GET", one + "/dead-letters", tenants.list_dead_letters, own, "Events out", {200: s.DeadLetterPage},
-              query=s.PageQuery, codes=("not_found", *query)),
-        Route("POST", one + "/dead-letters/{letter}/replay", tenants.replay_dead_letter, own, "Events out",
-              {202: s.Replayed}, s.Nothing, codes=("not_found", *_BODY_CODES, "outcome_unknown"), body_optional=True),
+        R("POST", "/v1/tenants", tenants.create, operator, "Tenants", {201: s.TenantView}, s.TenantBody,
+          codes=(*body, "outcome_unknown")),
+        R("GET", "/v1/tenants", tenants.list, operator, "Tenants", {200: s.TenantPage}, codes=query),
+        R("GET", t, tenants.get, operator, "Tenants", {200: s.TenantView}, codes=known),
+        R("PUT", t, tenants.change, operator, "Tenants", {200: s.TenantView}, s.TenantChange, codes=change),
+        R("DELETE", t, tenants.delete, operator, "Tenants", {204: None}, codes=end),
+        R("POST", t + "/keys", tenants.create_key, operator, "Keys", {201: s.KeyCreated}, s.KeyBody,
+          codes=change),
+        R("GET", t + "/keys", tenants.list_keys, operator, "Keys", {200: s.KeyPage}, codes=known),
+        R("POST", t + "/keys/{key}/rotate", tenants.rotate_key, operator, "Keys", {201: s.KeyRotated},
+          s.RotateBody, codes=change, body_optional=True),
+        R("DELETE", t + "/keys/{key}", tenants.delete_key, operator, "Keys", {204: None}, codes=end),
+        R("GET", t + "/secret", tenants.get_secret, own, "Events out", {200: s.SecretView}, codes=known),
+        R("POST", t + "/secret", tenants.rotate_secret, own, "Events out", {200: s.SecretView}, s.RotateBody,
+          codes=change, body_optional=True),
+        R("POST", t + "/webhooks", tenants.create_endpoint, own, "Events out", {201: s.EndpointCreated},
+          s.EndpointBody, codes=("callback_refused", *change)),
+        R("GET", t + "/webhooks", tenants.list_endpoints, own, "Events out", {200: s.EndpointPage},
+          codes=known),
+        R("DELETE", t + "/webhooks/{endpoint}", tenants.delete_endpoint, own, "Events out", {204: None},
+          codes=end),
+        R("GET", t + "/dead-letters", tenants.list_dead_letters, own, "Events out", {200: s.DeadLetterPage},
+          query=s.PageQuery, codes=known),
+        R("POST", t + "/dead-letters/{letter}/replay", tenants.replay_dead_letter, own, "Events out",
+          {202: s.Replayed}, s.Nothing, codes=change, body_optional=True),
 
-        Route("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}, codes=query),
-        Route("GET", "/v1/actors/{name...}", operate.actor, operator, "Operate", {200: s.ActorView},
-              codes=("not_found", *query)),
-        Route("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}, codes=query),
-        Route("GET", "/livez", operate.livez, open_, "Health", {200: s.Health}),
-        Route("GET", "/readyz", operate.readyz, open_, "Health", {200: s.Health}, codes=("journal_away", "overloaded")),
-        Route("GET", "/metrics", operate.metrics, open_, "Health", {200: "text/plain"}, codes=("unauthenticated",)),
-        Route("GET", "/openapi.json", docs.openapi, open_, "Documentation", {200: "application/json"}),
-        Route("GET", "/docs", docs.page, open_, "Documentation", {200: "text/html"}),
-        Route("GET", "/docs/{file}", docs.file, open_, "Documentation", {200: "*/*"}, codes=("not_found",)),
+        R("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}, codes=query),
+        R("GET", "/v1/actors/{name...}", operate.actor, operator, "Operate", {200: s.ActorView}, codes=known),
+        R("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}, codes=query),
+        R("GET", "/livez", operate.livez, nobody, "Health", {200: s.Health}),
+        R("GET", "/readyz", operate.readyz, nobody, "Health", {200: s.Health},
+          codes=("journal_away", "overloaded")),
+        R("GET", "/metrics", operate.metrics, nobody, "Health", {200: "text/plain"},
+          codes=("unauthenticated",)),
+        R("GET", "/openapi.json", docs.openapi, nobody, "Documentation", {200: "application/json"}),
+        R("GET", "/docs", docs.page, nobody, "Documentation", {200: "text/html"}),
+        R("GET", "/docs/{file}", docs.file, nobody, "Documentation", {200: "*/*"}, codes=("not_found",)),
     ]  # fmt: skip
 
 

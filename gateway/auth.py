@@ -1,6 +1,7 @@
 """Who asks, and whether they may: bearer keys, scopes, addresses, suspended tenants.
 
-What another tenant owns is not refused here: it does not exist for the caller (404), which the handlers see to.
+What another tenant owns is not refused here: it does not exist for the caller (404), which the handlers see
+to.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def _networks(blocks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddres
 
 
 def _is_allowed(peer: str | None, blocks: tuple[str, ...]) -> bool:
-    """Tell whether the connection's other end is in one of the blocks. Forwarding headers are not believed."""
+    """Tell whether the connection's other end is in a block. Forwarding headers are not believed."""
     if not peer:
         return False
     try:

@@ -1,7 +1,7 @@
 """/v1/webhooks: what providers report. Nothing is acknowledged before it is stored.
 
-A provider's own format and signature are its carrier's business (`Carrier.on_callback`); /v1/webhooks/dlr is ours,
-for mock and in-house carriers.
+A provider's own format and signature are its carrier's business (`Carrier.on_callback`); /v1/webhooks/dlr
+is ours, for mock and in-house carriers.
 """
 
 from __future__ import annotations
@@ -125,6 +125,6 @@ def is_signed(body: bytes, signature: str, secret: str) -> bool:
 def _unsigned() -> Problem:
     return Problem(
         "unauthenticated",
-        f"{SIGNATURE_HEADER} is missing or wrong: sha256=<hex HMAC-SHA256 of the body under the carrier's secret>.",
+        f"{SIGNATURE_HEADER} is missing or wrong: sha256= and the hex HMAC-SHA256 of the body.",
         headers='WWW-Authenticate: Signature realm="hermes"\r\n',
     )

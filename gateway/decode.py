@@ -1,4 +1,4 @@
-"""From bytes and query strings to the structs of `shapes.py`, or to a refusal that names every field that is wrong.
+"""From bytes and query strings to the structs of `shapes.py`, or to a refusal that names every wrong field.
 
 The happy path is one call into msgspec. Only a request that failed there is looked at again, field by field.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
@@ -88,7 +88,7 @@ def decode_query(kind: type[T], query: Iterable[tuple[str, str]]) -> T:
     Raises:
         Problem: schema_invalid, naming the parameter.
     """
-    lists, times = _special(kind)
+    lists, times = _special(cast(Any, kind))
     given: dict[str, Any] = {}
     for name, value in query:
         if name in lists:
@@ -111,7 +111,7 @@ def decode_query(kind: type[T], query: Iterable[tuple[str, str]]) -> T:
 
 
 def has_nul(value: object, path: str = "") -> str | None:
-    """Name the first field whose text (or key) holds a NUL, or None. No column and no carrier can hold one."""
+    """Name the first field whose text (or key) holds a NUL, or None. No carrier can send one."""
     if isinstance(value, str):
         return path if "\0" in value else None
     if isinstance(value, dict):
@@ -220,7 +220,7 @@ def _alternatives(kind: Any) -> Sequence[Any]:
 
 
 @lru_cache(maxsize=64)
-def _special(kind: type) -> tuple[frozenset[str], frozenset[str]]:
+def _special(kind: Any) -> tuple[frozenset[str], frozenset[str]]:
     """Name the parameters that may be repeated, and those that are times."""
     lists, times = set(), set()
     for field in msgspec.structs.fields(kind):

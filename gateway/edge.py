@@ -133,8 +133,9 @@ _DRAIN_OVER: Final = 64 << 10  # octets; a smaller answer is left to the transpo
 class Reply(web.StreamResponse):
     """An answer whose bytes are ready: one write, no header objects.
 
-    aiohttp asks a response for `prepare`, `write_eof` and `keep_alive` and nothing else; building its own response
-    costs a third of a whole request (benchmarks/gateway.py). `super().__init__` is left out for the same reason.
+    aiohttp asks a response for `prepare`, `write_eof` and `keep_alive` and nothing else; building its own
+    response costs a third of a whole request (benchmarks/gateway.py). `super().__init__` is left out for
+    the same reason.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class Reply(web.StreamResponse):
         """The status code."""
         return self._answer_status
 
-    async def prepare(self, request: web.BaseRequest) -> None:  # type: ignore[override]
+    async def prepare(self, request: web.BaseRequest) -> None:
         """Write the whole answer."""
         status, body = self._answer_status, self._answer_body
         connection = ""
@@ -236,7 +237,7 @@ class Call:
             raise Problem("unsupported_media_type", "Content-Encoding can be gzip, deflate or identity.")
         content = request.content
         if content.is_eof() and content.exception() is None:
-            body: bytes = content.read_nowait(-1)  # type: ignore[no-untyped-call]
+            body: bytes = content.read_nowait(-1)
         else:
             body = await self._slow_body(limit)
         if len(body) > limit:  # chunked, or it grew when decompressed
@@ -330,7 +331,7 @@ _writes: Final[set[asyncio.Task[Any]]] = set()
 
 
 async def writing(write: Awaitable[T]) -> T:
-    """Wait for a change that is stored, within the time an answer may take. It goes on when nobody waits any more.
+    """Wait for a change to be stored, within the time an answer may take; it goes on when nobody waits.
 
     Raises:
         Problem: journal_away (nothing was changed), outcome_unknown (it took too long).

@@ -1,7 +1,8 @@
-"""May a webhook go there? Looks a host up (off the event loop, bounded in time) and judges every address found.
+"""May a webhook go there? Looks a host up (off the event loop, 1 s at most) and judges what is found.
 
-The judgement itself is `hermes.domain.callback_url`; the webhook actor asks it again at each connection, because a
-name may lead elsewhere by then. So an answer here may be a little old, and a host nobody can resolve is let through.
+The judgement itself is `hermes.domain.callback_url`; the webhook actor asks it again at each connection,
+because a name may lead elsewhere by then. So an answer here may be a little old, and a host nobody can
+resolve is let through.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The same request twice is one message: what an Idempotency-Key stands for, here and in the journal.
 
-The journal holds the truth (24 h, over restarts and workers); this remembers the latest answers and which requests
-run right now in this process. A refused request leaves no trace.
+The journal holds the truth (24 h, over restarts and workers); this remembers the latest answers and which
+requests run right now in this process. A refused request leaves no trace.
 """
 
 from __future__ import annotations

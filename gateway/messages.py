@@ -1,7 +1,8 @@
 """/v1/messages: send, send many, try out, read, list, count, cancel.
 
-A 202 means that the tenant actor's answer came, and that comes only after the commit. Whatever goes wrong on the way
-is told apart: nothing was accepted (journal_away, overloaded), or nobody knows yet (outcome_unknown).
+A 202 means that the tenant actor's answer came, and that comes only after the commit. Whatever goes wrong
+on the way is told apart: nothing was accepted (journal_away, overloaded), or nobody knows yet
+(outcome_unknown).
 """
 
 from __future__ import annotations
@@ -21,10 +22,9 @@ from gateway.problems import Problem, from_refusal, invalid, invalid_fields, not
 from gateway.shapes import (
     MOST_IN_BATCH,
     Accepted,
-    BatchAccepted,
     BatchAnswer,
     BatchMessage,
-    BatchRefused,
+    BatchResult,
     Counts,
     CountsQuery,
     FieldError,
@@ -52,7 +52,7 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
     messages: list[msgspec.Raw]
 
 
-_message = msgspec.json.Decoder(MessageBody)
+_message: Final = msgspec.json.Decoder(MessageBody)
 _batch = msgspec.json.Decoder(_Batch)
 _lookup = msgspec.json.Decoder(LookupBody)
 _nothing = msgspec.json.Decoder(Nothing)
@@ -93,7 +93,7 @@ class Messages:
         raw = await call.json_body(self._limit * BATCH_TIMES)
         started = self._clock.monotonic()
         try:
-            raw.decode()  # the items are not looked at yet, and a text that is not UTF-8 spoils the whole body
+            raw.decode()  # items are not looked at yet, and a text that is not UTF-8 spoils the whole body
         except UnicodeDecodeError as exc:
             raise Problem("malformed_json", "The body is not UTF-8.") from exc
         items = decode_json(_batch, raw).messages
@@ -107,9 +107,9 @@ class Messages:
             raise problems[0]
         answer = BatchAnswer(
             [
-                BatchRefused(result.status, result.body(call.request_id))
+                BatchResult(result.status, problem=result.body(call.request_id))
                 if isinstance(result, Problem)
-                else BatchAccepted(result)
+                else BatchResult(202, message=result)
                 for result in results
             ]
         )
@@ -119,7 +119,8 @@ class Messages:
         """Say what would become of a message, with every reason to refuse it; nothing is sent."""
         raw = await call.json_body(self._limit)
         now = self._clock.now()
-        body, errors = decode_leniently(_message, raw)
+        decoded = decode_leniently(_message, raw)
+        body, errors = decoded
         message = None
         if body is not None:
             found = list(errors)

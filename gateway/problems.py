@@ -1,7 +1,7 @@
 """Refusals as the caller sees them: one table of codes, RFC 9457 bodies, one line of JSON each.
 
-Every refusal of the HTTP edge is a `Problem`; `app.py` turns it into the answer. What a code means, and its status,
-is in `CODES` and nowhere else; the OpenAPI document and /docs are made from it.
+Every refusal of the HTTP edge is a `Problem`; `app.py` turns it into the answer. What a code means, and its
+status, is in `CODES` and nowhere else; the OpenAPI document and /docs are made from it.
 """
 
 from __future__ import annotations

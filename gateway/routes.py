@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.auth import Access
 from gateway.edge import Call, Reply
@@ -34,14 +34,8 @@ class Route:
     query: type | None = None
     codes: tuple[str, ...] = ()
     body_optional: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
         """What it does, in a line: the first of the handler's docstring."""
         return (self.handler.__doc__ or "").strip().split("\n", 1)[0].rstrip(".")
-
-    @property
-    def description(self) -> str:
-        """What else its docstring says."""
-        return " ".join((self.handler.__doc__ or "").strip().split("\n", 1)[0].split())

@@ -59,7 +59,7 @@ class HttpServer:
         return len(self._server.connections) if self._server is not None else 0
 
     async def stop(self, drain_s: float = 5.0) -> None:
-        """Stop accepting, close idle connections, let running requests finish, then close. Safe to call twice.
+        """Stop accepting, close idle connections, let running requests finish. Safe to call twice.
 
         Args:
             drain_s: seconds running requests may still take; after them they are cancelled.

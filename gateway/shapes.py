@@ -1,7 +1,8 @@
-"""Every shape that crosses the HTTP edge, defined once: decoded from, encoded to and documented by these structs.
+"""Every shape that crosses the HTTP edge, defined once: these structs decode, encode and document it.
 
-What a type can say (ranges, lengths, vocabularies) is said here; what needs more than one field or a look at the
-world is in `submission.py`. Unknown fields are refused by name. `null` means the same as leaving a field out.
+What a type can say (ranges, lengths, vocabularies) is said here; what needs more than one field or a look
+at the world is in `submission.py`. Unknown fields are refused by name. `null` means the same as leaving a
+field out.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ Metadata = Annotated[
 
 
 class MessageBody(Struct, forbid_unknown_fields=True):
-    """A message to send. Long form: `to` by channel and a `cascade`; short form: `channel` and `to` as text."""
+    """A message to send: `to` by channel and a `cascade`, or in short `channel` and `to` as a text."""
 
     to: To | str
     content: ContentBody
@@ -201,24 +202,18 @@ class BatchMessage(Struct):
     reference: str | None
 
 
-class BatchAccepted(Struct):
-    """The item was accepted."""
-
-    message: BatchMessage
-    status: Literal[202] = 202
-
-
-class BatchRefused(Struct):
-    """The item was refused."""
+class BatchResult(Struct, omit_defaults=True):
+    """What became of one item: the message, or the problem."""
 
     status: int
-    problem: ProblemBody
+    message: BatchMessage | UnsetType = UNSET
+    problem: ProblemBody | UnsetType = UNSET
 
 
 class BatchAnswer(Struct):
     """One result for each item, in order."""
 
-    results: list[BatchAccepted | BatchRefused]
+    results: list[BatchResult]
 
 
 class Refusal(Struct):

@@ -1,6 +1,6 @@
-"""From a decoded request to a `Message`: what more than one field decides, and every field that is wrong at once.
+"""From a decoded request to a `Message`: what more than one field decides, and every wrong field at once.
 
-Pure but for the callback's host, which `callbacks_allowed` looks up. Order of the checks is the order of the fields.
+Pure. Where a callback_url leads is looked up by `hosts.py`.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ def build(
 ) -> Message:
     """Make the message a request asks for.
 
-    Args:
-        now: when the request was read; becomes `created_at`.
-        errors: where every wrong field goes; the message counts only while it is empty.
+    `now` is when the request was read and becomes `created_at`. Every wrong field is appended to `errors`;
+    the message is good only while that stays empty.
     """
     cascade = _cascade(body, mode, default_success, errors)
     to = _addresses(body, cascade, errors)
@@ -116,7 +115,7 @@ def phone_number(text: str) -> str | None:
 
 
 def is_email(text: str) -> bool:
-    """Tell whether an address has the practical form of one: local@domain, Unicode in both, no quoted parts."""
+    """Tell whether an address has the form local@domain: Unicode in both, no quoted parts."""
     if len(text) > 254:
         return False
     if _is_plain_email(text) is not None and text.index("@") <= _LONGEST_LOCAL:
@@ -285,7 +284,7 @@ def _senders(given: From, errors: list[FieldError]) -> dict[str, str]:
 
 
 def _start(send_at: datetime, now: datetime, errors: list[FieldError]) -> tuple[datetime, datetime | None]:
-    """Tell when the clock of the message starts, and when it is sent: (now, None) for a time that has passed."""
+    """Tell from when `expires_in_s` counts, and when to send: (now, None) for a time that has passed."""
     try:
         send_at = send_at.astimezone(UTC)
     except OverflowError:  # the first and last hours of the calendar

@@ -1,6 +1,7 @@
 """/v1/tenants: customers, their keys, secrets, webhook endpoints and dead letters.
 
-The operator sees and does all of it; a tenant key with tenant:manage sees its own secret, endpoints and dead letters.
+The operator sees and does all of it; a tenant key with tenant:manage sees its own secret, endpoints and
+dead letters.
 """
 
 from __future__ import annotations
@@ -176,8 +177,8 @@ class Tenants:
         tenant = self._tenant(call)
         asked = decode_json(_endpoint_body, await call.json_body(self._limit))
         await self._hosts.check(check_callback_url(asked.url, "url"), "url")
-        events = tuple(dict.fromkeys(asked.events or ())) or tuple(sorted(DEFAULT_WEBHOOK_TYPES))
-        endpoint = await writing(self._directory.create_endpoint(tenant.id, asked.url, events))
+        wanted: list[str] = [*asked.events] if asked.events else sorted(DEFAULT_WEBHOOK_TYPES)
+        endpoint = await writing(self._directory.create_endpoint(tenant.id, asked.url, dict.fromkeys(wanted)))
         return call.reply(201, EndpointCreated(endpoint.id, endpoint.secret))
 
     async def list_endpoints(self, call: Call) -> Reply:

@@ -1,0 +1,423 @@
+"""The command line: `main` is the `hermes` command, and each command imports the module that does its work.
+
+Nothing but typer is imported here, so that `hermes --help` is quick. Exit codes: 0 done, 1 failed, 2 the
+command or the settings are wrong; errors are told on standard error, results on standard output.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hermes import __version__
+from hermes.errors import HermesError, SettingsError
+
+FAILED = 1
+WRONG = 2
+
+app = typer.Typer(
+    name="hermes",
+    help="Hermes sends each message over the channel that delivers it, and loses none.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_tenants = typer.Typer(help="Customers of this Hermes.", no_args_is_help=True)
+_keys = typer.Typer(help="The API keys of a tenant.", no_args_is_help=True)
+_dead_letters = typer.Typer(help="Webhooks that were given up.", no_args_is_help=True)
+app.add_typer(_tenants, name="tenant")
+app.add_typer(_keys, name="key")
+app.add_typer(_dead_letters, name="dead-letters")
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the embedded database and the keys. "
+        "Default: HERMES_DATA_DIR, else ~/.local/share/hermes.",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="The settings, a TOML file. HERMES_* variables win over it.", show_default=False),
+]
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.", show_default=False)
+]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port to listen on; 0: any. Default: 8080.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Tenant = Annotated[str, typer.Argument(help="The tenant's id, ten_...", show_default=False)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 the command or the settings are wrong.
+
+    Args:
+        argv: the arguments, without the program's name; the process's own when None.
+    """
+    try:
+        app(args=None if argv is None else list(argv), prog_name="hermes")
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else (0 if exc.code is None else FAILED)
+    except SettingsError as exc:
+        return _tell(exc, WRONG)
+    except HermesError as exc:
+        return _tell(exc, FAILED)
+    except Exception as exc:  # a bug of ours; whoever ran the command is told where it is
+        return _tell(HermesError(_bug(exc)), FAILED)
+    return 0
+
+
+def _tell(error: HermesError, code: int) -> int:
+    lines = str(error).splitlines() or [type(error).__name__]
+    sys.stderr.write("".join(f"hermes: {line}\n" for line in lines))
+    return code
+
+
+def _bug(error: Exception) -> str:
+    """Say in one line what went wrong and where: the text may have come from anywhere, so it is cleaned."""
+    from hermes.logs import clean_text
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
+    return clean_text(f"this is a bug in Hermes: {type(error).__name__}: {error}{where}").replace("\n", " ")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hermes {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _hermes(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hermes sends each message over the channel that delivers it, and loses none."""
+
+
+# --- running a node
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes on one port; more than 1 is not available yet.")
+    ] = 1,
+) -> None:
+    """Run a node until SIGTERM or SIGINT."""
+    from hermes.cli import node
+
+    raise typer.Exit(node.serve(os.environ, config, host, port, data_dir, workers))
+
+
+@app.command()
+def demo(
+    host: Host = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Default: 8080, or the next free one.", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Run a node that sends nothing: mock carriers, a tenant, its keys, and a line to paste."""
+    from hermes.cli import node
+
+    raise typer.Exit(node.demo(os.environ, host, port, data_dir, as_json=as_json))
+
+
+@app.command()
+def migrate(config: Config = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Bring the database's schema up to date without starting a node."""
+    from hermes.cli import node
+
+    node.migrate(os.environ, config, data_dir, as_json=as_json)
+
+
+@app.command()
+def doctor(config: Config = None, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Look for what is wrong with the settings, this machine and the node; exit 1 if anything is."""
+    from hermes.cli import checks
+
+    raise typer.Exit(checks.run(os.environ, config, data_dir, as_json=as_json))
+
+
+# --- messages
+
+
+@app.command()
+def send(
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="CHANNEL=ADDRESS, once for each step, in the order they are tried: email=a@example.com. "
+            "A number alone is sms, an e-mail address alone is email.",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="What to say.", show_default=False)] = None,
+    subject: Annotated[str | None, typer.Option(help="Subject of an e-mail.", show_default=False)] = None,
+    html: Annotated[str | None, typer.Option(help="HTML part of an e-mail.", show_default=False)] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Title of a push notification.", show_default=False)
+    ] = None,
+    sender: Annotated[
+        list[str] | None, typer.Option("--from", help="CHANNEL=SENDER: sms=Hermes.", show_default=False)
+    ] = None,
+    timeout_s: Annotated[
+        float | None, typer.Option(help="Seconds to wait for a receipt in each step.", show_default=False)
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(help="otp, transactional or marketing.", show_default=False)
+    ] = None,
+    expires_in_s: Annotated[
+        float | None, typer.Option(help="Seconds until it is given up.", show_default=False)
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Your own name for it.", show_default=False)] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(help="Where its webhooks go.", show_default=False)
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key again sends nothing again.", show_default=False)
+    ] = None,
+    body: Annotated[
+        str | None,
+        typer.Option(
+            help="A file with the whole request as JSON, - for standard input; instead of the options above.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="A tenant's API key. Default: HERMES_API_KEY.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Send a message."""
+    from hermes.cli import messages
+
+    options = {
+        "to": to,
+        "text": text,
+        "subject": subject,
+        "html": html,
+        "title": title,
+        "from": sender,
+        "timeout_s": timeout_s,
+        "category": category,
+        "expires_in_s": expires_in_s,
+        "reference": reference,
+        "callback_url": callback_url,
+    }
+    request = messages.request_body({name: value for name, value in options.items() if value}, body)
+    messages.send(os.environ, data_dir, key, request, idempotency_key, as_json=as_json)
+
+
+@app.command()
+def message(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="msg_...", show_default=False)],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show what happened to a message, step by step."""
+    from hermes.cli import messages
+
+    messages.show_message(os.environ, data_dir, message_id, as_json=as_json)
+
+
+# --- looking inside
+
+
+@app.command()
+def tree(
+    watch: Annotated[bool, typer.Option(help="Look again and again, until Ctrl-C.")] = False,
+    interval_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show the actors: who runs, since when, how often restarted, how much mail waits."""
+    from hermes.cli import actors
+
+    actors.show_tree(os.environ, data_dir, interval_s if watch else None, as_json=as_json)
+
+
+@app.command()
+def inspect(
+    name: Annotated[
+        str, typer.Argument(help="The actor's name, as hermes tree shows it.", show_default=False)
+    ],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show one actor."""
+    from hermes.cli import actors
+
+    actors.inspect(os.environ, data_dir, name, as_json=as_json)
+
+
+@app.command()
+def openapi(data_dir: DataDir = None) -> None:
+    """Print the OpenAPI document of the node."""
+    from hermes.cli import client
+
+    client.print_json(client.connect(os.environ, data_dir).get("/openapi.json"))
+
+
+# --- tenants and keys
+
+
+@_tenants.command("create")
+def tenant_create(
+    name: Annotated[str, typer.Argument(help="A name for people.", show_default=False)],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a tenant."""
+    from hermes.cli import tenants
+
+    tenants.create(os.environ, data_dir, name, as_json=as_json)
+
+
+@_tenants.command("list")
+def tenant_list(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List the tenants, oldest first."""
+    from hermes.cli import tenants
+
+    tenants.list_all(os.environ, data_dir, as_json=as_json)
+
+
+@_tenants.command("show")
+def tenant_show(tenant: Tenant, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show a tenant."""
+    from hermes.cli import tenants
+
+    tenants.show_tenant(os.environ, data_dir, tenant, as_json=as_json)
+
+
+@_tenants.command("suspend")
+def tenant_suspend(tenant: Tenant, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Take no more messages from a tenant; those it has are still sent."""
+    from hermes.cli import tenants
+
+    tenants.suspend(os.environ, data_dir, tenant, as_json=as_json)
+
+
+@_tenants.command("delete")
+def tenant_delete(
+    tenant: Tenant,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """End a tenant and its keys at once; its open messages still end."""
+    from hermes.cli import tenants
+
+    if not yes and not as_json and sys.stdin.isatty():
+        typer.confirm(f"Delete tenant {tenant} and end all its keys?", abort=True)
+    tenants.delete(os.environ, data_dir, tenant, as_json=as_json)
+
+
+@_keys.command("create")
+def key_create(
+    tenant: Tenant,
+    mode: Annotated[str, typer.Option(help="live, or test: its messages go to the sandbox.")] = "live",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="messages:write, messages:read, tenant:manage; may be repeated. Default: all.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown this once."""
+    from hermes.cli import tenants
+
+    tenants.create_key(os.environ, data_dir, tenant, mode, scope or [], as_json=as_json)
+
+
+@_keys.command("list")
+def key_list(tenant: Tenant, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List a tenant's keys, by their beginnings."""
+    from hermes.cli import tenants
+
+    tenants.list_keys(os.environ, data_dir, tenant, as_json=as_json)
+
+
+KeyId = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, key_...", show_default=False)]
+
+
+@_keys.command("rotate")
+def key_rotate(
+    tenant: Tenant,
+    key_id: KeyId,
+    overlap_s: Annotated[
+        float, typer.Option(min=0, help="Seconds the old key stays valid beside the new one.")
+    ] = 86_400,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a successor with the same rights. It is shown this once."""
+    from hermes.cli import tenants
+
+    tenants.rotate_key(os.environ, data_dir, tenant, key_id, overlap_s, as_json=as_json)
+
+
+@_keys.command("revoke")
+def key_revoke(tenant: Tenant, key_id: KeyId, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """End a key at once."""
+    from hermes.cli import tenants
+
+    tenants.revoke_key(os.environ, data_dir, tenant, key_id, as_json=as_json)
+
+
+# --- webhooks that were given up
+
+
+@_dead_letters.command("list")
+def dead_letters_list(
+    tenant: Tenant,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List a tenant's dead letters, newest first."""
+    from hermes.cli import tenants
+
+    tenants.list_dead_letters(os.environ, data_dir, tenant, limit, as_json=as_json)
+
+
+@_dead_letters.command("replay")
+def dead_letters_replay(
+    tenant: Tenant,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Which.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Send dead letters again."""
+    from hermes.cli import tenants
+
+    if bool(ids) == everything:
+        raise typer.BadParameter("name the dead letters, or say --all")
+    tenants.replay(os.environ, data_dir, tenant, ids, as_json=as_json)

@@ -1,0 +1,71 @@
+"""`hermes tree` and `hermes inspect`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from hermes.cli import client, show
+
+
+def show_tree(
+    environ: Mapping[str, str],
+    data_dir: Path | None,
+    every_s: float | None,
+    *,
+    as_json: bool,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show the actors once, or every `every_s` seconds until Ctrl-C.
+
+    While watching, a node that does not answer is no error: it may be restarting.
+    """
+    node = client.connect(environ, data_dir)
+    if every_s is None:
+        tree = node.get("/v1/actors")
+        if as_json:
+            client.print_json(tree)
+            return
+        out = show.console()
+        out.print(show.actor_table(tree, ascii_only=not show.unicode_ok(out)))
+        return
+    try:
+        if as_json:
+            while True:
+                sys.stdout.write(json.dumps(node.get("/v1/actors")) + "\n")
+                sys.stdout.flush()
+                sleep(every_s)
+        _watch(node, every_s, sleep)
+    except KeyboardInterrupt:
+        return
+
+
+def _watch(node: client.Client, every_s: float, sleep: Callable[[float], None]) -> None:
+    out = show.console()
+    seen: RenderableType = Text()
+    with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
+        while True:
+            try:
+                seen = show.actor_table(node.get("/v1/actors"), ascii_only=not show.unicode_ok(out))
+                live.update(seen, refresh=True)
+            except client.NoAnswer as exc:
+                live.update(Group(Text(client.clean(exc), style="red"), seen), refresh=True)
+            sleep(every_s)
+
+
+def inspect(environ: Mapping[str, str], data_dir: Path | None, name: str, *, as_json: bool) -> None:
+    """Show one actor."""
+    actor = client.connect(environ, data_dir).get("/v1/actors/" + quote(name, safe="/"))
+    if as_json:
+        client.print_json(actor)
+        return
+    out = show.console()
+    out.print(show.actor_facts(actor, ascii_only=not show.unicode_ok(out)))

@@ -1,0 +1,282 @@
+"""`hermes serve`, `hermes demo` and `hermes migrate`: the commands that are a node, or touch its database."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hermes import logs, settings
+from hermes.cli import client
+from hermes.errors import HermesError, SettingsError
+from hermes.settings import Settings
+
+if TYPE_CHECKING:
+    from hermes.boot import Node
+    from hermes.journal.directory import Directory
+
+DEMO_TENANT: Final = "demo"
+DEMO_PORTS: Final = 200  # ports tried after the default one
+# The e-mail bounces (API.md, "Sandbox: magic recipients"), the SMS arrives.
+DEMO_REQUEST: Final = {
+    "to": {"email": "undelivered@example.com", "phone": "+4520120001"},
+    "cascade": ["email", "sms"],
+    "content": {"subject": "Hello", "text": "Hello from Hermes"},
+}
+DEMO_CARRIERS: Final = tuple(
+    {"name": f"mock-{channel}", "kind": "mock", "channel": channel}
+    for channel in ("email", "sms", "push", "whatsapp")
+)
+
+
+def serve(
+    environ: Mapping[str, str],
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    data_dir: Path | None,
+    workers: int,
+) -> int:
+    """Run a node until it is told to stop; returns the exit code.
+
+    Raises:
+        SettingsError: the settings are wrong, or ask for what is not built yet.
+        HermesError: the node could not start.
+    """
+    if workers > 1:
+        raise SettingsError("--workers: not available yet; one process serves all")
+    loaded = settings.load(config, environ, options=_address(host, port))
+    loaded.require_carrier()
+    return _run(loaded, settings.data_folder(data_dir, environ), _ready)
+
+
+def _ready(node: Node) -> None:
+    logs.get_logger("hermes.node").info("ready", url=node.url)
+
+
+def demo(
+    environ: Mapping[str, str], host: str | None, port: int | None, data_dir: Path | None, *, as_json: bool
+) -> int:
+    """Run a node with mock carriers, a tenant and its keys, and say how to use it; returns the exit code.
+
+    Raises:
+        HermesError: the node could not start.
+    """
+    defaults = {
+        "server": {"allow_private_callbacks": True},
+        "log": {"level": "warning"},  # so that the line to paste stays in sight
+        "carrier": list(DEMO_CARRIERS),
+    }
+    loaded = settings.load(None, environ, defaults=defaults, options=_address(host, port))
+    if port is None and "HERMES_SERVER__PORT" not in environ:
+        free = free_port(loaded.server.host, loaded.server.port)
+        loaded = settings.load(
+            None, environ, defaults=defaults, options=_address(host, None) | {"server.port": free}
+        )
+    folder = demo_folder(environ, data_dir)
+
+    async def ready(node: Node) -> None:
+        made = await demo_keys(node.directory, folder)
+        if as_json:
+            facts = {"url": node.url, "operator_key": node.operator_key, **made}
+            sys.stdout.write(json.dumps(facts) + "\n")
+            sys.stdout.flush()
+        else:
+            welcome(node.url, node.operator_key, made, _hint(environ, folder))
+
+    return _run(loaded, folder, ready)
+
+
+def _address(host: str | None, port: int | None) -> dict[str, Any]:
+    given = {"server.host": host, "server.port": port}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _run(loaded: Settings, folder: Path, ready: Callable[[Node], Any]) -> int:
+    from hermes import boot  # every part of Hermes; takes longer than the rest of the command line
+
+    logs.configure(loaded.log.format, loaded.log.level)
+    settings.make_data_dir(folder)
+    try:
+        return asyncio.run(boot.serve(loaded, folder, on_ready=ready))
+    except Exception as exc:
+        reason = _address_error(exc)
+        if reason is None:
+            if not isinstance(exc, HermesError):
+                logs.get_logger("hermes.node").exception("the node failed")  # with the traceback, cleaned
+            raise
+        server = loaded.server
+        raise client.Failed(f"cannot listen on {server.host} port {server.port}: {reason}") from exc
+
+
+def _address_error(error: BaseException | None) -> str | None:
+    """Say why an address could not be had, if that is what an error came from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (
+            errno.EADDRINUSE,
+            errno.EADDRNOTAVAIL,
+            errno.EACCES,
+        ):
+            return os.strerror(error.errno)  # asyncio's own text repeats the address
+        error = error.__cause__ or error.__context__
+    return None
+
+
+# --- the demo
+
+
+def free_port(host: str, first: int) -> int:
+    """Find the first port from `first` on that nobody listens on; `first` itself when none is free."""
+    for port in range(first, min(first + DEMO_PORTS, 65535) + 1):
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                break  # another port would not help; the node says why
+        else:
+            return port
+    return first
+
+
+def demo_folder(environ: Mapping[str, str], data_dir: Path | None) -> Path:
+    """Choose the demo's data folder: the named one, else `demo` in the default one, or the next free one."""
+    if data_dir is not None:
+        return settings.data_folder(data_dir, environ)
+    folder = settings.data_folder(None, environ)
+    chosen = folder / "demo"
+    n = 1
+    while (found := settings.node_file(chosen)) is not None and client.is_alive(found.pid):
+        n += 1
+        chosen = folder / f"demo-{n}"
+    return chosen
+
+
+async def demo_keys(directory: Directory, folder: Path) -> dict[str, str]:
+    """Give the demo's tenant and its two keys, the same as last time if they still are; kept in `demo.json`.
+
+    Raises:
+        SettingsError: the file cannot be written.
+        JournalAway: the database is away.
+    """
+    path = folder / "demo.json"
+    try:
+        kept = {name: str(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        kept = {}
+    tenant = directory.tenant(kept.get("tenant", ""))
+    if tenant is None:
+        tenant = next((t for t in directory.tenants() if t.name == DEMO_TENANT), None)
+    if tenant is None:
+        tenant = await directory.create_tenant(DEMO_TENANT)
+    made = {"tenant": tenant.id}
+    for name, mode in (("api_key", "live"), ("test_key", "test")):
+        text = kept.get(name, "")
+        key = directory.find_key(text) if text else None
+        if key is None or key.tenant != tenant.id or key.mode != mode:
+            _, text = await directory.create_key(tenant.id, mode)
+        made[name] = text
+    if made != kept:
+        settings.write_private(path, json.dumps(made) + "\n")
+    return made
+
+
+def curl_line(url: str, api_key: str) -> str:
+    """Write the line to paste: one message that falls from e-mail to SMS."""
+    return " ".join(
+        [
+            f"curl -sS {shlex.quote(url + '/v1/messages')}",
+            f"-H {shlex.quote('Authorization: Bearer ' + api_key)}",
+            "-H 'Content-Type: application/json'",
+            f"-d {shlex.quote(json.dumps(DEMO_REQUEST))}",
+        ]
+    )
+
+
+def _hint(environ: Mapping[str, str], folder: Path) -> str:
+    """Say which option the other commands need to find this node: none if they find it by themselves."""
+    found = client.find({k: v for k, v in environ.items() if k != "HERMES_URL"}, None)
+    return "" if found.folder == folder else f" --data-dir {shlex.quote(str(folder))}"
+
+
+def welcome(url: str, operator_key: str, made: Mapping[str, str], hint: str) -> None:
+    """Print what a newcomer needs, plain or coloured, and nothing broken by a line's end."""
+    from rich.text import Text
+
+    from hermes.cli import show
+
+    out = show.console()
+
+    def say(*parts: str | tuple[str, str]) -> None:
+        out.print(Text.assemble(*parts), soft_wrap=True)
+
+    say(("Hermes is running at ", "bold"), (url, "bold cyan"), ("   Ctrl-C stops it", "dim"))
+    say()
+    for name, value in (
+        ("tenant", made["tenant"]),
+        ("API key", made["api_key"]),
+        ("test key", made["test_key"]),
+        ("operator key", operator_key),
+    ):
+        say((f"  {name:<14}", "dim"), value)
+    say()
+    say("Paste this. The e-mail bounces, so the message falls to SMS, which arrives:")
+    say()
+    say((curl_line(url, made["api_key"]), "green"))
+    say()
+    say("Then look:")
+    say()
+    commands = (
+        (f"hermes message{hint} <id>", "what happened to it, step by step"),
+        (f"hermes tree{hint}", "the actors at work"),
+        (f"{url}/docs", "the whole API"),
+    )
+    width = max(len(command) for command, _ in commands) + 3
+    for command, what in commands:
+        say("  ", (command.ljust(width), "cyan"), (what, "dim"))
+    say()
+    say(("Nothing leaves this machine: every carrier is a mock.", "dim"))
+    out.file.flush()
+
+
+# --- the schema
+
+
+def migrate(environ: Mapping[str, str], config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
+    """Bring the database's schema up to date.
+
+    Raises:
+        SettingsError: the settings are wrong.
+        HermesError: the database cannot be reached, or its schema is not one we may change.
+    """
+    loaded = settings.load(config, environ)
+    logs.configure(loaded.log.format, loaded.log.level)
+    applied = asyncio.run(_migrate(loaded, settings.data_folder(data_dir, environ)))
+    if as_json:
+        client.print_json({"applied": applied})
+    else:
+        sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "nothing to do\n")
+
+
+async def _migrate(loaded: Settings, folder: Path) -> list[str]:
+    from hermes.journal import postgres
+
+    if loaded.database.url is not None:
+        return await postgres.migrate(loaded.database.url)
+    from hermes.journal.embedded import EmbeddedPostgres
+
+    server = EmbeddedPostgres(settings.make_data_dir(folder))
+    await server.start()
+    try:
+        return await postgres.migrate(server.connect_kwargs())
+    finally:
+        await server.stop()

@@ -1,0 +1,160 @@
+"""`hermes tenant`, `hermes key` and `hermes dead-letters`: the operator's part of the API."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.progress import track
+
+from hermes.cli import client, show
+from hermes.cli.client import path_of
+
+
+def create(environ: Mapping[str, str], data_dir: Path | None, name: str, *, as_json: bool) -> None:
+    """Make a tenant."""
+    tenant = client.connect(environ, data_dir).request("POST", path_of("tenants"), {"name": name})
+    _show_one(tenant, as_json)
+
+
+def list_all(environ: Mapping[str, str], data_dir: Path | None, *, as_json: bool) -> None:
+    """List the tenants."""
+    page = client.connect(environ, data_dir).get(path_of("tenants"))
+    _show_list(page, ("id", "name", "status"), "no tenants", as_json)
+
+
+def show_tenant(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
+    """Show a tenant."""
+    _show_one(client.connect(environ, data_dir).get(path_of("tenants", tenant)), as_json)
+
+
+def suspend(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
+    """Take no more messages from a tenant."""
+    node = client.connect(environ, data_dir)
+    _show_one(node.request("PUT", path_of("tenants", tenant), {"status": "suspended"}), as_json)
+
+
+def delete(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
+    """End a tenant and its keys."""
+    client.connect(environ, data_dir).request("DELETE", path_of("tenants", tenant))
+    _show_done(f"tenant {tenant} is deleted", {"id": tenant, "deleted": True}, as_json)
+
+
+def create_key(
+    environ: Mapping[str, str],
+    data_dir: Path | None,
+    tenant: str,
+    mode: str,
+    scopes: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Make a key, and show it this once."""
+    body: dict[str, Any] = {"mode": mode}
+    if scopes:
+        body["scopes"] = list(scopes)
+    _show_one(
+        client.connect(environ, data_dir).request("POST", path_of("tenants", tenant, "keys"), body), as_json
+    )
+
+
+def list_keys(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
+    """List a tenant's keys."""
+    page = client.connect(environ, data_dir).get(path_of("tenants", tenant, "keys"))
+    columns = ("id", "prefix", "mode", "scopes", "allow_from", "created_at", "expires_at")
+    _show_list(page, columns, "no keys", as_json)
+
+
+def rotate_key(
+    environ: Mapping[str, str],
+    data_dir: Path | None,
+    tenant: str,
+    key_id: str,
+    overlap_s: float,
+    *,
+    as_json: bool,
+) -> None:
+    """Make a key's successor, and show it this once."""
+    path = path_of("tenants", tenant, "keys", key_id, "rotate")
+    _show_one(client.connect(environ, data_dir).request("POST", path, {"overlap_s": overlap_s}), as_json)
+
+
+def revoke_key(
+    environ: Mapping[str, str], data_dir: Path | None, tenant: str, key_id: str, *, as_json: bool
+) -> None:
+    """End a key."""
+    client.connect(environ, data_dir).request("DELETE", path_of("tenants", tenant, "keys", key_id))
+    _show_done(f"key {key_id} is revoked", {"id": key_id, "revoked": True}, as_json)
+
+
+def list_dead_letters(
+    environ: Mapping[str, str], data_dir: Path | None, tenant: str, limit: int, *, as_json: bool
+) -> None:
+    """List a tenant's dead letters."""
+    node = client.connect(environ, data_dir)
+    letters = list(node.pages(path_of("tenants", tenant, "dead-letters"), limit))
+    columns = ("id", "type", "target", "attempts", "dead_at", "last_error")
+    _show_list({"data": letters}, columns, "no dead letters", as_json)
+
+
+def replay(
+    environ: Mapping[str, str],
+    data_dir: Path | None,
+    tenant: str,
+    ids: Iterable[str] | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Send dead letters again; None: all there are now.
+
+    Raises:
+        Failed: some could not be; the others were.
+    """
+    node = client.connect(environ, data_dir)
+    path = path_of("tenants", tenant, "dead-letters")
+    wanted = list(ids) if ids is not None else [str(letter["id"]) for letter in node.pages(path)]
+    errors: list[str] = []
+    replayed: list[str] = []
+    shown = Console(stderr=True)
+    for letter in track(wanted, "Replaying", console=shown, disable=not shown.is_terminal or len(wanted) < 2):
+        try:
+            node.request("POST", f"{path}/{quote(letter, safe='')}/replay")
+            replayed.append(letter)
+        except client.Refused as exc:
+            errors.append(f"{client.clean(letter)}: {exc}")
+    said = f"{len(replayed)} dead letter{'' if len(replayed) == 1 else 's'} will be sent again"
+    _show_done(said, {"replayed": replayed, "errors": errors}, as_json)
+    if errors:
+        raise client.Failed("\n".join(errors))
+
+
+def _show_one(document: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        client.print_json(document)
+    else:
+        show.console().print(show.facts((name, _words(value)) for name, value in document.items()))
+
+
+def _show_list(page: Mapping[str, Any], columns: Sequence[str], nothing: str, as_json: bool) -> None:
+    if as_json:
+        client.print_json(page)
+    elif not page["data"]:
+        sys.stdout.write(nothing + "\n")
+    else:
+        rows = ([_words(item.get(name)) for name in columns] for item in page["data"])
+        show.console().print(show.table([name.replace("_", " ") for name in columns], rows))
+
+
+def _show_done(said: str, document: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        client.print_json(document)
+    else:
+        sys.stdout.write(client.clean(said) + "\n")
+
+
+def _words(value: object) -> object:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else value

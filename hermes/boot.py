@@ -83,7 +83,8 @@ class Node:
         for c in self.settings.carriers:
             if not c.enabled:
                 continue
-            carrier = make_carrier(c.kind, c.name, c.channel, c.options, clock=self.clock, cost=c.cost)
+            options = {"timeout_s": c.timeout_s, **c.options}
+            carrier = make_carrier(c.kind, c.name, c.channel, options, clock=self.clock, cost=c.cost)
             plans[c.name] = CarrierPlan(
                 carrier,
                 max_in_flight=c.max_in_flight,

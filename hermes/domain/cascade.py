@@ -983,10 +983,12 @@ def _on_cancel(d: _Deciding) -> None:
 
 def _on_recovered(d: _Deciding, i: Recovered) -> None:
     s = d.state
+    if not s.open:
+        return
     for a in s.attempts:
         if a.status in ("submitted", "timed_out", "superseded") and a.submitted_at is not None:
             d.effect(Resume(a.step, a.attempt))
-        if not s.open or a.status != "queued":
+        if a.status != "queued":
             continue
         if not a.sending and (a.policy == "never" or (a.not_before or a.queued_at) > i.last_alive):
             # Certainly not sent: it was not due yet, or its call would have been written ahead.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -110,8 +109,8 @@ class Directory:
 
     # --- keys
     def hash_key(self, key: str) -> bytes:
-        """Hash a key as it is stored (HMAC-SHA256 under this installation's secret)."""
-        return hmac.digest(self._hash_secret, key.encode(), hashlib.sha256)
+        """Hash a key as it is stored: BLAKE2b keyed with this installation's secret; half the cost of HMAC-SHA256."""
+        return hashlib.blake2b(key.encode(), key=self._hash_secret, digest_size=32).digest()
 
     def find_key(self, key: str) -> ApiKey | None:
         """Find a key by what the caller showed. None: unknown or expired."""

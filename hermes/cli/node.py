@@ -91,6 +91,8 @@ def demo(
         else:
             welcome(node.url, node.operator_key, made, _hint(environ, folder))
 
+    if sys.stderr.isatty() and not (folder / "demo.json").exists():
+        sys.stderr.write("Making a database: this takes some seconds, the first time only.\n")
     return _run(loaded, folder, ready)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from hermes.errors import HermesError
 from hermes.journal.base import Conflict, JournalAway, JournalError, WriteRefused
 
 Connect = Mapping[str, Any] | str | Callable[[], Mapping[str, Any] | str]
@@ -39,7 +40,8 @@ PLAN_FREELY: Final = (
     "SET LOCAL enable_partitionwise_join = on"
 )
 
-LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, TimeoutError)
+# The last one is what asyncpg raises when the server's farewell arrives while it prepares a statement.
+LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.InternalClientError)
 
 
 def is_refusal(exc: BaseException) -> bool:
@@ -90,10 +92,8 @@ class Link:
         self._monitor: asyncio.Task[None] | None = None
         self._ping: Any = None
         self._on_change: list[Callable[[bool], None]] = []
-        self.on_hang: list[
-            Callable[[], None]
-        ] = []  # called when the server stopped answering: drop connections
-        self.changed: Final = asyncio.Event()  # set at each change of `available`, for whoever waits
+        self.on_hang: list[Callable[[], None]] = []  # called when the server stopped answering: hang up
+        self.on_look: list[Callable[[], None]] = []  # called after each sign of life
 
     @property
     def available(self) -> bool:
@@ -104,13 +104,16 @@ class Link:
         """Call `callback(available)` at each change."""
         self._on_change.append(callback)
 
-    async def open(self, settings: Mapping[str, str] | None = None) -> Any:
-        """Open a connection.
+    async def open(self, settings: Mapping[str, str] | None = None, *, timeout_s: float | None = None) -> Any:
+        """Open a connection. `timeout_s` bounds each later statement on it, here and at the server.
 
         Raises:
             JournalAway: it cannot be opened now.
         """
-        target = self._connect() if callable(self._connect) else self._connect
+        try:
+            target = self._connect() if callable(self._connect) else self._connect
+        except HermesError:
+            raise JournalAway("the database has no address now") from None
         arguments: dict[str, Any] = {"dsn": target} if isinstance(target, str) else dict(target)
         arguments["server_settings"] = {
             "application_name": self._name,
@@ -120,6 +123,9 @@ class Link:
             **(settings or {}),
         }
         arguments.setdefault("timeout", CONNECT_TIMEOUT_S)
+        if timeout_s is not None:
+            arguments["server_settings"]["statement_timeout"] = str(int(timeout_s * 1000))
+            arguments["command_timeout"] = timeout_s + 2.0
         try:
             return await asyncpg.connect(**arguments)
         except (asyncpg.PostgresError, *LOST) as exc:
@@ -167,9 +173,13 @@ class Link:
         before = self.available
         self._answers, self._writes = answers, writes
         if before != self.available:
-            self.changed.set()
             for callback in self._on_change:
-                callback(self.available)
+                try:
+                    callback(self.available)
+                except Exception as exc:  # a listener's bug, told to the loop's handler; watching must go on
+                    asyncio.get_running_loop().call_exception_handler(
+                        {"message": "a listener of the journal failed", "exception": exc}
+                    )
 
     async def _open_ping(self) -> Any:
         connection = await self.open({"synchronous_commit": "off"})
@@ -183,13 +193,16 @@ class Link:
                 try:
                     self._ping = await asyncio.wait_for(self._open_ping(), CONNECT_TIMEOUT_S)
                 except (JournalError, TimeoutError):
-                    self._lost()
+                    self._lost(hangs=False)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, longest)
                     continue
             if not await self._pong():
-                self._lost()
+                if not self._ping.is_closed():
+                    self._lost(hangs=True)
                 continue
+            for look in self.on_look:
+                look()
             pause = BACK_OFF_S[0]
             self._set(True, self._writes)
             self._suspicious.clear()
@@ -212,28 +225,31 @@ class Link:
             return False
         return ping.exception() is None
 
-    def _lost(self) -> None:
+    def _lost(self, *, hangs: bool) -> None:
         self._drop_all()
-        if self._answers:
-            self._set(False, self._writes)
+        if hangs or self._answers:
             for callback in self.on_hang:
                 callback()
+        self._set(False, self._writes)
 
     # --- reads and small writes
     @contextlib.asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Any]:
+    async def borrow(self, *, urgent: bool = False) -> AsyncIterator[Any]:
         """Lend a connection; whatever asyncpg raises inside comes out as a `JournalError`.
+
+        Args:
+            urgent: do not wait for a turn.
 
         Raises:
             JournalAway: the database is away, or went away meanwhile.
         """
         if not self._answers or self._closed:
             raise JournalAway("the database is away")
-        async with self._slots:
+        async with contextlib.nullcontext() if urgent else self._slots:
             connection = self._idle.pop() if self._idle else None
             if connection is None or connection.is_closed():
                 try:
-                    connection = await self.open({"statement_timeout": str(int(READ_TIMEOUT_S * 1000))})
+                    connection = await self.open(timeout_s=READ_TIMEOUT_S)
                 except JournalAway:
                     self.suspect()
                     raise
@@ -254,9 +270,9 @@ class Link:
                     self._all.discard(connection)
                     connection.terminate()
 
-    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+    async def fetch(self, query: str, *arguments: Any, urgent: bool = False) -> list[Any]:
         """Run one query by its keys."""
-        async with self.borrow() as connection:
+        async with self.borrow(urgent=urgent) as connection:
             rows: list[Any] = await connection.fetch(query, *arguments)
             return rows
 

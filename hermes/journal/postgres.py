@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from hermes.domain.events import Event
-from hermes.domain.message import ulid
+from hermes.domain.message import is_message_id, ulid
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import OPEN_STATUSES
 from hermes.journal.base import (
@@ -38,9 +38,10 @@ from hermes.journal.base import (
     Tenant,
     WorkerRow,
     Write,
+    WriteRefused,
     shard_of,
 )
-from hermes.journal.link import LOST, Connect, Link
+from hermes.journal.link import LOST, Connect, Link, translate
 from hermes.journal.migrator import migrate_connection
 from hermes.journal.partitions import (
     BY_ID_DAY,
@@ -69,10 +70,13 @@ from hermes.journal.rows import (
 from hermes.journal.writer import GroupCommitWriter
 from hermes.runtime.clock import Clock
 
+OLDEST_SERVER: Final = 15  # major version
 REFS_KEPT: Final = timedelta(days=11)  # receipts come for at most 7 days after a message's end; asked for: 10
 WORKERS_KEPT: Final = timedelta(days=7)
 DRAIN_S: Final = 5.0  # how long `stop` waits for queued writes
 PURGE_SLICE: Final = 5000  # rows deleted in one statement, so that none is long
+HOUSEKEEPING_TIMEOUT_S: Final = 120.0  # for each statement; dropping waits for those who still read
+_DROPPING: Final = 0x4865726D6575  # advisory lock: one worker drops partitions at a time
 ID_SLACK: Final = timedelta(minutes=10)  # an id's own time and its message's created_at differ by less
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -126,6 +130,7 @@ class PostgresJournal:
             on_fenced=self._tell_fenced,
         )
         self._link.on_hang.append(self._writer.hang_up)
+        self._link.on_look.append(self._writer.look)
         self._on_fenced: list[Callable[[], None]] = []
         self._shards: dict[int, datetime] = {}
         self._heart: asyncio.Task[None] | None = None
@@ -165,6 +170,8 @@ class PostgresJournal:
         now = self._clock.now()
         connection = await self._link.open()
         try:
+            if connection.get_server_version()[0] < OLDEST_SERVER:
+                raise JournalError(f"the database server is older than PostgreSQL {OLDEST_SERVER}")
             await migrate_connection(connection)
             await ensure_days(connection, days_ahead(now.date()))
             await connection.execute(
@@ -179,7 +186,9 @@ class PostgresJournal:
         except asyncpg.UniqueViolationError:
             raise JournalError("this worker id was used before") from None
         except (asyncpg.PostgresError, *LOST) as exc:
-            raise JournalAway(f"the database cannot be set up ({type(exc).__name__})") from None
+            if (getattr(exc, "sqlstate", None) or "08")[:2] in ("08", "53", "57"):
+                raise JournalAway("the database cannot be reached") from None
+            raise JournalError(f"the database cannot be set up ({type(exc).__name__})") from None
         finally:
             connection.terminate()
         await self._link.start()
@@ -215,7 +224,9 @@ class PostgresJournal:
         while True:
             await asyncio.sleep(self._heartbeat_s)
             try:
-                if not await self._link.fetch(QUERIES["extend_lease"], self.worker_id, self._lease_s):
+                if not await self._link.fetch(
+                    QUERIES["extend_lease"], self.worker_id, self._lease_s, urgent=True
+                ):
                     self._writer.fence()
                     return
                 await self._link.fetch(QUERIES["forget_batches"], self.worker_id, self._writer.confirmed - 1)
@@ -253,7 +264,7 @@ class PostgresJournal:
         ids: list[str] = []
         days: list[date] = []
         for message_id in message_ids:
-            with contextlib.suppress(KeyError, ValueError, IndexError):
+            if is_message_id(message_id):
                 days.append(day_of_id(message_id))
                 ids.append(message_id)
         if not ids:
@@ -297,15 +308,15 @@ class PostgresJournal:
                 where.append(f"m.reference < {value(end, 'text')}")
         if query.created_after is not None:
             where.append(f"m.created_at >= {value(query.created_after, 'timestamptz')}")
-            where.append(f"m.message_id >= {value(_id_at(query.created_after - ID_SLACK), 'text')}")
-            where.append(f"m.day >= {value((query.created_after - ID_SLACK).date(), 'date')}")
+            where.append(f"m.message_id >= {value(_id_at(_shift(query.created_after, -ID_SLACK)), 'text')}")
+            where.append(f"m.day >= {value(_shift(query.created_after, -ID_SLACK).date(), 'date')}")
         if query.created_before is not None:
             where.append(f"m.created_at < {value(query.created_before, 'timestamptz')}")
-            where.append(f"m.message_id < {value(_id_at(query.created_before + ID_SLACK), 'text')}")
-            where.append(f"m.day <= {value((query.created_before + ID_SLACK).date(), 'date')}")
+            where.append(f"m.message_id < {value(_id_at(_shift(query.created_before, ID_SLACK)), 'text')}")
+            where.append(f"m.day <= {value(_shift(query.created_before, ID_SLACK).date(), 'date')}")
         if query.before_id is not None:
             where.append(f"m.message_id < {value(query.before_id, 'text')}")
-            with contextlib.suppress(KeyError, ValueError, IndexError):
+            if is_message_id(query.before_id):
                 where.append(f"m.day <= {value(day_of_id(query.before_id), 'date')}")
         join = ""
         if query.statuses:
@@ -329,7 +340,11 @@ class PostgresJournal:
         if query.channel is not None and query.channel not in CHANNEL_BIT:
             return []
         sql, values = self.list_sql(query)
-        return await self.load([row[0] for row in await self._link.fetch_freely(sql, *values)])
+        try:
+            rows = await self._link.fetch_freely(sql, *values)
+        except WriteRefused:  # it asks for a text no row can hold
+            return []
+        return await self.load([row[0] for row in rows])
 
     async def count_messages(
         self,
@@ -350,8 +365,8 @@ class PostgresJournal:
             mode,
             after,
             before,
-            date.min if created_after is None else (created_after - ID_SLACK).date(),
-            date.max if created_before is None else (created_before + ID_SLACK).date(),
+            date.min if created_after is None else _shift(created_after, -ID_SLACK).date(),
+            date.max if created_before is None else _shift(created_before, ID_SLACK).date(),
         )
         return {row[0]: row[1] for row in rows}
 
@@ -360,14 +375,15 @@ class PostgresJournal:
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         found: list[RefTarget | None] = [None] * len(keys)
-        rows = await self._link.fetch(
-            QUERIES["find_refs"], [key[1] for key in keys], [key[0] for key in keys]
-        )
+        refs, carriers = [_storable(ref) for _, ref in keys], [_storable(carrier) for carrier, _ in keys]
+        rows = await self._link.fetch(QUERIES["find_refs"], refs, carriers)
         for n, message_id, step, attempt, segment in rows:
             found[n - 1] = RefTarget(message_id, step, attempt, segment)
         return found
 
     async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
+        if _storable(key) is None:
+            return None
         oldest = self._clock.now() - IDEMPOTENCY_KEPT
         rows = await self._link.fetch(QUERIES["find_idempotent"], tenant, key, oldest)
         return IdempotencyRecord(key, rows[0]["request_hash"], rows[0]["response"]) if rows else None
@@ -433,7 +449,7 @@ class PostgresJournal:
         before: tuple[str | None, int | None, str | None] | None = (None, None, None)
         if before_id is not None:
             before = split_outbox_id(before_id)
-        if before is None:
+        if before is None or _storable(before_id or "") is None:
             return []
         return [
             _outbox_item(r) for r in await self._link.fetch(QUERIES["dead_letters"], tenant, *before, limit)
@@ -441,8 +457,10 @@ class PostgresJournal:
 
     async def replay_dead_letter(self, tenant: str, id: str, due: datetime) -> bool:
         key = split_outbox_id(id)
-        return key is not None and bool(
-            await self._link.fetch(QUERIES["replay_dead_letter"], *key, tenant, due)
+        return (
+            key is not None
+            and _storable(id) is not None
+            and bool(await self._link.fetch(QUERIES["replay_dead_letter"], *key, tenant, due))
         )
 
     async def outbox_pending(self) -> int:
@@ -488,7 +506,7 @@ class PostgresJournal:
         ]
 
     async def delete_key(self, key_id: str) -> bool:
-        return bool(await self._link.fetch(QUERIES["delete_key"], key_id))
+        return _storable(key_id) is not None and bool(await self._link.fetch(QUERIES["delete_key"], key_id))
 
     async def put_endpoint(self, endpoint: Endpoint) -> None:
         await self._link.fetch(
@@ -507,6 +525,8 @@ class PostgresJournal:
         return [Endpoint(**{**row, "events": tuple(row["events"])}) for row in rows]
 
     async def delete_endpoint(self, endpoint_id: str) -> bool:
+        if _storable(endpoint_id) is None:
+            return False
         return bool(await self._link.fetch(QUERIES["delete_endpoint"], endpoint_id))
 
     # --- housekeeping
@@ -515,9 +535,15 @@ class PostgresJournal:
         return [WorkerRow(**row) for row in rows]
 
     async def housekeep(self, now: datetime, messages_days: int) -> None:
-        async with self._link.borrow() as connection:
+        connection = await self._link.open(timeout_s=HOUSEKEEPING_TIMEOUT_S)
+        try:
             await ensure_days(connection, days_ahead(now.date()))
-            await self._drop_old_days(connection, now, messages_days)
+            if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _DROPPING):
+                await self._drop_old_days(connection, now, messages_days)
+        except (asyncpg.PostgresError, *LOST) as exc:
+            raise translate(exc) from None
+        finally:
+            connection.terminate()
         while len(await self._link.fetch(QUERIES["purge_idempotency"], now - IDEMPOTENCY_KEPT, PURGE_SLICE)):
             pass
         await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
@@ -553,6 +579,23 @@ class PostgresJournal:
 
 def _outbox_item(row: Any) -> OutboxItem:
     return OutboxItem(**row, id=outbox_id(row["message_id"], row["seq"], row["target"]))
+
+
+def _storable(text: str) -> str | None:
+    """Return the text, or None when no row can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return None if "\0" in text else text
+
+
+def _shift(at: datetime, by: timedelta) -> datetime:
+    """Add, but stay where there are dates."""
+    try:
+        return at + by
+    except OverflowError:
+        return at
 
 
 def _id_at(at: datetime) -> str:

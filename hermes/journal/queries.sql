@@ -154,13 +154,10 @@ SELECT message_id FROM open_message
 WHERE shard = $1 AND message_id > $2 AND due IS NULL ORDER BY message_id LIMIT $3
 
 -- name: due_page
-SELECT o.message_id FROM unnest($1::smallint[]) AS u (shard)
-CROSS JOIN LATERAL (
-    SELECT o.message_id, o.due FROM open_message AS o
-    WHERE o.shard = u.shard AND o.due < $2 AND o.message_id <> ALL ($4::text[])
-    ORDER BY o.due LIMIT $3
-) AS o
-ORDER BY o.due, o.message_id LIMIT $3
+-- NOT IN with a subquery is looked up in a hash; `<> ALL` would compare with each id.
+SELECT message_id FROM open_message
+WHERE due < $2 AND shard = ANY ($1::smallint[]) AND message_id NOT IN (SELECT unnest($4::text[]))
+ORDER BY due LIMIT $3
 
 -- name: count_open
 SELECT count(*) FROM open_message
@@ -295,12 +292,6 @@ JOIN pg_class AS child ON child.oid = i.inhrelid
 JOIN pg_namespace AS n ON n.oid = parent.relnamespace AND n.nspname = current_schema()
 WHERE parent.relname = ANY ($1::text[]) AND child.relkind = 'r'
 
--- name: oldest_open
-SELECT min(o.message_id) FROM generate_series(0, 63) AS s (shard)
-CROSS JOIN LATERAL (
-    SELECT message_id FROM open_message AS o WHERE o.shard = s.shard ORDER BY message_id LIMIT 1
-) AS o
-
 -- name: open_in_range
 SELECT EXISTS (
     SELECT FROM generate_series(0, 63) AS s (shard)
@@ -312,7 +303,7 @@ SELECT EXISTS (
 
 -- name: purge_idempotency
 DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM idempotency WHERE created_at <= $1 LIMIT $2
+    SELECT ctid FROM idempotency WHERE created_at <= $1 ORDER BY created_at LIMIT $2
 )) RETURNING 1
 
 -- name: purge_parked

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from itertools import islice
 from secrets import token_hex
@@ -32,12 +32,14 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
-from hermes.journal.link import BACK_OFF_S, LOST, Link, is_refusal, refusal
+from hermes.journal.link import BACK_OFF_S, CONNECT_TIMEOUT_S, LOST, Link, is_refusal, refusal
 from hermes.journal.partitions import ensure_days
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import channel_mask, day_from_number, encode
 
-BATCH_LIMIT: Final = 2000  # writes; at 0.1 ms each the longest batch stays near 200 ms
+BATCH_LIMIT: Final = 1000  # writes; encoding them keeps the event loop busy for 10 ms
+BYTES_LIMIT: Final = 16 * 1024 * 1024  # of bodies and data; the server takes at most 1 GB as one text
+STUCK_S: Final = 15.0  # a batch in flight for longer: look whether its connection is the reason
 ENOUGH: Final = 200  # writes: with so many waiting, do not wait for more
 STRANGEST_DAY: Final = timedelta(days=400)  # from now: a partition further away is a bug's, not a message's
 
@@ -76,12 +78,17 @@ def _day(message_id: str) -> date:
 
 
 class Batch:
-    """The parameters of one statement, from $3 on. `refused` holds the writes that cannot even be encoded."""
+    """The parameters of one statement, from $3 on.
 
-    __slots__ = ("arguments", "days", "refused")
+    Raises:
+        _TooLong: take fewer writes.
+        Exception: one of the writes cannot be encoded.
+    """
 
-    def __init__(self, entries: Iterable[_Entry], now: datetime) -> None:
-        self.refused: dict[int, WriteRefused] = {}
+    __slots__ = ("arguments", "days")
+
+    def __init__(self, entries: Sequence[_Entry], now: datetime) -> None:
+        size = 0
         m_id: list[str] = []
         m_day: list[date] = []
         m_tenant: list[str] = []
@@ -109,28 +116,24 @@ class Batch:
 
         for write, _ in entries:
             message_id, events, message, status = write.message_id, write.events, write.message, write.status
-            try:
-                if events or message is not None or status is not None:
-                    day = _day(message_id)
-                    days.add(day)
-                data = [encode(event.data).decode() for event in events]
-                if message is not None:
-                    body = encode(message).decode()
-                    channels = channel_mask(tuple([step.channel for step in message.cascade]))
-            except (KeyError, ValueError, TypeError, IndexError) as exc:
-                self.refused[id(write)] = WriteRefused(f"the write cannot be encoded ({type(exc).__name__})")
-                continue
+            if events or message is not None or status is not None:
+                day = _day(message_id)
+                days.add(day)
             if message is not None:
+                body = encode(message).decode()
+                size += len(body)
                 m_id.append(message_id)
                 m_day.append(day)
                 m_tenant.append(message.tenant)
                 m_mode.append(message.mode)
                 m_reference.append("" if message.reference is None else "=" + message.reference)
-                m_channels.append(channels)
+                m_channels.append(channel_mask(tuple([step.channel for step in message.cascade])))
                 m_created.append(message.created_at)
                 m_body.append(body)
                 opened[message_id] = None
-            for event, text in zip(events, data, strict=True):
+            for event in events:
+                data = encode(event.data).decode()
+                size += len(data)
                 e_id.append(message_id)
                 e_day.append(day)
                 e_seq.append(str(event.seq))
@@ -138,7 +141,7 @@ class Batch:
                 e_type.append(event.type)
                 e_step.append("" if event.step is None else str(event.step))
                 e_attempt.append("" if event.attempt is None else str(event.attempt))
-                e_data.append(text)
+                e_data.append(data)
             for ref in write.refs:
                 refs.append(
                     (ref.ref, ref.carrier, message_id, str(ref.step), str(ref.attempt), str(ref.segment))
@@ -162,6 +165,8 @@ class Batch:
             record = write.idempotency
             if record is not None:
                 answers.append((write.tenant, record.key, record.request_hash, record.response))
+            if size > BYTES_LIMIT and len(entries) > 1:
+                raise _TooLong
             if status is not None:
                 before = closed.get(message_id)
                 at = before[2] if before is not None else events[-1].at if events else now
@@ -191,15 +196,11 @@ class Batch:
             *([shard_of(message_id) for message_id in parked], list(parked), list(parked.values())),
         ]
         separator = _SEPARATOR
-        try:
+        texts = self._join(columns, separator)
+        while texts is None:  # a text holds the separator: take one that nobody can foresee
+            separator = _SEPARATOR + token_hex(8)
             texts = self._join(columns, separator)
-            while texts is None:  # a text holds the separator: take one that nobody can foresee
-                separator = _SEPARATOR + token_hex(8)
-                texts = self._join(columns, separator)
-        except TypeError:  # something that is no text: the whole batch, halved until the culprit is alone
-            self.arguments: list[Any] | None = None
-            return
-        self.arguments = [now, separator, next(iter(days), None), *texts]
+        self.arguments: Final[list[Any]] = [now, separator, next(iter(days), None), *texts]
 
     @staticmethod
     def _join(columns: list[list[Any] | tuple[Any, ...]], separator: str) -> list[Any] | None:
@@ -213,6 +214,10 @@ class Batch:
         for n in _NUMBER_COLUMNS:
             arguments[n] = ",".join(columns[n])
         return arguments
+
+
+class _TooLong(Exception):
+    """Too much text for one statement."""
 
 
 class _Refused(Exception):
@@ -256,6 +261,7 @@ class GroupCommitWriter:
         self._task: asyncio.Task[None] | None = None
         self._ended: JournalError | None = None  # why nothing is taken any more
         self._n = 0
+        self._since: float | None = None  # loop time at which the server got what it has not answered
         self.confirmed = 0  # number of the last batch whose outcome is known
 
     @property
@@ -396,38 +402,39 @@ class GroupCommitWriter:
             part = parts.pop()
             if refused:
                 part = self._leave_out(part, refused)
-            batch = Batch(part, self._now())
-            if batch.refused:
-                for write, done in part:
-                    error = batch.refused.get(id(write))
-                    if error is not None:
-                        refused[write.message_id] = error
-                        self._refuse(write, done, error)
-                rest = [entry for entry in part if id(entry[0]) not in batch.refused]
-                parts.append(self._leave_out(rest, refused))
-                continue
             if not part:
                 continue
             try:
-                await self._execute(batch)
+                await self._execute(self._encode(part))
+            except _TooLong:
+                pass
             except _Refused as exc:
                 if len(part) == 1:
                     write, done = part[0]
                     refused[write.message_id] = exc.error
                     self._refuse(write, done, exc.error)
-                else:
-                    half = len(part) // 2
-                    parts += (part[half:], part[:half])
-                continue
+                    continue
             except Fenced as exc:
                 for waiting in [part, *reversed(parts)]:
                     for _, done in waiting:
                         self._tell(done, exc)
                 raise
-            self._in_flight -= len(part)
-            for _, done in part:
-                if done is not None:
-                    self._tell(done, None)
+            else:
+                self._in_flight -= len(part)
+                for _, done in part:
+                    if done is not None:
+                        self._tell(done, None)
+                continue
+            half = len(part) // 2
+            parts += (part[half:], part[:half])
+
+    def _encode(self, part: list[_Entry]) -> Batch:
+        try:
+            return Batch(part, self._now())
+        except _TooLong:
+            raise
+        except Exception as exc:  # what made the write is told (`done`), once the write is alone
+            raise _Refused(WriteRefused(f"the write cannot be encoded ({type(exc).__name__})")) from None
 
     def _leave_out(self, part: list[_Entry], refused: dict[str, JournalError]) -> list[_Entry]:
         """Refuse what follows a refused write of the same message; return the others."""
@@ -459,60 +466,62 @@ class GroupCommitWriter:
             Fenced: this worker is dead; nothing was written.
         """
         self._n += 1
-        doubtful = False
+        doubtful = False  # True iff this batch may have been committed without our knowing
         made_partitions = False
         pause, longest = BACK_OFF_S
-        arguments = batch.arguments
-        if arguments is None:
-            raise _Refused(WriteRefused("the write cannot be encoded"))
         while True:
+            await self._ensure_open()
+            connection, self._since = self._connection, asyncio.get_running_loop().time()
             try:
-                await self._ensure_open()
-                if doubtful and await self._connection.fetchval(_BATCH_IS_IN, self._worker_id, self._n):
+                if doubtful and await connection.fetchval(_BATCH_IS_IN, self._worker_id, self._n):
                     break
-                written = await self._statement.fetchval(self._worker_id, self._n, *arguments)
-            except (asyncpg.PostgresError, *LOST) as exc:
-                if is_refusal(exc):
-                    if doubtful and await self._is_in():
+                try:
+                    written = await self._statement.fetchval(self._worker_id, self._n, *batch.arguments)
+                except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+                    if not is_refusal(exc):
+                        raise
+                    # An old copy that the server finished just now refuses this one: by its rows, its number.
+                    if doubtful and await connection.fetchval(_BATCH_IS_IN, self._worker_id, self._n):
                         break
                     if getattr(exc, "sqlstate", None) == "23514" and not made_partitions:
                         made_partitions = True
-                        if await self._make_partitions(batch.days):
+                        if await self._make_partitions(connection, batch.days):
                             continue
                     self.confirmed = self._n
                     raise _Refused(refusal(exc)) from None
+                if written:
+                    break
+                if doubtful and await connection.fetchval(_BATCH_IS_IN, self._worker_id, self._n):
+                    break
+                raise Fenced("this worker was declared dead")
+            except JournalError:
+                raise
+            except _Refused:
+                raise
+            except Exception as exc:  # told to the monitor, and by it to everyone: the database does not work
                 doubtful = True
-                lost = self._connection is None or self._connection.is_closed()
                 self._link.suspect()
-                if not lost:  # it answers but cannot work: disk full, read-only, shutting down, ...
+                if not isinstance(exc, asyncpg.PostgresError):
+                    connection.terminate()
+                if not connection.is_closed():  # it answers but cannot work: disk full, read-only, ...
                     self._link.writer_is(False)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, longest)
-                continue
-            if not written:
-                if doubtful and await self._is_in():
-                    break
-                raise Fenced("this worker was declared dead")
-            break
+            finally:
+                self._since = None
         self.confirmed = self._n
         self._link.writer_is(True)
 
-    async def _is_in(self) -> bool:
-        """Find out whether the current batch was committed; for as long as it takes."""
-        while True:
-            try:
-                await self._ensure_open()
-                found: bool = await self._connection.fetchval(_BATCH_IS_IN, self._worker_id, self._n)
-                return found
-            except (asyncpg.PostgresError, *LOST):
-                self._link.suspect()
-                await asyncio.sleep(BACK_OFF_S[0])
+    def look(self) -> None:
+        """Cut a connection on which a batch waits for an answer much too long; called now and then."""
+        if self._since is not None and asyncio.get_running_loop().time() - self._since > STUCK_S:
+            self.hang_up()
 
-    async def _make_partitions(self, days: set[date]) -> bool:
+    async def _make_partitions(self, connection: Any, days: set[date]) -> bool:
         today = self._now().date()
         if any(abs(day - today) > STRANGEST_DAY for day in days):
             return False
-        await ensure_days(self._connection, {*days, today})
+        await ensure_days(connection, {*days, today})
         return True
 
     async def _open(self) -> None:
@@ -520,13 +529,16 @@ class GroupCommitWriter:
         try:
             await connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) "
-                "WHERE current_setting('synchronous_commit') = 'off'"
+                "WHERE current_setting('synchronous_commit') = 'off'",
+                timeout=CONNECT_TIMEOUT_S,
             )
-            self._statement = await connection.prepare(_WRITE_BATCH)
-        except (asyncpg.PostgresError, *LOST):
+            statement = await connection.prepare(_WRITE_BATCH, timeout=CONNECT_TIMEOUT_S)
+        except BaseException as exc:
             connection.terminate()
-            raise JournalAway("the database cannot be reached") from None
-        self._connection = connection
+            if isinstance(exc, asyncpg.PostgresError | LOST):
+                raise JournalAway("the database cannot be reached") from None
+            raise
+        self._connection, self._statement = connection, statement
 
     async def _ensure_open(self) -> None:
         """Have a connection; try for ever."""

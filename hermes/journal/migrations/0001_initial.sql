@@ -50,7 +50,7 @@ CREATE TABLE open_message (
     PRIMARY KEY (shard, message_id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 10000,
         autovacuum_vacuum_insert_threshold = -1);
-CREATE INDEX open_message_due ON open_message (shard, due) WHERE due IS NOT NULL;
+CREATE INDEX open_message_due ON open_message (due, shard) WHERE due IS NOT NULL;
 
 CREATE TABLE closed_message (
     message_id text COLLATE "C" NOT NULL,
@@ -92,7 +92,7 @@ CREATE TABLE idempotency (
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (tenant, key)
 );
-CREATE INDEX idempotency_created_at ON idempotency USING brin (created_at) WITH (pages_per_range = 32);
+CREATE INDEX idempotency_created_at ON idempotency (created_at);
 
 CREATE TABLE outbox (
     message_id text COLLATE "C" NOT NULL,

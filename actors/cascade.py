@@ -351,6 +351,10 @@ class CascadeActor(Actor):
             return
         if self._context.draining:
             return  # the node is stopping; the journal will say that it did not leave
+        if attempt.carrier not in self._context.carriers:
+            gone = "this carrier is not set any more"
+            self._take(rules.Refused(attempt.step, attempt.attempt, attempt.carrier, "provider_config", None, gone))
+            return
         job = Job(self._submission(attempt), self.ref, attempt.policy == "never")
         if self._tell_provider(attempt.carrier, job) == SendResult.DELIVERED:
             attempt.dispatched = True

@@ -202,7 +202,8 @@ class ProviderActor(Actor):
         task.add_done_callback(self._call_done)
 
     async def _limited(self, call: Awaitable[SendResult]) -> SendResult:
-        async with asyncio.timeout(self._plan.timeout_s + GRACE_S):
+        limit = self._plan.timeout_s
+        async with asyncio.timeout(limit + GRACE_S if limit else None):
             return await call
 
     def _call_done(self, task: asyncio.Task[SendResult]) -> None:

@@ -18,7 +18,7 @@ from hermes.domain import cascade as rules
 from hermes.domain.commands import NotFound
 from hermes.journal.base import JournalAway, JournalError, StoredMessage, Write
 from hermes.logs import get_logger
-from hermes.runtime import Actor
+from hermes.runtime import Actor, SendResult
 
 log = get_logger("hermes.waker")
 
@@ -200,7 +200,10 @@ class WakerActor(Actor):
             self.send_after(RETRY_S, _LOAD)
 
     def _adopt(self, adopt: Adopt) -> None:
-        self.system.send("tenant/" + adopt.stored.message.tenant, adopt)
+        tenant = adopt.stored.message.tenant
+        if self.system.send("tenant/" + tenant, adopt) == SendResult.UNKNOWN:
+            self._context.directory.on_tenant(tenant)  # it was deleted; its open messages still end
+            self.system.send("tenant/" + tenant, adopt)
 
     # --- by themselves ----------------------------------------------------------------------------------------------
 

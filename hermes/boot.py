@@ -89,7 +89,7 @@ class Node:
                 carrier,
                 max_in_flight=c.max_in_flight,
                 throughput_per_s=c.throughput_per_s,
-                timeout_s=c.timeout_s or 3600.0,
+                timeout_s=c.timeout_s,
                 on_ambiguous=c.on_ambiguous,
             )
         sandbox = make_carrier("mock", SANDBOX, "sms", {}, clock=self.clock, cost=0.0)
@@ -181,7 +181,7 @@ class Node:
         return HttpServer(edge, server.host, server.port)
 
     async def _opened(self, server: Any) -> None:
-        self.url = self.settings.server.public_url or config.base_url(self.settings.server.host, server.port)
+        self.url = config.base_url(self.settings.server.host, server.port)
 
     def _is_ready(self) -> bool:
         return self._ready and self.journal.available and not self.context.draining

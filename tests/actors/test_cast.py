@@ -542,3 +542,32 @@ async def test_a_test_keys_message_goes_to_the_sandbox_only() -> None:
     assert stored.status == "delivered" and stored.events[1].data["carrier"] == "sandbox"
     assert not carrier.asked
     await node.stop()
+
+
+async def test_a_message_whose_carrier_is_not_set_any_more_takes_the_next_one() -> None:
+    first, second = Scripted("first"), Scripted("second")
+    node = await start_cast([plan(first), plan(second)], linger_s=0.05)
+    m = message(node.tenant, send_at=SystemClock().now() + timedelta(seconds=3))
+    await node.submit(m)
+    await node.until(lambda: node.system.whereis(f"cascade/{m.message_id}") is None)
+    second = Scripted("second")
+    node = await restart(node, [plan(second)])
+    await node.until(lambda: second.asked)
+    assert types(await node.stored(m.message_id))[:3] == ["accepted", "scheduled", "rejected"]
+    await node.stop()
+
+
+async def test_open_messages_of_a_deleted_tenant_still_end_after_a_restart() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    other = await node.context.directory.create_tenant("other")
+    m = message(other.id)
+    await node.submit(m)
+    await node.until(lambda: len(node.context.receipts))
+    await node.context.directory.delete_tenant(other.id)
+    await node.until(lambda: not node.journal.queued)
+    again = Scripted()
+    node = await restart(node, [plan(again)])
+    again.report(f"{m.message_id}-0-1", "delivered")
+    assert (await node.final(m.message_id)).status == "delivered"
+    await node.stop()

@@ -1,10 +1,24 @@
-"""OTP in asyncio: actors, supervisors, demand. It knows nothing of messaging and imports nothing of Hermes."""
+"""OTP in asyncio: actors, supervisors, demand. Knows nothing of messaging, imports nothing of Hermes."""
 
 from hermes.runtime.actor import Actor
+from hermes.runtime.childspec import (
+    BRUTAL,
+    AddChild,
+    ChildInfo,
+    ChildSpec,
+    DisableChild,
+    EnableChild,
+    ListChildren,
+    RemoveChild,
+    RestartChild,
+    StartChild,
+)
 from hermes.runtime.clock import Clock, SystemClock, TimerHandle
+from hermes.runtime.events import Event, EventBatch, EventBook, EventReady
 from hermes.runtime.fairqueue import Entry, FairQueue
 from hermes.runtime.intensity import Intensity
 from hermes.runtime.mailbox import NO_REPLY, Down, Exit, Reply, SendResult
+from hermes.runtime.pool import Pool, PoolWorker, WorkLost
 from hermes.runtime.reasons import (
     KILL,
     NORMAL,
@@ -24,20 +38,18 @@ from hermes.runtime.reasons import (
     reason_text,
 )
 from hermes.runtime.ref import Ref
-from hermes.runtime.strategy import Backoff, Restart, Strategy
-from hermes.runtime.supervisor import (
-    BRUTAL,
-    AddChild,
-    ChildInfo,
-    ChildSpec,
-    DisableChild,
-    EnableChild,
-    ListChildren,
-    RemoveChild,
-    RestartChild,
-    StartChild,
-    Supervisor,
+from hermes.runtime.stage import (
+    Cancel,
+    DemandDispatcher,
+    Dispatcher,
+    FairDispatcher,
+    Overflow,
+    PartitionDispatcher,
+    Stage,
+    Subscription,
 )
+from hermes.runtime.strategy import Backoff, Phase, Restart, Strategy
+from hermes.runtime.supervisor import Supervisor
 from hermes.runtime.system import ActorInfo, SupervisorEvent, System
 from hermes.runtime.timers import Timer, TimerWheel
 
@@ -53,22 +65,35 @@ __all__ = [
     "AsyncInit",
     "Backoff",
     "CallTimeout",
+    "Cancel",
     "ChildDisabled",
     "ChildInfo",
     "ChildSpec",
     "Clock",
+    "DemandDispatcher",
     "DisableChild",
+    "Dispatcher",
     "Down",
     "EnableChild",
     "Ending",
     "Entry",
+    "Event",
+    "EventBatch",
+    "EventBook",
+    "EventReady",
     "Exit",
+    "FairDispatcher",
     "FairQueue",
     "Intensity",
     "ListChildren",
     "MailboxFull",
     "NameTaken",
     "NotAlive",
+    "Overflow",
+    "PartitionDispatcher",
+    "Phase",
+    "Pool",
+    "PoolWorker",
     "Reason",
     "Ref",
     "RemoveChild",
@@ -78,8 +103,10 @@ __all__ = [
     "RestartsExceeded",
     "RuntimeFault",
     "SendResult",
+    "Stage",
     "StartChild",
     "Strategy",
+    "Subscription",
     "Supervisor",
     "SupervisorEvent",
     "System",
@@ -89,5 +116,6 @@ __all__ = [
     "TimerHandle",
     "TimerWheel",
     "UnknownChild",
+    "WorkLost",
     "reason_text",
 ]

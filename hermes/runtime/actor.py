@@ -1,7 +1,7 @@
 """The class every actor extends.
 
-An actor is plain state plus handlers. The kernel calls one handler at a time; between messages nothing of it runs
-and it costs its object, its ref and nothing else. What it talks to it knows by `Ref` or by name.
+An actor is plain state plus handlers. The kernel calls one handler at a time; between messages nothing of it
+runs and it costs its object, its ref and nothing else. What it talks to it knows by `Ref` or by name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hermes.runtime.mailbox import Down, Exit, Reply
-from hermes.runtime.reasons import NORMAL, SHUTDOWN, Reason
+from hermes.runtime.reasons import NORMAL, Reason
 from hermes.runtime.timers import Timer
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Actor:
         cls._has_init = cls.init is not Actor.init
         cls._has_terminate = cls.terminate is not Actor.terminate
 
-    # -- to override ------------------------------------------------------------------------------------------
+    # -- to override
 
     def init(self) -> Awaitable[None] | None:
         """Prepare; plain or async. Runs in the spawner: if it raises, the actor never existed."""
@@ -68,8 +68,8 @@ class Actor:
     def handle_call(self, request: Any, reply: Reply) -> Any:
         """Answer one request with the value returned (an awaitable is awaited), or return `NO_REPLY`.
 
-        With `NO_REPLY` the answer follows through `reply.ok(value)` or `reply.error(exc)`. Raising ends the actor
-        and raises the same error in the caller.
+        With `NO_REPLY` the answer follows through `reply.ok(value)` or `reply.error(exc)`. Raising ends the
+        actor and raises the same error in the caller.
         """
         raise TypeError(f"{self.kind} has no handle_call(), but was asked a {type(request).__name__}")
 
@@ -89,7 +89,7 @@ class Actor:
         """Return what an operator should see, ready for JSON. Called at any moment, also amid a handler."""
         return {}
 
-    # -- to use -----------------------------------------------------------------------------------------------
+    # -- to use
 
     @property
     def system(self) -> System:
@@ -103,9 +103,13 @@ class Actor:
         return rare.trace if rare is not None else None
 
     def spawn(
-        self, factory: Callable[..., Actor], *args: Any, name: str | None = None, mailbox_limit: int | None = None
+        self,
+        factory: Callable[..., Actor],
+        *args: Any,
+        name: str | None = None,
+        mailbox_limit: int | None = None,
     ) -> Ref:
-        """Start a child with a plain `init`. It ends when this actor ends; its own end does not touch this one.
+        """Start a child with a plain `init`. It ends with this actor; its own end does not touch this one.
 
         Raises:
             AsyncInit: its `init` must be awaited; use `spawn_async`.
@@ -115,7 +119,11 @@ class Actor:
         return self.ref._system.spawn(factory, *args, name=name, parent=self.ref, mailbox_limit=mailbox_limit)
 
     def spawn_link(
-        self, factory: Callable[..., Actor], *args: Any, name: str | None = None, mailbox_limit: int | None = None
+        self,
+        factory: Callable[..., Actor],
+        *args: Any,
+        name: str | None = None,
+        mailbox_limit: int | None = None,
     ) -> Ref:
         """Start a child like `spawn`, linked: its end also ends this actor (or comes to `handle_exit`)."""
         return self.ref._system.spawn(
@@ -136,7 +144,7 @@ class Actor:
         )
 
     def link(self, ref: Ref) -> None:
-        """Tie two ends together: whichever ends first, the other gets an exit signal. At once if it is gone."""
+        """Tie two ends together: whichever ends first, the other gets an exit signal, now if it is gone."""
         self.ref._link(ref)
 
     def unlink(self, ref: Ref) -> None:
@@ -165,29 +173,45 @@ class Actor:
         """
         return self.ref._send_after(delay_s, message, coarse)
 
-    # -- for the kernel's own subclasses ----------------------------------------------------------------------
+    def hold_mailbox(self) -> None:
+        """Leave the main lane alone after the current handler; it fills up, and then senders are told FULL.
 
-    def _urgent(self, item: object) -> Awaitable[None] | None:
+        The other lanes are served as ever. For an actor that cannot take more until something comes back.
+        """
+        self.ref._hold()
+
+    def release_mailbox(self) -> None:
+        """Take up the main lane again."""
+        self.ref._release()
+
+    # -- for the kernel's own subclasses
+
+    def _kernel_urgent(self, item: object) -> Awaitable[None] | None:
         """Take a kernel item from the urgent lane."""
         return None
 
-    def _control(self, request: object, reply: Reply) -> None:
+    def _kernel_system(self, item: object) -> Awaitable[None] | None:
+        """Take a kernel item from the system lane."""
+        return self.handle_down(item) if type(item) is Down else None
+
+    def _kernel_control(self, request: object, reply: Reply) -> None:
         """Answer an order meant for a supervisor."""
         reply.error(TypeError(f"{self.ref} is a {self.kind}, not a supervisor"))
 
-    def _before_end(self) -> None:
+    def _kernel_before_end(self) -> None:
         """Drop whatever would start something new; the children are stopped next."""
 
-    def _shutdown_s(self, child: Ref) -> float | None:
+    def _kernel_shutdown_s(self, child: Ref) -> float | None:
         """Return how long the child may take to end; None kills it at once."""
         return DEFAULT_SHUTDOWN_S
 
-    def _stops_together(self) -> bool:
+    def _kernel_together(self) -> bool:
         """Tell whether children may all be stopped at once (no order among them)."""
         return False
 
-    def _detail(self) -> dict[str, Any]:
+    def _kernel_starting(self, child: Ref) -> bool:
+        """Tell whether the supervisor has to hear that this child's init failed."""
+        return False
+
+    def _kernel_detail(self) -> dict[str, Any]:
         return self.inspect()
-
-
-__all__ = ["DEFAULT_MAILBOX_LIMIT", "NORMAL", "SHUTDOWN", "Actor"]

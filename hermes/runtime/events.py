@@ -1,7 +1,8 @@
 """Named events: one producer, any number of subscribers, nobody waits for anybody.
 
-Each subscriber has its own bounded buffer, taken from by its own turns. A buffer that is full loses its oldest
-entry, and the next batch says how many were lost: the producer never notices a slow subscriber. At most once.
+Each subscriber has its own bounded buffer, taken from by its own turns. A buffer that is full loses its
+oldest entry, and the next batch says how many were lost: the producer never notices a slow subscriber. At
+most once.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Event:
         self._subscriptions: dict[Subscription, None] = {}
 
     def publish(self, item: Any) -> int:
-        """Give the item to every subscriber's buffer; return to how many. Subscribers that ended are dropped."""
+        """Give the item to every subscriber's buffer; return to how many. Ended subscribers are dropped."""
         if self._past.maxlen:
             self._past.append(item)
         gone = [subscription for subscription in self._subscriptions if not subscription._put(item)]

@@ -1,15 +1,16 @@
 """A bounded queue that is fair between keys: strict priority lanes, deficit round robin within a lane.
 
-A carrier's queue, keyed by tenant with the cost in segments, is the first user; nothing here knows that. Pure and
-synchronous: no clock, no actor, no event loop.
+A carrier's queue, keyed by tenant with the cost in segments, is the first user; nothing here knows that.
+Pure and synchronous: no clock, no actor, no event loop.
 
-Within a lane each key in turn earns `quantum` units of credit and sends what it can pay for, so a key with long
-items gets no more than one with short ones, and a key with a million items waiting delays another by at most one
-quantum. Within a lane and key the order is first in, first out.
+Within a lane each key in turn earns `quantum` units of credit and sends what it can pay for, so a key with
+long items gets no more than one with short ones, and a key with a million items waiting delays another by at
+most one quantum. Within a lane and key the order is first in, first out.
 
 Invariants:
 - `len(queue)` is the number of live entries (neither popped nor removed); never more than `limit` by `put`.
-- A key is in a lane's ring iff it has entries there; credit is lost with the last one, so an idle key takes no memory.
+- A key is in a lane's ring iff it has entries there; credit is lost with the last one, so an idle key takes
+  no memory.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ class FairQueue:
         return None
 
     def remove(self, entry: Entry) -> bool:
-        """Withdraw an entry; False if it was popped or removed before. O(1): its place in line is skipped later."""
+        """Withdraw an entry; False if it was popped or removed before. O(1): its place is skipped later."""
         if not entry._queued:
             return False
         lane = self._lanes[entry.lane]

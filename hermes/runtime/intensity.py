@@ -18,7 +18,9 @@ class Intensity:
             raise ValueError(f"intensity needs max_restarts >= 0 and period_s > 0, got {self}")
 
 
-def count_restart(intensity: Intensity, past: tuple[float, ...], now: float) -> tuple[tuple[float, ...], bool]:
+def count_restart(
+    intensity: Intensity, past: tuple[float, ...], now: float
+) -> tuple[tuple[float, ...], bool]:
     """Add one restart to the window.
 
     Args:

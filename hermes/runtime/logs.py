@@ -19,7 +19,7 @@ class ActorLog(logging.LoggerAdapter[logging.Logger]):
         super().__init__(logger, {"actor": ref.name or str(ref)})
         self._level = level
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 (logging's own name)
+    def isEnabledFor(self, level: int) -> bool:
         """Tell whether a record of this level would be written."""
         return self.logger.isEnabledFor(level) if self._level is None else level >= self._level
 

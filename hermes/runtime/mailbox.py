@@ -1,9 +1,9 @@
 """What lies in a mailbox, and what `send` answers.
 
 A mailbox is three lanes, served in strict order: urgent (exit signals, the ends of children), system (down
-notices, timers, orders to supervisors) and main. They are queues inside the ref, made when mail comes and dropped
-when it is gone, so an idle actor holds none. Only the main lane has a limit: a full urgent lane would lose exit
-signals.
+notices, timers, orders to supervisors) and main. They are queues inside the ref, made when mail comes and
+dropped when it is gone, so an idle actor holds none. Only the main lane has a limit: a full urgent lane would
+lose exit signals.
 """
 
 from __future__ import annotations
@@ -37,8 +37,14 @@ NO_REPLY: Final = _NoReply.NO_REPLY
 """Returned by `handle_call` when the answer comes later, through the `Reply`."""
 
 
+class SystemItem:
+    """Base of what kernel classes send each other in the system lane; it never comes to `handle`."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Down:
+class Down(SystemItem):
     """A monitored actor ended. Comes once per monitor."""
 
     ref: Ref
@@ -74,7 +80,7 @@ class StopOrder:
 
 
 class Reply:
-    """The way back to a caller. The first answer counts, the rest is ignored; so is any answer to a caller gone."""
+    """The way back to a caller. Only the first answer counts, and none if the caller is gone."""
 
     __slots__ = ("_debtor", "_future")
 

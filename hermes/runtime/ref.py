@@ -1,17 +1,19 @@
 """The handle on an actor, and the actor's life behind it: mailbox, turns, end.
 
-A ref is both what others hold and where the kernel keeps the actor's state, in one small object: an idle actor is
-its own instance plus one ref, without task, queue or dictionary. What few actors need (links, monitors, children, a
-running coroutine) lives in a `Rare`, made on demand.
+A ref is both what others hold and where the kernel keeps the actor's state, in one small object: an idle
+actor is its own instance plus one ref, without task, queue or dictionary. What few actors need (links,
+monitors, children, a running coroutine) lives in a `Rare`, made on demand.
 
-A turn (`_drain`) serves mail until the mailbox is empty, the budget is used up, a handler became a coroutine, or the
-actor ends. Turns are handed out by the system, one ready actor after the other.
+A turn (`_drain`) serves mail until the mailbox is empty, the budget is used up, a handler became a coroutine,
+or the actor ends. Turns are handed out by the system, one ready actor after the other.
 
 Invariants:
 - `_state` is READY or READY_UP iff the ref is in the system's ready queue.
-- READY_UP and ATTEND mean: look above the main lane (urgent or system mail, a stop, a suspension) before serving it.
+- READY_UP and ATTEND mean: look above the main lane (urgent or system mail, a stop, a suspension) before
+  serving it.
 - A lane that is not None holds at least one message.
-- `_actor` is None iff the actor ended or its init failed. `_reason` is set iff it ended, is ending or is about to.
+- `_actor` is None iff the actor ended or its init failed. `_reason` is set iff it ended, is ending or is
+  about to.
 - An actor ends in this order: children (last first), `terminate`, name, links and monitors, parent.
 """
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -33,6 +35,7 @@ from hermes.runtime.mailbox import (
     Reply,
     SendResult,
     StopOrder,
+    SystemItem,
 )
 from hermes.runtime.reasons import (
     KILL,
@@ -62,8 +65,9 @@ RUNNING: Final = 4  # READY + 2
 ATTEND: Final = 5  # READY_UP + 2
 WAIT: Final = 6
 SUSPENDED: Final = 7
-ENDING: Final = 8
-TERMINATED: Final = 9
+HELD: Final = 8  # asleep with the main lane left alone: `hold_mailbox`
+ENDING: Final = 9
+TERMINATED: Final = 10
 
 STATE_NAMES: Final = (
     "init",
@@ -74,6 +78,7 @@ STATE_NAMES: Final = (
     "running",
     "wait",
     "suspended",
+    "wait",
     "terminated",
     "terminated",
 )
@@ -135,6 +140,8 @@ class Rare(Family):
 
     __slots__ = (
         "awaited",
+        "held",
+        "id",
         "interrupted",
         "last_error",
         "level",
@@ -156,6 +163,8 @@ class Rare(Family):
     def __init__(self) -> None:
         super().__init__()
         self.awaited: Ref | None = None
+        self.held = False  # the main lane is left alone
+        self.id = 0  # given when first asked for
         self.interrupted = False  # the running coroutine was cancelled already
         self.last_error: str | None = None
         self.level: int | None = None  # log level set by an operator
@@ -179,7 +188,6 @@ class Ref(TimerOwner):
 
     __slots__ = (
         "_actor",
-        "_id",
         "_lane",
         "_limit",
         "_main",
@@ -209,7 +217,7 @@ class Ref(TimerOwner):
         self._limit = limit
         self._started = started
         self._state = INIT
-        self._main: deque[Any] | None = None
+        self._main: deque[Any] | list[Any] | None = None
         self._lane: deque[Any] | None = None
         self._urgent: deque[Any] | None = None
         self._rare: Rare | None = None
@@ -217,19 +225,19 @@ class Ref(TimerOwner):
         self._timers = None
         self._previous: Ref | None = None
         self._next: Ref | None = None
-        self._id = 0
         self._received = 0
         self._sent = 0
         self._spent: float = 0  # the shared integer: an actor that never ran owns no float
 
-    # -- what others use --------------------------------------------------------------------------------------
+    # -- what others use
 
     @property
     def id(self) -> int:
         """A number no other ref of this system has; given when first asked for."""
-        if not self._id:
-            self._id = next(self._system._ids)
-        return self._id
+        rare = self._need_rare()
+        if not rare.id:
+            rare.id = next(self._system._ids)
+        return rare.id
 
     @property
     def alive(self) -> bool:
@@ -281,7 +289,8 @@ class Ref(TimerOwner):
         state = self._state
         if state >= ENDING:
             return _TERMINATED
-        self._main = deque((message,))
+        # A list is a tenth of a deque; most turns find one message. `_drain` makes a deque of a longer one.
+        self._main = [message]
         system = self._system
         system._sent += 1
         if state == SLEEP:
@@ -340,16 +349,16 @@ class Ref(TimerOwner):
             timer.cancel()
 
     def stop(self, reason: Reason = NORMAL) -> None:
-        """Order it to end: a running coroutine is cancelled, `terminate` runs. Never trapped; later orders are void."""
+        """Order it to end: a running coroutine is cancelled, then `terminate` runs. Never trapped."""
         if self._state < ENDING:
             self._push_urgent(StopOrder(reason))
             if self._state == WAIT:
                 self._interrupt()
 
     def kill(self) -> None:
-        """End it and everything below now, without `terminate`. A plain handler amid its run is let finish first."""
+        """End it and all below now, without `terminate`. A plain handler amid its run may finish first."""
         state = self._state
-        if state == RUNNING or state == ATTEND:
+        if RUNNING <= state <= ATTEND:
             self._reason = KILL
             self._state = ATTEND
         elif state == INIT:
@@ -372,7 +381,7 @@ class Ref(TimerOwner):
             if not rare.suspended:
                 rare.suspended = True
                 rare.since = self._system.clock.monotonic()
-                if state == SLEEP:
+                if state in (SLEEP, HELD):
                     self._state = SUSPENDED
                 else:
                     self._raise_hand(False)
@@ -386,6 +395,24 @@ class Ref(TimerOwner):
                 rare.since = None
                 self._rest()
 
+    def _hold(self) -> None:
+        rare = self._need_rare()
+        if not rare.held:
+            rare.held = True
+            self._raise_hand(False)
+
+    def _release(self) -> None:
+        rare = self._rare
+        if rare is not None and rare.held:
+            rare.held = False
+            if self._state == HELD:
+                self._rest()
+
+    def _put_back(self, message: object, reply: Reply | None) -> None:
+        """Put a message taken from the main lane back in front of it; may exceed the limit by that one."""
+        item = message if reply is None else Envelope(message, reply, None)
+        self._main = deque((item, *(self._main or ())))
+
     async def ended(self) -> Reason:
         """Wait until it has ended (name free, links and monitors told) and return why."""
         if self._state != TERMINATED:
@@ -397,7 +424,7 @@ class Ref(TimerOwner):
             return await future
         return self._reason if self._reason is not None else NORMAL
 
-    # -- scheduling -------------------------------------------------------------------------------------------
+    # -- scheduling
 
     def _need_rare(self) -> Rare:
         rare = self._rare
@@ -415,7 +442,7 @@ class Ref(TimerOwner):
     def _raise_hand(self, urgent: bool) -> None:
         """Make the next step of the turn look above the main lane."""
         state = self._state
-        if state == SLEEP or (urgent and state == SUSPENDED):
+        if state in (SLEEP, HELD) or (urgent and state == SUSPENDED):
             self._schedule(READY_UP)
         elif state == RUNNING:
             self._state = ATTEND
@@ -436,7 +463,7 @@ class Ref(TimerOwner):
             self._urgent is not None
             or self._lane is not None
             or self._reason is not None
-            or (rare is not None and rare.suspended)
+            or (rare is not None and (rare.suspended or rare.held))
         ):
             self._schedule(READY_UP)
         elif self._main is not None:
@@ -447,7 +474,7 @@ class Ref(TimerOwner):
     def _drain(self, begun: float) -> float:
         """Take one turn; return the time it ended, as `begun` is the time it began."""
         system = self._system
-        actor = cast("Actor", self._actor)
+        actor: Actor = self._actor  # type: ignore[assignment]
         self._state += 2  # READY -> RUNNING, READY_UP -> ATTEND
         sent = system._sent
         served = 0
@@ -455,6 +482,9 @@ class Ref(TimerOwner):
         try:
             while True:
                 if self._state != RUNNING:
+                    if self._reason is not None:
+                        self._end(self._reason)
+                        break
                     result = self._attend(actor)
                     if self._state > ATTEND:
                         break
@@ -463,9 +493,13 @@ class Ref(TimerOwner):
                     if queue is None:
                         self._state = SLEEP
                         break
-                    message = queue.popleft()
-                    if not queue:
+                    if len(queue) == 1:
+                        message = queue[0]
                         self._main = None
+                    else:
+                        if type(queue) is list:
+                            queue = self._main = deque(queue)
+                        message = queue.popleft()  # type: ignore[union-attr]
                     served += 1
                     result = self._open(actor, message) if type(message) is Envelope else handle(message)
                 if result is not None and hasattr(type(result), "__await__"):
@@ -489,9 +523,6 @@ class Ref(TimerOwner):
 
     def _attend(self, actor: Actor) -> Awaitable[None] | None:
         """Serve one item above the main lane, or find that there is none and go back to RUNNING."""
-        if self._reason is not None:
-            self._end(self._reason)
-            return None
         lane = self._urgent
         if lane is not None:
             item = lane.popleft()
@@ -499,7 +530,7 @@ class Ref(TimerOwner):
                 self._urgent = None
             kind = type(item)
             if kind is ChildEnded:
-                return actor._urgent(item)
+                return actor._kernel_urgent(item)
             if kind is StopOrder:
                 self._end(item.reason)
                 return None
@@ -509,7 +540,7 @@ class Ref(TimerOwner):
                     return actor.handle_exit(item)
                 self._end(item.reason)
                 return None
-            return actor._urgent(item)
+            return actor._kernel_urgent(item)
         if self._rare is not None and self._rare.suspended:
             self._state = SUSPENDED
             return None
@@ -519,8 +550,8 @@ class Ref(TimerOwner):
             if not lane:
                 self._lane = None
             self._received += 1
-            return actor.handle_down(item) if type(item) is Down else actor.handle(item)
-        self._state = RUNNING
+            return actor._kernel_system(item) if isinstance(item, SystemItem) else actor.handle(item)
+        self._state = HELD if self._rare is not None and self._rare.held else RUNNING
         return None
 
     def _open(self, actor: Actor, envelope: Envelope) -> Awaitable[Any] | None:
@@ -537,7 +568,7 @@ class Ref(TimerOwner):
         if reply is None:
             result = actor.handle(request)
         elif isinstance(request, Control):
-            actor._control(request, reply)
+            actor._kernel_control(request, reply)
             result = None
         else:
             try:
@@ -565,7 +596,7 @@ class Ref(TimerOwner):
             rare.owed[reply] = None
             reply._debtor = self
 
-    # -- coroutines -------------------------------------------------------------------------------------------
+    # -- coroutines
 
     def _await(self, result: Awaitable[Any]) -> None:
         """Give the handler's awaitable a task; the actor waits for it."""
@@ -635,7 +666,7 @@ class Ref(TimerOwner):
                 return item.reason
         return None
 
-    # -- links, monitors, timers ------------------------------------------------------------------------------
+    # -- links, monitors, timers
 
     def _link(self, other: Ref) -> None:
         if other is self:
@@ -693,11 +724,11 @@ class Ref(TimerOwner):
         timer._home = self._system.clock.call_later(delay_s, timer._fire)
         return timer
 
-    # -- the end ----------------------------------------------------------------------------------------------
+    # -- the end
 
     def _stop_self(self, reason: Reason) -> None:
         state = self._state
-        if state == RUNNING or state == ATTEND or state == WAIT:
+        if RUNNING <= state <= WAIT:
             if self._reason is None:
                 self._reason = reason
                 if isinstance(reason, BaseException):
@@ -720,23 +751,23 @@ class Ref(TimerOwner):
         """Begin to end: no more mail, no more timers; then wind down."""
         self._state = ENDING
         self._reason = reason
-        main, self._main = self._main, None
+        if self._main is not None:
+            self._refuse(self._main, reason)
+            self._main = None
         self._lane = self._urgent = None
-        if main is not None:
-            self._refuse(main, reason)
         if self._timers is not None:
             self._cancel_timers()
-        actor = cast("Actor", self._actor)
+        actor: Actor = self._actor  # type: ignore[assignment]
         if self._rare is None and not actor._has_terminate:
             self._finish()
             return
         if self._rare is not None:
             self._abandon_task()
         if actor._supervises:
-            actor._before_end()
+            actor._kernel_before_end()
         self._wind_down()
 
-    def _refuse(self, main: deque[Any], reason: Reason) -> None:
+    def _refuse(self, main: Iterable[Any], reason: Reason) -> None:
         """Tell callers in the queue that nobody will answer."""
         for message in main:
             if type(message) is Envelope and message.reply is not None:
@@ -754,7 +785,7 @@ class Ref(TimerOwner):
             reply.error(NotAlive(self, self._reason))
 
     def _wind_down(self) -> None:
-        """Take the next step of the end: children, then terminate, then finish. Called again after each wait."""
+        """Take the next step of the end: children, terminate, finish. Called again after each wait."""
         rare = self._rare
         if rare is not None and rare.count and not self._stop_children(rare):
             return
@@ -773,7 +804,9 @@ class Ref(TimerOwner):
                     rare = self._need_rare()
                     loop = asyncio.get_running_loop()
                     task = rare.task = loop.create_task(_metered(self, result), context=system._context)
-                    rare.limit = system.clock.call_later(system.terminate_limit_s, self._terminate_overdue, task)
+                    rare.limit = system.clock.call_later(
+                        system.terminate_limit_s, self._terminate_overdue, task
+                    )
                     task.add_done_callback(self._terminate_done, context=system._context)
                     return
         self._finish()
@@ -817,7 +850,7 @@ class Ref(TimerOwner):
                     before = child._previous
                     child.kill()
                     child = before
-            elif actor._stops_together():
+            elif actor._kernel_together():
                 if rare.awaited is None:
                     last = rare.last
                     limit_s: float | None = None
@@ -844,7 +877,7 @@ class Ref(TimerOwner):
         return not rare.count
 
     def _tell_to_end(self, actor: Actor, child: Ref) -> float | None:
-        limit_s = actor._shutdown_s(child)
+        limit_s = actor._kernel_shutdown_s(child)
         if limit_s is None:
             child.kill()
         else:
@@ -882,31 +915,38 @@ class Ref(TimerOwner):
             elif not rare.count and not rare.sweeping:
                 self._drop_limit()
                 self._wind_down()
-        elif started and state < ENDING and self._actor is not None and self._actor._supervises:
+        elif (
+            state < ENDING
+            and (actor := self._actor) is not None
+            and actor._supervises
+            # A failed init is no end, but its supervisor may be waiting for it.
+            and (started or actor._kernel_starting(child))
+        ):
             self._push_urgent(ChildEnded(child, reason))
 
     def _stops_together(self) -> bool:
-        return self._actor is not None and self._actor._stops_together()
+        return self._actor is not None and self._actor._kernel_together()
 
     def _finish(self) -> None:
         """Be gone: release the name, leave the family, tell everyone."""
         self._state = TERMINATED
-        reason = cast("Reason", self._reason)
         self._actor = None
-        self._leave()
-        if self._rare is not None:
-            self._tell(reason)
+        if self.name is not None:
+            self._system.registry.pop(self.name, None)
         parent = self._parent
+        family: Family = self._system._roots if parent is None else parent._rare  # type: ignore[assignment]
+        family.remove(self)
+        if self._rare is not None:
+            self._tell(self._reason)  # type: ignore[arg-type]
         if parent is not None:
-            parent._child_gone(self, reason, True)
+            parent._child_gone(self, self._reason, True)  # type: ignore[arg-type]
 
     def _leave(self) -> None:
-        system = self._system
         if self.name is not None:
-            system.registry.release(self.name, self)
+            self._system.registry.release(self.name, self)
         parent = self._parent
         if parent is None:
-            system._roots.remove(self)
+            self._system._roots.remove(self)
         else:
             cast("Rare", parent._rare).remove(self)
 
@@ -935,7 +975,7 @@ class Ref(TimerOwner):
             if not waiter.done():
                 waiter.set_result(reason)
 
-    # -- init that failed -------------------------------------------------------------------------------------
+    # -- init that failed
 
     def _abort(self, reason: Reason) -> None:
         """Undo a spawn: the actor never existed. Its children, if it had any, are ended without waiting."""
@@ -949,7 +989,7 @@ class Ref(TimerOwner):
         self._cancel_timers()
         actor = cast("Actor", self._actor)
         if actor._supervises:
-            actor._before_end()
+            actor._kernel_before_end()
         rare = self._rare
         if rare is not None:
             rare.sweeping = True
@@ -983,7 +1023,7 @@ class Ref(TimerOwner):
         self._cancel_timers()
         actor = cast("Actor", self._actor)
         if actor._supervises and not began:
-            actor._before_end()
+            actor._kernel_before_end()
         rare = self._rare
         waiting = rare is not None and rare.task is not None and began  # terminate is running already
         if rare is not None:

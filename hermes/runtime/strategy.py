@@ -1,8 +1,9 @@
 """What a supervisor does about an end: pure functions over the state of its children.
 
-The supervisor keeps one `ChildState` per child and sets goals on it (`wanted`, `recycle`); `decide` says what an
-end means, `next_actions` says what to do now to get nearer to the goals. Nothing here starts, stops or waits, and
-there is no "phase of the supervisor" to get stuck in: the next step always follows from the children alone.
+The supervisor keeps one `ChildState` per child and sets goals on it (`wanted`, `recycle`); `decide` says what
+an end means, `next_actions` says what to do now to get nearer to the goals. Nothing here starts, stops or
+waits, and there is no "phase of the supervisor" to get stuck in: the next step always follows from the
+children alone.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ class ChildState:
     Attributes:
         wanted: it should be up. False for one disabled, removed, or done.
         recycle: it must be down before anything of its cycle starts; cleared when it is started.
+        spared: somebody asked for it by name, so it is started again even if it is temporary.
     """
 
-    __slots__ = ("phase", "recycle", "restart", "significant", "wanted")
+    __slots__ = ("phase", "recycle", "restart", "significant", "spared", "wanted")
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class ChildState:
         self.phase = phase
         self.wanted = wanted
         self.recycle = recycle
+        self.spared = False
 
 
 class Verdict(enum.Enum):
@@ -126,7 +129,8 @@ def decide(strategy: Strategy, children: Sequence[ChildState], index: int, abnor
         return Decision(Verdict.EXPECTED)
     if child.phase is Phase.STOPPING:
         # A temporary child that fell to a sibling's cycle has nobody to start it again.
-        return Decision(Verdict.REMOVE if child.restart is Restart.TEMPORARY else Verdict.EXPECTED)
+        gone = child.restart is Restart.TEMPORARY and not child.spared
+        return Decision(Verdict.REMOVE if gone else Verdict.EXPECTED)
     if not must_restart(child.restart, abnormal):
         if child.significant:
             return Decision(Verdict.FINISH)
@@ -143,7 +147,9 @@ def decide(strategy: Strategy, children: Sequence[ChildState], index: int, abnor
         others = range(index + 1, len(children))
     else:
         others = range(0)
-    return Decision(Verdict.RESTART, True, tuple(i for i in others if i != index and _recyclable(children[i])))
+    return Decision(
+        Verdict.RESTART, True, tuple(i for i in others if i != index and _recyclable(children[i]))
+    )
 
 
 def _recyclable(child: ChildState) -> bool:
@@ -154,8 +160,9 @@ def _recyclable(child: ChildState) -> bool:
 def next_actions(strategy: Strategy, children: Sequence[ChildState]) -> tuple[Action, ...]:
     """Say what to do now; empty when everything is as wanted or something must be waited for.
 
-    Unwanted children are stopped. A cycle stops its children last first, one at a time, and starts nothing until
-    all of them are down. Starts go in order; all_for_one and rest_for_one wait for each before the next.
+    Unwanted children are stopped. A cycle stops its children last first, one at a time, and starts nothing
+    until all of them are down. Starts go in order; all_for_one and rest_for_one wait for each before the
+    next.
     """
     actions: list[Action] = []
     cycling = -1
@@ -213,7 +220,9 @@ class Backoff:
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         if self.initial_s < 0 or self.factor < 1 or self.max_s < self.initial_s or not 0 <= self.jitter <= 1:
-            raise ValueError(f"back-off needs 0 <= initial_s <= max_s, factor >= 1, jitter in 0..1, got {self}")
+            raise ValueError(
+                f"back-off needs 0 <= initial_s <= max_s, factor >= 1, jitter in 0..1, got {self}"
+            )
 
     def delay_s(self, failures: int, unit: float = 0.5) -> float:
         """Return the seconds to wait.

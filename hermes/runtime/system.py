@@ -1,7 +1,8 @@
 """One actor system: names, turns, time, and the view of it all.
 
 Everything happens in one event loop and one thread; nothing here may be called from another thread.
-The system hands out turns: actors with mail stand in one queue, and one `call_soon` serves the actors that were in
+The system hands out turns: actors with mail stand in one queue, and one `call_soon` serves the actors that
+    were in
 it when the slice began, so thousands of small turns cost the loop one callback and I/O comes in between.
 """
 
@@ -21,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from hermes.runtime.clock import Clock, SystemClock
 from hermes.runtime.logs import ActorLog, kernel_log
 from hermes.runtime.mailbox import SendResult
-from hermes.runtime.reasons import KILL, SHUTDOWN, AsyncInit, NotAlive, Reason, SystemClosed
-from hermes.runtime.ref import ENDING, INIT, READY, READY_UP, STATE_NAMES, TERMINATED, Family, Ref
+from hermes.runtime.reasons import SHUTDOWN, AsyncInit, NotAlive, SystemClosed
+from hermes.runtime.ref import ENDING, INIT, READY, READY_UP, SLEEP, STATE_NAMES, Family, Ref
 from hermes.runtime.registry import Registry
 from hermes.runtime.timers import TimerWheel
 
@@ -40,7 +41,8 @@ class SupervisorEvent:
     Attributes:
         supervisor: its name, or `#id`.
         child: the child's name in its spec, or its registered name.
-        decision: start, restart, back_off, retry, remove, rest, stop, kill, escalate, finish, disable, enable.
+        decision: start, restart, back_off, retry, remove, rest, stop, kill, escalate, finish, disable,
+            enable.
         reason: the end that led to it, as text.
         at: aware, UTC.
         delay_s: seconds until the restart; 0 unless back_off.
@@ -128,7 +130,7 @@ class System:
         self._orphans: set[asyncio.Task[Any]] = set()
         self._listeners: list[Callable[[SupervisorEvent], object]] = []
 
-    # -- starting ---------------------------------------------------------------------------------------------
+    # -- starting
 
     def spawn(
         self,
@@ -143,6 +145,7 @@ class System:
 
         Args:
             factory: called with `args`; returns a new actor, often the class itself.
+            *args: for the factory.
             name: reserved before `init`; others may send to it at once.
             parent: whose end ends it; None makes a root actor.
             link: also let its end reach the parent.
@@ -156,26 +159,30 @@ class System:
             Exception: whatever the factory or `init` raised; the actor never existed.
         """
         ref = self._make(factory, args, name, parent, mailbox_limit)
-        actor = cast("Actor", ref._actor)
-        if actor._has_init:
-            try:
-                pending = actor.init()
-            except BaseException as exc:
-                ref._abort(exc)
-                raise
-            if pending is not None and hasattr(type(pending), "__await__"):
-                error = AsyncInit(f"init of {actor.kind} must be awaited: use spawn_async")
-                if isinstance(pending, Coroutine):
-                    pending.close()
-                ref._abort(error)
-                raise error
+        actor: Actor = ref._actor  # type: ignore[assignment]
+        if not actor._has_init:
+            ref._state = SLEEP  # nobody else knew of it until now: no mail can have come
+        else:
+            self._plain_init(ref, actor)
         if link and parent is not None:
             parent._link(ref)
-        if ref._main is None and ref._rare is None and ref._urgent is None and ref._lane is None:
-            ref._state = 1  # SLEEP
-        else:
-            self._started(ref)
         return ref
+
+    def _plain_init(self, ref: Ref, actor: Actor) -> None:
+        try:
+            pending = actor.init()
+        except BaseException as exc:
+            ref._abort(exc)
+            raise
+        if pending is not None and hasattr(type(pending), "__await__"):
+            error = AsyncInit(f"init of {actor.kind} must be awaited: use spawn_async")
+            if isinstance(pending, Coroutine):
+                pending.close()
+            ref._abort(error)
+            raise error
+        if ref._state != INIT:
+            raise NotAlive(ref, ref._reason)
+        ref._rest()
 
     async def spawn_async(
         self,
@@ -242,6 +249,8 @@ class System:
                 raise
             if pending is not None and hasattr(type(pending), "__await__"):
                 return ref, pending
+            if ref._state != INIT:
+                raise NotAlive(ref, ref._reason)
         return ref, None
 
     async def _await_init(self, ref: Ref, pending: Awaitable[None]) -> None:
@@ -256,7 +265,7 @@ class System:
     def _started(self, ref: Ref) -> None:
         ref._rest()
 
-    # -- talking ----------------------------------------------------------------------------------------------
+    # -- talking
 
     def whereis(self, name: str) -> Ref | None:
         """Return who holds the name now, or None."""
@@ -274,10 +283,10 @@ class System:
             raise NotAlive(name)
         return await ref.call(request, timeout_s, trace)
 
-    # -- seeing -----------------------------------------------------------------------------------------------
+    # -- seeing
 
     def on_event(self, listener: Callable[[SupervisorEvent], object]) -> Callable[[], None]:
-        """Call `listener` with every supervisor decision; return how to unsubscribe. A listener's error is logged."""
+        """Call `listener` with every supervisor decision; its errors are logged. Return how to unsubscribe."""
         self._listeners.append(listener)
 
         def unsubscribe() -> None:
@@ -337,7 +346,9 @@ class System:
             detail=_detail(actor),
         )
 
-    def tree(self, root: Ref | str | None = None, children_limit: int = 20, depth: int | None = None) -> dict[str, Any]:
+    def tree(
+        self, root: Ref | str | None = None, children_limit: int = 20, depth: int | None = None
+    ) -> dict[str, Any]:
         """Return a family as data: name, kind, state, counters, `children` (the first) and `children_total`.
 
         Args:
@@ -406,7 +417,7 @@ class System:
         """
         self._find(who)._need_rare().level = level
 
-    # -- ending -----------------------------------------------------------------------------------------------
+    # -- ending
 
     async def shutdown(self, limit_s: float = 30.0) -> None:
         """Stop the root actors, last first, one after the other, and wait; what outlasts its limit is killed.
@@ -438,7 +449,7 @@ class System:
         if not task.cancelled() and task.exception() is not None:
             kernel_log.error("a task outlived its actor and failed", exc_info=task.exception())
 
-    # -- turns ------------------------------------------------------------------------------------------------
+    # -- turns
 
     def _wake(self) -> None:
         self._awake = True
@@ -453,7 +464,7 @@ class System:
             for _ in range(min(len(ready), SLICE_TURNS)):
                 ref = popleft()
                 state = ref._state
-                if state == READY or state == READY_UP:
+                if READY <= state <= READY_UP:
                     now = ref._drain(now)
                     if now - begun > SLICE_S:
                         break
@@ -468,9 +479,6 @@ def _detail(actor: Actor | None) -> dict[str, Any]:
     if actor is None:
         return {}
     try:
-        return actor._detail()
+        return actor._kernel_detail()
     except Exception as exc:  # whoever looks is told; looking must not end anybody
         return {"inspect_error": f"{type(exc).__name__}: {exc}"}
-
-
-__all__ = ["KILL", "TERMINATED", "ActorInfo", "Reason", "SupervisorEvent", "System"]

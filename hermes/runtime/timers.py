@@ -39,7 +39,9 @@ class Timer:
 
     __slots__ = ("_argument", "_callback", "_home", "_next", "_owner", "_previous")
 
-    def __init__(self, callback: Callable[[Any], object], argument: Any, owner: TimerOwner | None = None) -> None:
+    def __init__(
+        self, callback: Callable[[Any], object], argument: Any, owner: TimerOwner | None = None
+    ) -> None:
         self._callback: Callable[[Any], object] | None = callback
         self._argument = argument
         self._home: dict[Timer, float] | TimerHandle | None = None
@@ -95,7 +97,17 @@ class Timer:
 class TimerWheel:
     """Coarse timers over one clock."""
 
-    __slots__ = ("_armed", "_clock", "_epoch", "_far", "_far_heap", "_near", "_near_heap", "_origin", "_wake_tick")
+    __slots__ = (
+        "_armed",
+        "_clock",
+        "_epoch",
+        "_far",
+        "_far_heap",
+        "_near",
+        "_near_heap",
+        "_origin",
+        "_wake_tick",
+    )
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -113,7 +125,11 @@ class TimerWheel:
         return sum(map(len, self._near.values())) + sum(map(len, self._far.values()))
 
     def after(
-        self, delay_s: float, callback: Callable[[Any], object], argument: Any, owner: TimerOwner | None = None
+        self,
+        delay_s: float,
+        callback: Callable[[Any], object],
+        argument: Any,
+        owner: TimerOwner | None = None,
     ) -> Timer:
         """Run `callback(argument)` once, between `delay_s` and `delay_s + 2 * TICK_S` seconds from now.
 

@@ -68,9 +68,10 @@ class ManualClock:
         return sum(1 for _, _, timer in self._heap if timer._callback is not None)
 
     def advance(self, seconds: float) -> None:
-        """Move time and run what comes due, in order of due time, then of being set; also what those set anew.
+        """Move time and run what comes due, also what that sets anew, in order of due time.
 
-        What the callbacks start in the event loop has not run yet when this returns: see `settle` and `elapse`.
+        What the callbacks start in the event loop has not run yet when this returns: see `settle` and
+            `elapse`.
         """
         until = self._at + seconds
         while (due := self._next_due()) is not None and due <= until:
@@ -88,7 +89,7 @@ class ManualClock:
         raise RuntimeError(f"the event loop was still busy after {_MOST_ROUNDS} rounds")
 
     async def elapse(self, seconds: float) -> None:
-        """Move time like `advance`, but let the loop settle before, after, and at each moment something comes due."""
+        """Move time like `advance`, letting the loop settle before, after and whenever something came due."""
         await self.settle()
         until = self._at + seconds
         while (due := self._next_due()) is not None and due <= until:

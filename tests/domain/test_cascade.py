@@ -216,6 +216,15 @@ def test_1_no_step_begins_after_expires_at():
     assert m.told == ["accepted", "rejected 0.1", "expired"]
 
 
+def test_1_a_bounce_after_expires_at_begins_no_step():
+    m = Life("sms", "email", expires_in_s=50.0)
+    m.begin()
+    m.submitted()
+    m.at(51)
+    assert m.receipt("undelivered") == []
+    assert m.told[-2:] == ["undelivered 0.1", "failed 0"]
+
+
 def test_1_a_step_that_times_out_with_nothing_to_fall_back_to_waits_until_expires_at():
     m = Life("sms", "push", routes=[[A], []])
     m.begin()
@@ -367,6 +376,22 @@ def test_2_a_late_block_leaves_another_channel_alone():
     assert m.receipt("undelivered", error_class=BLOCKED) == []
     m.refused("invalid_destination", step=1)
     assert m.state.status == "failed"  # the third step is SMS again
+
+
+@pytest.mark.parametrize("answer", ["refused", "doubt"])
+def test_2_a_block_heard_of_one_attempt_ends_the_tries_of_the_other(answer):
+    m = Life("sms", "email")
+    m.begin()
+    m.in_doubt()
+    m.wait(2)
+    m.leaves(0, 2)
+    m.receipt("undelivered", error_class=BLOCKED)
+    if answer == "refused":
+        m.refused(RETRYABLE, attempt=2)
+        assert m.statuses == ["0.1 undelivered", "0.2 rejected", "1.1 queued"]
+    else:
+        m.in_doubt(0, 2)
+        assert m.statuses == ["0.1 undelivered", "0.2 ambiguous"]
 
 
 # --- rule 3: success, expired, unknown ---
@@ -676,6 +701,14 @@ def test_9_never_calls_the_carrier_only_once_the_write_ahead_is_stored():
     assert m.tell(Sending(0, 1, "a")) == []
 
 
+def test_9_a_call_written_ahead_may_have_been_made():
+    m = Life("sms", routes=[[NEVER]])
+    m.begin()
+    m.tell(Sending(0, 1, "a"))
+    assert m.wait(600) == [Withdraw(0, 1)]  # perhaps not too late
+    assert (m.state.status, m.statuses) == ("unknown", ["0.1 timed_out"])
+
+
 @pytest.mark.parametrize("why", ["cancelled", "late"])
 def test_9_a_withdrawn_attempt_gets_no_go_ahead(why):
     m = Life("sms", routes=[[NEVER]])
@@ -755,6 +788,17 @@ def test_9_a_receipt_drops_the_resend_that_has_not_left(status):
     assert m.told[-1] == ("superseded 0.2" if status == "submitted" else "fallback 1.1")
 
 
+def test_9_a_doubtful_attempt_stays_doubtful_when_its_resend_delivers():
+    m = Life("sms")
+    m.begin()
+    m.in_doubt()
+    m.wait(2)
+    m.submitted(0, 2)
+    m.receipt("delivered", attempt=2)
+    assert m.statuses == ["0.1 ambiguous", "0.2 delivered"]
+    assert m.submitted() == [CancelAtCarrier(0, 1)]
+
+
 def test_9_when_both_were_taken_the_step_waits_for_both():
     m = Life("sms", "email")
     m.begin()
@@ -787,6 +831,15 @@ def test_9_a_late_refusal_settles_the_doubt():
     assert m.statuses == ["0.1 rejected", "1.1 queued"]
 
 
+def test_9_a_late_refusal_of_what_bounced_says_nothing_new():
+    m = Life("sms", "email")
+    m.begin()
+    m.in_doubt()
+    m.receipt("undelivered")
+    assert m.refused(RETRYABLE) == []
+    assert m.statuses[0] == "0.1 undelivered"
+
+
 def test_9_doubts_use_up_the_tries_of_the_step():
     m = Life("sms", "email")
     m.begin()
@@ -804,6 +857,8 @@ def test_9_a_doubt_about_an_attempt_that_was_given_up_makes_the_end_unknown():
     m.wait(60)
     assert m.statuses[0] == "0.1 superseded"
     m.in_doubt()  # the call had overtaken the withdrawal
+    m.in_doubt()
+    assert m.told.count("ambiguous 0.1") == 1
     m.wait(600)
     assert m.state.status == "unknown"
 

@@ -287,7 +287,12 @@ class MemoryJournal:
             if done is not None:
                 outcomes.append((done, error))
         for done, error in outcomes:
-            done(error)
+            try:
+                done(error)
+            except Exception as exc:  # a caller's bug, told to the loop's handler; the others must hear theirs
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a journal callback failed", "exception": exc}
+                )
 
     def _refuse_all(self, error: Fenced) -> None:
         queue, self._queue = self._queue, {}

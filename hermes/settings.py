@@ -164,7 +164,7 @@ class DatabaseSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     url: Annotated[str, _text(_database_url, secret=True)] | None = None
-    batch_window_ms: Annotated[float, Meta(ge=0, le=1000)] = 2.0
+    batch_window_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
     queue_limit: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class DeliveryReceipt:
     """A carrier's word on a message, whatever protocol brought it (webhook, deliver_sm, mock).
 

@@ -55,7 +55,7 @@ class WriteRefused(JournalError):
     """The database refuses this very write, whatever is tried (data it cannot hold). The others went through."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, unsafe_hash=True)
 class CarrierRef:
     """Receipt -> attempt: the id a carrier gave, in its canonical form."""
 

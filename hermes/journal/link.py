@@ -33,11 +33,12 @@ PLAN_BY_KEYS: Final = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
-# For counting and for the lists' many forms: a plan for these very values, any way of reading.
+# For the lists' many forms: a plan for these very values, still by keys.
+PLAN_AFRESH: Final = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
+# For counting: any way of reading.
 PLAN_FREELY: Final = (
-    "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_seqscan = on; "
-    "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; "
-    "SET LOCAL enable_partitionwise_join = on"
+    f"{PLAN_AFRESH}; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; "
+    "SET LOCAL enable_mergejoin = on; SET LOCAL enable_partitionwise_join = on"
 )
 
 # The last one is what asyncpg raises when the server's farewell arrives while it prepares a statement.
@@ -276,10 +277,10 @@ class Link:
             rows: list[Any] = await connection.fetch(query, *arguments)
             return rows
 
-    async def fetch_freely(self, query: str, *arguments: Any) -> list[Any]:
-        """Run one query that may read much."""
+    async def fetch_afresh(self, query: str, *arguments: Any, plan: str = PLAN_AFRESH) -> list[Any]:
+        """Run one query planned for its values; with `PLAN_FREELY`, one that may read whole tables."""
         async with self.borrow() as connection:
-            await connection.execute(PLAN_FREELY)
+            await connection.execute(plan)
             rows: list[Any] = await connection.fetch(query, *arguments)
             await connection.execute("COMMIT")
             return rows

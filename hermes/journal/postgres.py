@@ -41,7 +41,7 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
-from hermes.journal.link import LOST, Connect, Link, translate
+from hermes.journal.link import LOST, PLAN_FREELY, Connect, Link, translate
 from hermes.journal.migrator import migrate_connection
 from hermes.journal.partitions import (
     BY_ID_DAY,
@@ -76,6 +76,7 @@ WORKERS_KEPT: Final = timedelta(days=7)
 DRAIN_S: Final = 5.0  # how long `stop` waits for queued writes
 PURGE_SLICE: Final = 5000  # rows deleted in one statement, so that none is long
 HOUSEKEEPING_TIMEOUT_S: Final = 120.0  # for each statement; dropping waits for those who still read
+_CLAIMING: Final = 0x4865726D6576  # advisory lock: one worker claims shards at a time
 _DROPPING: Final = 0x4865726D6575  # advisory lock: one worker drops partitions at a time
 ID_SLACK: Final = timedelta(minutes=10)  # an id's own time and its message's created_at differ by less
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -207,8 +208,11 @@ class PostgresJournal:
                 await self._link.fetch(QUERIES["declare_dead"], row["id"], gone)
         wanted = limit - len(self._shards)
         if wanted > 0:
+            async with self._link.borrow() as connection, connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _CLAIMING)
+                rows = await connection.fetch(QUERIES["claim_shards"], self.worker_id, wanted)
             now = self._clock.now()
-            for row in await self._link.fetch(QUERIES["claim_shards"], self.worker_id, wanted):
+            for row in rows:
                 acted = row["acted_until"]
                 self._shards[row["id"]] = (
                     _NEVER if row["fresh"] else now if acted is None else min(acted, now)
@@ -341,7 +345,7 @@ class PostgresJournal:
             return []
         sql, values = self.list_sql(query)
         try:
-            rows = await self._link.fetch_freely(sql, *values)
+            rows = await self._link.fetch_afresh(sql, *values)
         except WriteRefused:  # it asks for a text no row can hold
             return []
         return await self.load([row[0] for row in rows])
@@ -355,7 +359,7 @@ class PostgresJournal:
     ) -> dict[str, int]:
         after = created_after or _NEVER
         before = created_before or datetime.max.replace(tzinfo=UTC)
-        rows = await self._link.fetch_freely(
+        rows = await self._link.fetch_afresh(
             f"SELECT coalesce(c.status, {_OPEN_STATUS}, 'accepted'), count(*) FROM message AS m "
             "LEFT JOIN closed_message AS c ON c.message_id = m.message_id AND c.day = m.day "
             "WHERE ($1::text IS NULL OR m.tenant = $1) AND ($2::text IS NULL OR m.mode = $2) "
@@ -367,11 +371,12 @@ class PostgresJournal:
             before,
             date.min if created_after is None else _shift(created_after, -ID_SLACK).date(),
             date.max if created_before is None else _shift(created_before, ID_SLACK).date(),
+            plan=PLAN_FREELY,
         )
         return {row[0]: row[1] for row in rows}
 
     async def count_open(self) -> int:
-        return int((await self._link.fetch_freely(QUERIES["count_open"]))[0][0])
+        return int((await self._link.fetch_afresh(QUERIES["count_open"], plan=PLAN_FREELY))[0][0])
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         found: list[RefTarget | None] = [None] * len(keys)

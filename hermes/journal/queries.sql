@@ -101,13 +101,15 @@ WHERE id = $1 AND NOT dead AND ($2 OR lease_until < now())
 UPDATE worker SET dead = true, dead_at = now(), gone = true WHERE id = $1 AND NOT dead
 
 -- name: claim_shards
+-- Under an advisory lock, one worker after the other. FOR UPDATE SKIP LOCKED alone is not enough: of a row that
+-- another worker took since our snapshot only its new version is looked at, not whether the new owner lives.
 WITH me AS MATERIALIZED (
     SELECT FROM worker WHERE id = $1 AND NOT dead FOR SHARE
 ), free AS (
     SELECT s.id, s.owner FROM shard AS s
     WHERE EXISTS (SELECT FROM me)
       AND NOT EXISTS (SELECT FROM worker AS w WHERE w.id = s.owner AND NOT w.dead)
-    ORDER BY s.id LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY s.id LIMIT $2 FOR UPDATE
 ), taken AS (
     UPDATE shard AS s SET owner = $1, epoch = s.epoch + 1 FROM free WHERE s.id = free.id
     RETURNING s.id, free.owner AS former

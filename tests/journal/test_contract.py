@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -122,8 +123,6 @@ async def test_writes_are_committed_in_the_order_of_append(journal, now):
 
 
 async def test_a_failing_callback_does_not_silence_the_others(journal, now, bench):
-    import asyncio
-
     heard: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
 
@@ -358,7 +357,7 @@ async def test_the_first_of_two_writes_with_one_key_wins(journal, now):
 
 # --- lists
 async def test_lists_filter_by_everything_and_come_newest_first(journal, now):
-    def at(n: int) -> datetime:
+    def at(n: int) -> Any:
         return now + timedelta(seconds=n)
 
     mades = [

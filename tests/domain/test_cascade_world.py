@@ -44,7 +44,9 @@ steps = st.builds(
     st.sampled_from((5.0, 30.0, 60.0)),
     st.sampled_from(("delivered", "delivered", "read", "submitted")),
 )
-policies = st.lists(st.sampled_from(("resend", "resend", "never")), min_size=1, max_size=3) | st.just([])
+policies: st.SearchStrategy[list[str]] = st.lists(
+    st.sampled_from(("resend", "resend", "never")), min_size=1, max_size=3
+) | st.just([])
 
 
 @st.composite
@@ -117,18 +119,18 @@ def step_world(world: World, operation: str, n: int) -> None:
             world.now = max(world.now, due)
         world.time_passes()
     elif operation == "wait":
-        world.now += timedelta(seconds=n / 3)
+        world.now += timedelta(seconds=n / 3 if n % 2 else n * 6)
     elif operation == "again":
         if world.lost_receipts:
             world.take(world.lost_receipts.pop(0))
     elif operation == "cancel":
-        if n % 6 == 0:
+        if n % 3 == 0:
             world.take(Cancel())
     elif operation == "crash":
         if n % 2:
             world.crash_process()
     elif operation == "actor":
-        if n % 5 == 0:
+        if n % 3 == 0:
             world.crash_actor()
     elif operation == "park":
         world.park()
@@ -156,9 +158,13 @@ def let_time_run_out(world: World) -> None:
     assert not world.state.open
 
 
-operations = st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 119)), min_size=3, max_size=45)
+# A few kinds of things many times lead deeper than a little of everything; both are tried.
+menus = st.just(list(OPERATIONS)) | st.lists(st.sampled_from(OPERATIONS), min_size=2, max_size=7)
+operations = menus.flatmap(
+    lambda menu: st.lists(st.tuples(st.sampled_from(menu), st.integers(0, 119)), min_size=8, max_size=45)
+)
 fuzz = settings(
-    max_examples=1500,
+    max_examples=2000,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -192,7 +198,7 @@ def expected(best: dict[tuple[int, int], str], parts: list[int], success: list[s
     return {"failed"} if "undelivered" in last else {"unknown"}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(st.sampled_from(("delivered", "read")), min_size=1, max_size=2),
     st.lists(st.integers(1, 3), min_size=2, max_size=2),

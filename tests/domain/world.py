@@ -136,10 +136,13 @@ class World:
         before = fold(self.message, self.events)
         was_open = state.open
         called = set(self.calls)
+        step, deadline, begun = state.step, state.deadline(), state.seq > 0
         decision = decide(state, input, self.now, self.route)
         assert state == before, "decide changed the state"
         for event in decision.events:
             apply(state, event)
+            if begun and "next" in event.data and event.data["next"]["step"] == step:
+                assert self.now < deadline, "tried again after the step's time"
         self.pending.append(
             PendingWrite(decision.events, decision.effects, input if isinstance(input, Receipt) else None)
         )
@@ -298,13 +301,17 @@ class World:
                 assert a.status == "queued"
                 assert a.not_before is None or a.not_before <= self.now
                 assert self.now < self.message.expires_at
+        for event in new:
+            if event.type == "superseded" and event.data["reason"] in ("step_timed_out", "message_expired"):
+                assert (event.step, event.attempt) not in called, "given up as never sent, but it was called"
         if was_open and state.status == "expired":
             for step, attempt in called:
                 a = state.find(step, attempt)
                 if a is not None and a.status not in ("rejected", "undelivered"):
-                    # Only one that was withdrawn before it was called: the call overtook the withdrawal.
+                    # Only one whose call overtook its withdrawal, and of which nothing was heard since.
                     assert a.status == "superseded", f"expired, but a carrier may have {step}.{attempt}"
                     assert not a.doubtful
+                    assert a.submitted_at is None
         if was_open and state.status == "unknown":
             doubted = any(e.type in ("ambiguous", "sending") for e in events)
             assert called or doubted, "unknown, but no carrier can have been called"

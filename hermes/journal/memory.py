@@ -289,7 +289,7 @@ class MemoryJournal:
         for done, error in outcomes:
             try:
                 done(error)
-            except Exception as exc:  # a caller's bug, told to the loop's handler; the others must hear theirs
+            except Exception as exc:  # a caller's bug, told to the loop's handler; the others hear theirs
                 asyncio.get_running_loop().call_exception_handler(
                     {"message": "a journal callback failed", "exception": exc}
                 )
@@ -307,6 +307,7 @@ class MemoryJournal:
         events: dict[int, tuple[datetime, str, int | None, int | None, str]] = {}
         stored = store.events.get(message_id, {})
         try:
+            self._refuse_unstorable(write)
             if write.events or message is not None:
                 day_of_id(message_id)
             for event in write.events:
@@ -323,7 +324,6 @@ class MemoryJournal:
             known = store.idempotency.get((write.tenant, record.key))
             if known is not None and known[1] > now - IDEMPOTENCY_KEPT:
                 raise Conflict("this idempotency key is stored already")
-        self._refuse_nul(write)
         for entry in write.outbox:
             if (message_id, entry.seq, entry.target) in store.outbox:
                 raise Conflict("this delivery is stored already")
@@ -359,7 +359,7 @@ class MemoryJournal:
                 row.due = write.due
 
     @staticmethod
-    def _refuse_nul(write: Write) -> None:
+    def _refuse_unstorable(write: Write) -> None:
         """Refuse what a text column cannot hold. Inside JSON it is escaped: bodies and data may have it."""
         texts = [write.tenant, write.status or ""]
         texts += [text for ref in write.refs for text in (ref.carrier, ref.ref)]
@@ -369,7 +369,7 @@ class MemoryJournal:
             texts += [write.message.tenant, write.message.mode, write.message.reference or ""]
         if write.idempotency is not None:
             texts += [write.idempotency.key, write.idempotency.response]
-        if any("\0" in text for text in texts):
+        if "\0" in "".join(texts).encode().decode():  # encode() refuses lone surrogates
             raise WriteRefused("a text of this write holds a NUL")
 
     # --- reads

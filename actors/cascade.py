@@ -86,6 +86,7 @@ class CascadeActor(Actor):
         "_context",
         "_effects",
         "_expected",
+        "_hand_over_at",
         "_idle_since",
         "_jobs",
         "_parked",
@@ -109,6 +110,7 @@ class CascadeActor(Actor):
         self._expected: list[tuple[str, str]] = []
         self._timer: Timer | None = None
         self._alarm_at: float = 0.0
+        self._hand_over_at: float | None = None  # monotonic; no attempt is handed to a carrier before
         self._idle_since: float | None = None
 
     def init(self) -> None:
@@ -142,7 +144,7 @@ class CascadeActor(Actor):
             self._count_answer(message)
             self._take(message)
         elif kind is NotTaken:
-            self._on_not_taken(message.job)
+            self._on_not_taken(message)
         elif kind is _ParkNow:
             self._park_if_idle()
         elif kind is CancelMail:
@@ -301,17 +303,23 @@ class CascadeActor(Actor):
 
         self._take(rules.Cancel(), stored)
 
-    def _on_not_taken(self, job: Job) -> None:
-        key = (job.submission.step, job.submission.attempt)
+    def _on_not_taken(self, message: NotTaken) -> None:
+        submission = message.job.submission
+        key = (submission.step, submission.attempt)
         if self._jobs.pop(key, None) is None:
             return
         attempt = self.state.find(*key)
-        if attempt is not None:
-            attempt.dispatched = False
-            attempt.left = False
-        self._arm(RETRY_HAND_OVER_S)
+        if attempt is None:
+            return
+        attempt.dispatched = False
+        attempt.left = False
+        if message.at_once:
+            self._dispatch(attempt)
+        else:
+            self._hold_hand_over()
 
     def _on_alarm(self) -> None:
+        self._hand_over_at = None
         now = self._context.clock.now()
         due = self.state.due()
         if due is not None and due <= now:
@@ -335,9 +343,10 @@ class CascadeActor(Actor):
                 if job is not None:
                     self._tell_provider(attempt.carrier, GoAhead(job))
             elif kind is rules.Withdraw:
-                job = self._jobs.pop((attempt.step, attempt.attempt), None)
-                if job is not None:
+                job = self._jobs.get((attempt.step, attempt.attempt))
+                if job is not None and not job.left:  # one that left meanwhile is still waited for
                     job.withdrawn = True
+                    del self._jobs[(attempt.step, attempt.attempt)]
                     self._tell_provider(attempt.carrier, WithdrawJob(job))
             elif kind is rules.CancelAtCarrier:
                 if attempt.carrier_message_ids:
@@ -350,7 +359,9 @@ class CascadeActor(Actor):
         if attempt.status != "queued" or attempt.dispatched or not self.state.open:
             return
         if self._context.draining:
-            return  # the node is stopping; the journal will say that it did not leave
+            self._hold_hand_over()  # the node is stopping; the journal will say that it did not leave
+            return
+        self._choose_again(attempt)
         if attempt.carrier not in self._context.carriers:
             gone = "this carrier is not set any more"
             self._take(rules.Refused(attempt.step, attempt.attempt, attempt.carrier, "provider_config", None, gone))
@@ -360,7 +371,29 @@ class CascadeActor(Actor):
             attempt.dispatched = True
             self._jobs[(attempt.step, attempt.attempt)] = job
         else:
-            self._arm(RETRY_HAND_OVER_S)
+            self._hold_hand_over()
+
+    def _hold_hand_over(self) -> None:
+        """Nobody takes it now: try again in a moment, not at once."""
+        self._hand_over_at = self._context.clock.monotonic() + RETRY_HAND_OVER_S
+
+    def _choose_again(self, attempt: Attempt) -> None:
+        """What has certainly not left moves to another carrier when its own is not fit and another is."""
+        context = self._context
+        health = context.health.get(attempt.carrier)
+        if attempt.carrier in context.carriers and (
+            health is None or health.available(context.clock.monotonic())
+        ):
+            return
+        out = {
+            a.carrier
+            for a in self.state.attempts
+            if a.step == attempt.step and a.error is not None and a.error["class"] in rules.CARRIER_IS_OUT
+        }
+        for candidate in self._route(attempt.step):
+            if candidate.carrier not in out:
+                attempt.carrier = candidate.carrier
+                return
 
     def _tell_provider(self, carrier: str, message: object) -> SendResult:
         return self._context.system.send("provider/" + carrier, message)
@@ -415,6 +448,8 @@ class CascadeActor(Actor):
             return
         context = self._context
         wait = (due - context.clock.now()).total_seconds()
+        if self._hand_over_at is not None:
+            wait = max(wait, self._hand_over_at - context.clock.monotonic())
         if not self._jobs:
             if self._idle_since is None:
                 self._idle_since = context.clock.monotonic()

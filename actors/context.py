@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from actors.receipts import ReceiptIndex
-from actors.routing import RoutingTable
+from actors.routing import CarrierEntry, RoutingTable
 from carriers.base import Carrier
+from hermes.domain.health import DEFAULT_FAILURES, DEFAULT_OPEN_S, CarrierHealth
 from hermes.journal.base import Journal, OutboxEntry
 from hermes.journal.directory import Directory
 from hermes.metrics import Metrics
@@ -23,6 +24,9 @@ class CarrierPlan:
     Attributes:
         timeout_s: after which an unanswered call is in doubt.
         queue_limit: jobs waiting; beyond, cascades keep them and the gateway refuses new ones.
+        tenant: the only tenant it serves; None: all.
+        weight: see `routing.CarrierEntry`.
+        breaker_failures, breaker_open_s: see `hermes.domain.health.Breaker`.
     """
 
     carrier: Carrier
@@ -31,6 +35,17 @@ class CarrierPlan:
     timeout_s: float = 10.0
     on_ambiguous: str | None = None
     queue_limit: int = 20_000
+    tenant: str | None = None
+    weight: float = 1.0
+    breaker_failures: int = DEFAULT_FAILURES
+    breaker_open_s: float = DEFAULT_OPEN_S
+
+    def entry(self) -> CarrierEntry:
+        """What the router knows of it."""
+        carrier = self.carrier
+        return CarrierEntry(
+            carrier.name, carrier.channel, self.on_ambiguous, self.tenant, self.weight, carrier.cost
+        )
 
 
 @dataclass(slots=True)
@@ -43,6 +58,7 @@ class Context:
         open_messages: accepted and not final, over all tenants of this process.
         active: cascade actors.
         queues: what waits for each carrier.
+        health: whether each carrier is fit to be asked; the same dict that `routes` reads.
         draining: the node is stopping: nothing new is sent, answers are still taken.
         lingering: cascades that only wait, longest first.
         receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
@@ -67,6 +83,7 @@ class Context:
     draining: bool = False
     full_carriers: set[str] = field(default_factory=set)
     queues: dict[str, FairQueue] = field(default_factory=dict)
+    health: dict[str, CarrierHealth] = field(default_factory=dict)
     lingering: OrderedDict[Ref, None] = field(default_factory=OrderedDict)
     webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
     receipts_done: Callable[[int], None] = lambda row: None

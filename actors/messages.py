@@ -64,9 +64,15 @@ class ResumeSubmitted:
 
 @dataclass(slots=True, frozen=True)
 class NotTaken:
-    """To a cascade: the job did not leave and is not queued any more (queue full, provider ended). Try again."""
+    """To a cascade: the job did not leave and is not queued any more.
+
+    Attributes:
+        at_once: the carrier became unfit (down, paused, breaker open): ask another, or the same to hold it. False:
+            the queue is full or the actor ended; try again in a moment.
+    """
 
     job: Job
+    at_once: bool = False
 
 
 @dataclass(slots=True, unsafe_hash=True)

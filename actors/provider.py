@@ -1,8 +1,9 @@
 """The provider actor: one carrier's queue, its limits, and the calls under way.
 
-It pulls: a job leaves the queue only when the carrier has room for it (calls in flight, messages per second), so
-pressure stays in a bounded queue that is fair between tenants and serves one-time codes first. It never decides what
-an answer means for the message: every answer goes back to the cascade.
+It pulls: a job leaves the queue only when the carrier has room for it (calls in flight, messages per second) and is
+fit to be asked (breaker, an operator's order), so pressure stays in a bounded queue that is fair between tenants and
+serves one-time codes first. When the carrier becomes unfit, what waits goes back to its cascades, which ask another
+carrier, or the same one to hold it. What an answer means for the message is the cascade's business alone.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from actors.messages import CancelSubmitted, GoAhead, Job, NotTaken, ReceiptMail
 from carriers.base import Carrier, ReceiptStored, SendError, SendResult
 from hermes import runtime
 from hermes.domain import cascade as rules
+from hermes.domain.commands import ControlCarrier
+from hermes.domain.health import Breaker, CarrierHealth, CarrierState
+from hermes.domain.message import rfc3339
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import CATEGORIES
 from hermes.logs import get_logger
-from hermes.runtime import Actor
+from hermes.runtime import Actor, Reply
 from hermes.runtime.fairqueue import Entry, FairQueue
 
 log = get_logger("hermes.provider")
@@ -69,11 +73,33 @@ class ProviderActor(Actor):
         self._sent = 0
         self._failed = 0
         self._last_error: str | None = None
+        self._rate = _Rate()
+        health = context.health.get(name)
+        if health is None:  # an order or a stop outlives a crash of this actor
+            breaker = Breaker(self._plan.breaker_failures, self._plan.breaker_open_s)
+            health = context.health[name] = CarrierHealth(context.clock.now(), breaker)
+        self._health = health
+        self._state: CarrierState = health.state(context.clock.monotonic())
 
     async def init(self) -> None:
         """Open the carrier; its receipts go to `dlr`."""
         self._context.queues[self._name] = self._queue
         await self._carrier.open(_Sink(self._context))
+
+    def handle_call(self, request: Any, reply: Reply) -> dict[str, Any]:
+        """Carry out an operator's order."""
+        if type(request) is not ControlCarrier:
+            raise TypeError(f"a provider does not understand {type(request).__name__}")
+        health = self._health
+        if request.order == "resume":
+            health.order = None
+            health.stopped = None
+            health.breaker.succeeded()
+        else:
+            health.order = "paused" if request.order == "pause" else "draining"
+        self._look_at_health()
+        self._pump()
+        return self.inspect()
 
     def handle(self, message: Any) -> None:
         """Take a job, or hear that one can go on, is over, or is not wanted."""
@@ -87,6 +113,7 @@ class ProviderActor(Actor):
             self._pump()
         elif kind is _Pump:
             self._pump_set = False
+            self._look_at_health()
             self._pump()
         elif kind is GoAhead:
             self._go_ahead(message.job)
@@ -109,7 +136,8 @@ class ProviderActor(Actor):
         if not self._queue and self._has_room():
             self._call_or_ask(job)
             return
-        entry = self._queue.put(submission.tenant, submission.category, submission.segments or 1, job)
+        now = self._context.clock.monotonic()
+        entry = self._queue.put(submission.tenant, submission.category, submission.segments or 1, job, now)
         if entry is None:
             job.cascade.send(NotTaken(job))
             return
@@ -123,6 +151,8 @@ class ProviderActor(Actor):
         if self._context.draining:
             return False
         if plan.max_in_flight and self._in_flight >= plan.max_in_flight:
+            return False
+        if self._state != "up" and not self._health.may_call(self._context.clock.monotonic()):
             return False
         return not plan.throughput_per_s or self._next_at <= self._context.clock.monotonic()
 
@@ -139,11 +169,71 @@ class ProviderActor(Actor):
                 self._call_or_ask(job)
         if self._name in self._context.full_carriers and len(queue) < LOW_WATER * self._plan.queue_limit:
             self._context.full_carriers.discard(self._name)
-        if queue and not self._pump_set and self._plan.throughput_per_s and not self._context.draining:
-            wait = self._next_at - self._context.clock.monotonic()
-            if wait > 0:
+        if queue and not self._pump_set and not self._context.draining:
+            now = self._context.clock.monotonic()
+            opened_at = self._health.breaker.opened_at
+            until = self._next_at if opened_at is None else opened_at + self._health.breaker.open_s
+            if until > now:
                 self._pump_set = True
-                self.send_after(wait, _PUMP, coarse=False)
+                self.send_after(until - now, _PUMP, coarse=False)
+
+    # --- health ---------------------------------------------------------------------------------------------------
+
+    def _look_at_health(self) -> None:
+        """After anything that may have changed it: note since when, and give back what another could send."""
+        context = self._context
+        now = context.clock.monotonic()
+        state = self._health.state(now)
+        if state == self._state:
+            return
+        was, self._state = self._state, state
+        self._health.since = context.clock.now()
+        log.warning("carrier state", carrier=self._name, state=state, was=was, reason=self._health.reason(now))
+        if not self._health.available(now):
+            self._give_back(at_once=True)
+            self._set_probe()
+
+    def _set_probe(self) -> None:
+        """An open breaker half-opens by itself: look again then."""
+        opened_at = self._health.breaker.opened_at
+        if opened_at is not None and not self._pump_set:
+            wait = opened_at + self._health.breaker.open_s - self._context.clock.monotonic()
+            self._pump_set = True
+            self.send_after(max(wait, 0.0), _PUMP, coarse=False)
+
+    def _give_back(self, *, at_once: bool) -> None:
+        """Return every job that has not left."""
+        while self._queue:
+            entry = self._queue.pop()
+            if entry is None:
+                break
+            job: Job = entry.item
+            job.entry = None
+            if not job.withdrawn:
+                job.cascade.send_system(NotTaken(job, at_once))
+        self._context.full_carriers.discard(self._name)
+
+    def _learn(self, outcome: SendResult | BaseException) -> None:
+        """Let an answer say how the carrier is."""
+        health = self._health
+        breaker = health.breaker
+        error_class = outcome.error_class if isinstance(outcome, SendError) else ""
+        now = self._context.clock.monotonic()
+        if isinstance(outcome, SendResult):
+            if breaker.failures or breaker.opened_at is not None:
+                breaker.succeeded()
+        elif error_class == "throttled":
+            breaker.said_nothing()
+        elif error_class == "provider_auth":
+            assert isinstance(outcome, SendError)
+            health.stopped = f"provider_auth {outcome.code or ''}".strip()
+            breaker.said_nothing()
+        elif not isinstance(outcome, SendError) or outcome.ambiguous or error_class == "retryable_transient":
+            breaker.failed(now)
+        else:
+            breaker.succeeded()
+        if self._state != "up" or breaker.opened_at is not None or health.stopped is not None:
+            self._look_at_health()
 
     def _withdraw(self, job: Job) -> None:
         if job.entry is not None:
@@ -184,6 +274,8 @@ class ProviderActor(Actor):
 
     def _call(self, job: Job) -> None:
         job.left = True
+        if self._state != "up":
+            self._health.breaker.called(self._context.clock.monotonic())
         try:
             outcome = self._carrier.send(job.submission)
         except SendError as error:
@@ -218,10 +310,12 @@ class ProviderActor(Actor):
 
     def _answer(self, job: Job, outcome: SendResult | BaseException) -> None:
         """Tell the cascade what happened; what it means is the cascade's business."""
+        self._learn(outcome)
         submission = job.submission
         step, attempt = submission.step, submission.attempt
         if isinstance(outcome, SendResult):
             self._sent += 1
+            self._rate.count(self._context.clock.monotonic())
             segments = submission.segments
             cost = outcome.cost
             if cost is None and self._carrier.cost:
@@ -271,34 +365,67 @@ class ProviderActor(Actor):
         """Give back what has not left, call in doubt what has, and close the carrier."""
         for job in list(self._asked):
             job.cascade.send(NotTaken(job))
-        while self._queue:
-            entry = self._queue.pop()
-            if entry is None:
-                break
-            entry.item.entry = None
-            if not entry.item.withdrawn:
-                entry.item.cascade.send(NotTaken(entry.item))
+        self._give_back(at_once=False)
         calls, self._calls = self._calls, {}
         for task, job in calls.items():
             task.cancel()
             self._answer(job, asyncio.CancelledError())
         self._context.in_flight -= self._in_flight
-        self._context.full_carriers.discard(self._name)
         await self._carrier.close()
 
     def inspect(self) -> dict[str, Any]:
-        """Show the queue, the calls under way and the carrier's own view."""
+        """Show the queue, the calls under way, its fitness, and the carrier's own view."""
+        now = self._context.clock.monotonic()
+        health = self._health
+        oldest = self._queue.oldest_at()
         return {
             "carrier": self._name,
             "kind": self._carrier.kind,
             "channel": self._carrier.channel,
+            "tenant": self._plan.tenant,
+            "state": health.state(now),
+            "since": rfc3339(health.since),
+            "reason": health.reason(now),
+            "breaker": health.breaker.state(now),
             "queue": len(self._queue),
+            "queue_age_s": 0.0 if oldest is None else round(max(now - oldest, 0.0), 3),
             "in_flight": self._in_flight,
             "sent": self._sent,
             "failed": self._failed,
+            "rate_per_s": self._rate.per_s(now),
             "last_error": self._last_error,
-            **self._carrier.inspect(),
+            **{key: value for key, value in self._carrier.inspect().items() if key != "state"},
         }
+
+
+class _Rate:
+    """Messages per second, over the last ten whole seconds."""
+
+    __slots__ = ("_counts", "_second")
+
+    SECONDS: Final = 10
+
+    def __init__(self) -> None:
+        self._counts = [0] * (self.SECONDS + 1)
+        self._second = 0
+
+    def _advance(self, now: float) -> None:
+        second = int(now)
+        for passed in range(self._second + 1, min(second, self._second + len(self._counts)) + 1):
+            self._counts[passed % len(self._counts)] = 0
+        if second - self._second > len(self._counts):
+            self._counts = [0] * len(self._counts)
+        self._second = second
+
+    def count(self, now: float) -> None:
+        if int(now) != self._second:
+            self._advance(now)
+        self._counts[self._second % len(self._counts)] += 1
+
+    def per_s(self, now: float) -> float:
+        self._advance(now)
+        current = self._counts[self._second % len(self._counts)]
+        return round((sum(self._counts) - current) / self.SECONDS, 1)
 
 
 class _Sink:

@@ -12,7 +12,7 @@ import gc
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,14 @@ from actors import tree
 from actors.context import CarrierPlan, Context
 from actors.journal import JournalActor
 from actors.receipts import ReceiptIndex
-from actors.routing import SANDBOX, RoutingTable
+from actors.routing import SANDBOX, Match, Route, RoutingTable
 from actors.waker import WakerActor
 from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
 from gateway.edge import Edge
 from gateway.server import HttpServer
 from hermes import settings as config
+from hermes.domain.health import CarrierHealth
 from hermes.domain.message import ulid
 from hermes.journal.base import Journal
 from hermes.journal.directory import Directory
@@ -37,7 +38,7 @@ from hermes.journal.postgres import PostgresJournal
 from hermes.logs import get_logger
 from hermes.metrics import Metrics
 from hermes.runtime import Ref, SupervisorEvent, System, SystemClock
-from hermes.settings import Settings
+from hermes.settings import RouteSettings, Settings
 
 log = get_logger("hermes.node")
 
@@ -75,6 +76,7 @@ class Node:
             self._embedded = EmbeddedPostgres(data_dir)
         self._connect = connect
         self.carriers = self._plans()
+        self.routes = tuple(route(r) for r in settings.routes)
         live = [plan.carrier for name, plan in self.carriers.items() if name != SANDBOX]
         self._without_receipts = {c.channel for c in live} - {c.channel for c in live if c.receipts}
 
@@ -93,15 +95,18 @@ class Node:
                 throughput_per_s=c.throughput_per_s,
                 timeout_s=c.timeout_s,
                 on_ambiguous=c.on_ambiguous,
+                tenant=c.tenant,
+                weight=c.weight,
+                breaker_failures=c.breaker_failures,
+                breaker_open_s=c.breaker_open_s,
             )
         sandbox = make_carrier("mock", SANDBOX, "sms", {}, clock=self.clock, cost=0.0)
-        plans[SANDBOX] = CarrierPlan(sandbox)
+        plans[SANDBOX] = CarrierPlan(sandbox, breaker_failures=0)
         return plans
 
-    def _routes(self) -> RoutingTable:
-        return RoutingTable(
-            [(name, p.carrier.channel, p.on_ambiguous) for name, p in self.carriers.items() if name != SANDBOX]
-        )
+    def _routes(self, health: dict[str, CarrierHealth]) -> RoutingTable:
+        entries = [plan.entry() for name, plan in self.carriers.items() if name != SANDBOX]
+        return RoutingTable(entries, self.routes, health, self.clock.monotonic, self.clock.now)
 
     async def start(self) -> None:
         """Start everything; returns once the node accepts messages.
@@ -128,6 +133,7 @@ class Node:
         self.directory = Directory(journal, self.clock, hash_secret.encode())
         await self.directory.load()
         shards = await journal.claim_shards()
+        health: dict[str, CarrierHealth] = {}
         self.context = Context(
             self.system,
             self.clock,
@@ -135,8 +141,9 @@ class Node:
             self.directory,
             self.metrics,
             self.carriers,
-            self._routes(),
+            self._routes(health),
             ReceiptIndex(),
+            health=health,
             max_open_messages=settings.server.max_open_messages,
             allow_private_callbacks=settings.server.allow_private_callbacks,
             open_messages=await journal.count_open(),
@@ -269,6 +276,24 @@ class Node:
         end = loop.time() + FLUSH_S
         while self.journal.queued and self.journal.available and loop.time() < end:
             await asyncio.sleep(0.01)
+
+
+def route(r: RouteSettings) -> Route:
+    """What the settings say, as the router takes it."""
+    m = r.match
+    match = Match(
+        tenant=frozenset(_texts(m.tenant)),
+        prefix=tuple(_texts(m.prefix)),
+        sender=frozenset(_texts(m.sender)),
+        category=frozenset(_texts(m.category)),
+        from_hour=m.from_hour,
+        to_hour=m.to_hour,
+    )
+    return Route(r.channel, tuple(r.carriers), match, r.strategy, r.on_ambiguous)
+
+
+def _texts(value: str | Sequence[str]) -> Sequence[str]:
+    return (value,) if isinstance(value, str) else value
 
 
 async def serve(settings: Settings, data_dir: Path, *, on_ready: OnReady | None = None) -> int:

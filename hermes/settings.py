@@ -31,6 +31,7 @@ __all__ = [
     "LogSettings",
     "NodeFile",
     "RetentionSettings",
+    "RouteSettings",
     "ServerSettings",
     "Settings",
     "base_url",
@@ -59,11 +60,6 @@ NOT_YET: Final[dict[str, str]] = {
     "telemetry": "metrics are at /metrics",
     "tenant_defaults": "no tenant has a limit",
     "number": "inbound messages are not taken",
-    "route": "the enabled carriers of a channel are asked in the order of the file",
-    "carrier.tenant": "every carrier serves every tenant",
-    "carrier.weight": "the enabled carriers of a channel are asked in the order of the file",
-    "carrier.breaker_failures": "no carrier is set aside after failures",
-    "carrier.breaker_open_s": "no carrier is set aside after failures",
 }
 
 _SECRET_FILE_BYTES: Final = 1 << 20  # a service account's JSON takes 2 KiB; more is surely the wrong file
@@ -190,6 +186,10 @@ class CarrierSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
         max_in_flight: calls not yet answered; 0: no limit.
         throughput_per_s: messages handed to the carrier each second; 0: no limit.
         on_ambiguous: what follows when nobody knows whether the carrier took a message.
+        tenant: the only tenant it serves; None: every tenant.
+        weight: share of a weighted route's messages, relative to the others'.
+        breaker_failures: failures in a row after which it is set aside; 0: never.
+        breaker_open_s: seconds until it is tried again.
         options: not checked here, `env:` and `file:` replaced; never shown in the repr.
     """
 
@@ -202,7 +202,74 @@ class CarrierSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     max_in_flight: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     throughput_per_s: Annotated[float, Meta(ge=0)] = 0.0
     on_ambiguous: Literal["resend", "never"] = "resend"
+    tenant: Annotated[str, _text()] | None = None
+    weight: Annotated[float, Meta(ge=0)] = 1.0
+    breaker_failures: Annotated[int, Meta(ge=0, le=1_000_000)] = 5
+    breaker_open_s: Annotated[float, Meta(ge=0, le=86400)] = 10.0
     options: Annotated[dict[str, Any], Meta(extra={"secret": True})] = msgspec.field(default_factory=dict)
+
+
+Texts = str | list[str]
+Channel = Literal["email", "sms", "push", "whatsapp"]
+
+
+class MatchSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a message must be for a route to apply: one value or a list; nothing named matches everything.
+
+    Attributes:
+        prefix: beginnings of the number, with `+`.
+        from_hour, to_hour: UTC hours, from inclusive, to exclusive; may run over midnight; both or none.
+    """
+
+    tenant: Texts = ()  # type: ignore[assignment]
+    prefix: Texts = ()  # type: ignore[assignment]
+    sender: Texts = ()  # type: ignore[assignment]
+    category: Literal["otp", "transactional", "marketing"] | list[Literal["otp", "transactional", "marketing"]] = ()  # type: ignore[assignment]
+    from_hour: Annotated[int, Meta(ge=0, le=23)] | None = None
+    to_hour: Annotated[int, Meta(ge=0, le=24)] | None = None
+
+
+class RouteSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[route]]`: which carriers, in which order, for the messages it matches. The first that matches decides."""
+
+    channel: Channel
+    carriers: Annotated[list[str], Meta(min_length=1, max_length=100)]
+    match: MatchSettings = MatchSettings()
+    strategy: Literal["fixed", "weighted", "least_cost"] = "fixed"
+    on_ambiguous: Literal["resend", "never"] | None = None
+
+
+def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSettings:
+    """Read one route.
+
+    Args:
+        label: how errors name it.
+        carriers: channel by carrier name.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    if isinstance(entry, dict):
+        if entry.get("strategy") == "quality":
+            raise ValueError(f'{label}.strategy: "quality" is not available yet')
+        match = entry.get("match")
+        if isinstance(match, dict):
+            for key in ("mcc", "mnc"):
+                if key in match:
+                    raise ValueError(f"{label}.match.{key}: not available yet; use prefix")
+    try:
+        route = msgspec.convert(entry, RouteSettings)
+    except msgspec.ValidationError as exc:
+        why, _, where = str(exc).partition(" - at `$")
+        raise ValueError(f"{label}{where.rstrip('`')}: {why[0].lower() + why[1:]}") from exc
+    for name in route.carriers:
+        if name not in carriers:
+            raise ValueError(f"{label}.carriers: no carrier is called {_shown(name)}")
+        if carriers[name] != route.channel:
+            raise ValueError(f"{label}.carriers: {name} serves channel {carriers[name]}, not {route.channel}")
+    if (route.match.from_hour is None) != (route.match.to_hour is None):
+        raise ValueError(f"{label}.match: from_hour and to_hour go together")
+    return route
 
 
 class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -213,6 +280,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
     carriers: tuple[CarrierSettings, ...] = ()
+    routes: tuple[RouteSettings, ...] = ()
 
     def require_carrier(self) -> None:
         """Make sure that something can be sent at all.
@@ -296,6 +364,7 @@ class _Reader:
         self.environ = environ
         self.given: dict[tuple[str, str], _Given] = {}
         self.carriers: list[tuple[Any, Path]] = []
+        self.routes: list[Any] = []
         self.errors: list[str] = []
 
     def tables(self, document: Mapping[str, Any], folder: Path) -> None:
@@ -307,6 +376,11 @@ class _Reader:
                     self.carriers = [(entry, folder) for entry in table]
                 else:
                     self.errors.append("carrier: expected one [[carrier]] (two brackets) for each carrier")
+            elif section == "route":
+                if isinstance(table, list):
+                    self.routes = table
+                else:
+                    self.errors.append("route: expected one [[route]] (two brackets) for each route")
             elif section not in SECTIONS:
                 self.errors.append(_unknown(section, "", ""))
             elif not isinstance(table, dict):
@@ -328,6 +402,8 @@ class _Reader:
             key = "__".join(rest)
             if section in NOT_YET:
                 self.errors.append(f"{variable}: not available yet; {NOT_YET[section]}")
+            elif section == "route":
+                self.errors.append(f"{variable}: a route is set in the file")
             elif section == "carrier":
                 self.errors.append(
                     f"{variable}: a carrier is set in the file; a secret of it may be a variable (password = "
@@ -352,6 +428,7 @@ class _Reader:
             }
             built[section] = kind(**values)
         built["carriers"] = tuple(self.all_carriers())
+        built["routes"] = tuple(self.all_routes(built["carriers"]))
         if self.errors:
             raise SettingsError("\n".join(self.errors))
         return Settings(**built)
@@ -382,6 +459,14 @@ class _Reader:
             values = self.carrier(entry, label, folder)
             if len(self.errors) == errors_before:
                 yield CarrierSettings(**values)
+
+    def all_routes(self, carriers: tuple[CarrierSettings, ...]) -> Iterator[RouteSettings]:
+        channels = {carrier.name: carrier.channel for carrier in carriers}
+        for n, entry in enumerate(self.routes, 1):
+            try:
+                yield check_route(entry, f"route {n}", channels)
+            except ValueError as exc:
+                self.errors.append(str(exc))
 
     def carrier(self, entry: dict[str, Any], label: str, folder: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -96,6 +96,18 @@ class ReceiptArrived:
 
 
 @dataclass(slots=True, frozen=True)
+class ControlCarrier:
+    """To a carrier's actor, as a call: an operator's order. Answered with its `inspect()`.
+
+    Attributes:
+        order: "pause" (send nothing), "drain" (the same; what is under way ends), "resume" (go on; also closes the
+            breaker and lifts a stop made by a provider_auth answer).
+    """
+
+    order: str
+
+
+@dataclass(slots=True, frozen=True)
 class ExplainRoute:
     """To `router`, as a call: which carriers would be asked, in order, for each step of this message.
 

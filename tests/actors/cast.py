@@ -19,6 +19,7 @@ from carriers.base import Carrier
 from carriers.mock import MockSettings
 from carriers.registry import make_carrier
 from hermes.domain.commands import Submit
+from hermes.domain.health import CarrierHealth
 from hermes.domain.message import Content, Message, Step, new_message_id
 from hermes.journal.base import Journal, StoredMessage
 from hermes.journal.directory import Directory
@@ -108,6 +109,7 @@ async def start_cast(
     plans[SANDBOX] = replace(mock(SANDBOX, "sms", receipt_delay_ms=20))
     shards = await journal.claim_shards()
     system = System(clock=clock)
+    health: dict[str, CarrierHealth] = {}
     context = Context(
         system,
         clock,
@@ -115,8 +117,9 @@ async def start_cast(
         directory,
         Metrics(),
         plans,
-        RoutingTable([(n, p.carrier.channel, p.on_ambiguous) for n, p in plans.items() if n != SANDBOX]),
+        RoutingTable([p.entry() for n, p in plans.items() if n != SANDBOX], (), health, clock.monotonic, clock.now),
         ReceiptIndex(),
+        health=health,
         allow_private_callbacks=True,
         **settings,
     )

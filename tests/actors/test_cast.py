@@ -553,7 +553,12 @@ async def test_a_message_whose_carrier_is_not_set_any_more_takes_the_next_one() 
     second = Scripted("second")
     node = await restart(node, [plan(second)])
     await node.until(lambda: second.asked)
-    assert types(await node.stored(m.message_id))[:3] == ["accepted", "scheduled", "rejected"]
+
+    async def submitted() -> bool:
+        return types(await node.stored(m.message_id)) == ["accepted", "scheduled", "submitted"]
+
+    await node.until(submitted)
+    assert second.asked[0].attempt == 1
     await node.stop()
 
 
@@ -570,4 +575,39 @@ async def test_open_messages_of_a_deleted_tenant_still_end_after_a_restart() -> 
     node = await restart(node, [plan(again)])
     again.report(f"{m.message_id}-0-1", "delivered")
     assert (await node.final(m.message_id)).status == "delivered"
+    await node.stop()
+
+
+async def test_a_full_queue_is_asked_again_after_a_while_and_not_in_a_busy_loop() -> None:
+    carrier = Scripted()
+    held: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    carrier.answers = [held]
+    node = await start_cast([plan(carrier, max_in_flight=1, queue_limit=1)])
+    sent = [message(node.tenant) for _ in range(3)]
+    await asyncio.gather(*(node.submit(m) for m in sent))
+    await node.until(lambda: carrier.asked and node.system.info("provider/scripted").detail["queue"] == 1)
+    waiting = [node.system.info(f"cascade/{m.message_id}") for m in sent]
+    before = sum(info.messages_in for info in waiting)
+    end = asyncio.get_running_loop().time() + 0.3
+    await node.until(lambda: asyncio.get_running_loop().time() > end)
+    assert sum(node.system.info(f"cascade/{m.message_id}").messages_in for m in sent) - before < 5
+    held.set_result(SendResult(("x",)))
+    await node.until(lambda: len(carrier.asked) == 3)
+    await node.stop()
+
+
+async def test_the_answer_of_a_call_that_overtook_its_withdrawal_is_recorded_and_cancelled() -> None:
+    sms, email = Scripted("one"), Scripted("two", "email")
+    late: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    email.answers = [late]
+    node = await start_cast([plan(sms), plan(email)])
+    m = message(node.tenant, Step("sms", 0.2, "delivered"), "email")
+    await node.submit(m)
+    await node.until(lambda: email.asked)
+    sms.report(f"{m.message_id}-0-1", "delivered")
+    await node.final(m.message_id)
+    late.set_result(SendResult(("late-id",)))
+    await node.until(lambda: email.cancelled == ["late-id"])
+    stored = await node.stored(m.message_id)
+    assert types(stored)[-1] == "submitted" and stored.status == "delivered"
     await node.stop()

@@ -21,6 +21,8 @@ from hermes.settings import (
     NOT_YET,
     SECTIONS,
     CarrierSettings,
+    MatchSettings,
+    RouteSettings,
     Settings,
     base_url,
     data_folder,
@@ -241,7 +243,7 @@ def test_file_is_refused_by_name_and_reason(tmp_path: Path, toml: str, refused: 
         ("HERMES_DATABASE__BATCH_WINDOW_MS", "nan", ': expected a number from 0 to 1000, got "nan"'),
         ("HERMES_LOG__FORMAT", "xml", ': expected one of "console", "json", got "xml"'),
         ("HERMES_REDIS__URL", "redis://h", ": not available yet; "),
-        ("HERMES_ROUTE__0__CHANNEL", "sms", ": not available yet; "),
+        ("HERMES_ROUTE__0__CHANNEL", "sms", ": a route is set in the file"),
         ("HERMES_CARRIER__A__PASSWORD", "x", ": a carrier is set in the file"),
     ],
 )
@@ -375,7 +377,31 @@ def test_example_shows_every_setting_and_no_other() -> None:
     document = example_with_everything()
     shown = {(section, key) for section in SECTIONS for key in document[section]}
     assert shown == {(section, key) for section, kind in SECTIONS.items() for key in kind.__struct_fields__}
-    assert set(document) == {*SECTIONS, "carrier"}
+    assert set(document) == {*SECTIONS, "carrier", "route"}
+
+
+def test_example_shows_every_key_of_a_route() -> None:
+    (route,) = example_with_everything()["route"]
+    assert set(route) == set(RouteSettings.__struct_fields__)
+    assert set(route["match"]) == set(MatchSettings.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("route", "refused"),
+    [
+        ('carriers = ["nobody"]\nchannel = "sms"', 'route 1.carriers: no carrier is called "nobody"'),
+        ('carriers = ["a"]\nchannel = "email"', "route 1.carriers: a serves channel sms, not email"),
+        ('carriers = ["a"]\nchannel = "sms"\nstrategy = "quality"', 'route 1.strategy: "quality" is not available'),
+        ('carriers = ["a"]\nchannel = "sms"\nmatch = {mcc = "238"}', "route 1.match.mcc: not available yet"),
+        ('carriers = ["a"]\nchannel = "sms"\nmatch = {zip = "1"}', "route 1.match: object contains unknown field"),
+        ('carriers = ["a"]\nchannel = "sms"\nmatch = {from_hour = 1}', "route 1.match: from_hour and to_hour"),
+        ('carriers = []\nchannel = "sms"', "route 1.carriers: expected `array` of length >= 1"),
+        ('channel = "sms"', "route 1: object missing required field `carriers`"),
+    ],
+)
+def test_route_is_refused_by_name_and_reason(tmp_path: Path, route: str, refused: str) -> None:
+    carrier = '[[carrier]]\nname = "a"\nkind = "mock"\nchannel = "sms"\n'
+    assert refused in refusal(tmp_path, f"{carrier}[[route]]\n{route}\n")
 
 
 def test_example_shows_every_key_of_a_carrier() -> None:

@@ -1,0 +1,125 @@
+"""A carrier's actor: its breaker, an operator's orders, and what becomes of what waits."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from carriers.base import SendError, SendResult
+from hermes.domain.commands import ControlCarrier
+from tests.actors.cast import CastNode, message, start_cast
+from tests.actors.test_cast import Scripted, plan, types
+
+
+def failing() -> SendError:
+    return SendError("retryable_transient", "500", retryable=True)
+
+
+def shown(node: CastNode, name: str) -> dict[str, Any]:
+    return node.system.info("provider/" + name).detail
+
+
+async def order(node: CastNode, name: str, what: str) -> dict[str, Any]:
+    ref = node.system.whereis("provider/" + name)
+    assert ref is not None
+    answer: dict[str, Any] = await ref.call(ControlCarrier(what))
+    return answer
+
+
+async def test_five_failures_open_the_breaker_and_the_next_carrier_gets_the_traffic() -> None:
+    sick, well = Scripted("sick"), Scripted("well")
+    sick.answer = lambda s: failing()
+    node = await start_cast([plan(sick, breaker_open_s=60.0), plan(well)])
+    for _ in range(12):
+        await node.submit(message(node.tenant))
+    await node.until(lambda: len(well.asked) == 12)
+    assert len(sick.asked) == 5
+    assert shown(node, "sick")["state"] == "down" and shown(node, "sick")["breaker"] == "open"
+    await node.stop()
+
+
+async def test_an_open_breaker_half_opens_and_closes_when_the_probe_succeeds() -> None:
+    carrier = Scripted()
+    carrier.answers = [failing(), failing()]
+    node = await start_cast([plan(carrier, breaker_failures=2, breaker_open_s=0.3)])
+    first, second = message(node.tenant), message(node.tenant)
+    await node.submit(first)
+    await node.submit(second)
+    await node.until(lambda: len(carrier.asked) == 2)
+    assert shown(node, "scripted")["breaker"] == "open"
+    third = message(node.tenant)
+    await node.submit(third)  # nobody else is left: it waits
+    await node.until(lambda: any(s.message_id == third.message_id for s in carrier.asked))
+    await node.until(lambda: shown(node, "scripted")["state"] == "up")
+    await node.stop()
+
+
+async def test_what_waits_for_a_paused_carrier_moves_to_the_next() -> None:
+    first, second = Scripted("first"), Scripted("second")
+    held: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    first.answers = [held]
+    node = await start_cast([plan(first, max_in_flight=1), plan(second)])
+    messages = [message(node.tenant) for _ in range(5)]
+    for m in messages:
+        await node.submit(m)
+    await node.until(lambda: shown(node, "first")["queue"] == 4)
+    assert (await order(node, "first", "pause"))["state"] == "paused"
+    await node.until(lambda: len(second.asked) == 4)
+    assert [s.attempt for s in second.asked] == [1, 1, 1, 1]  # it had certainly not left: no try was spent
+    stored = await node.stored(messages[1].message_id)
+    assert types(stored)[0] == "accepted"
+    held.set_result(SendResult(("x",)))
+    await node.stop()
+
+
+async def test_a_paused_carrier_without_another_keeps_what_waits_until_it_is_resumed() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    await order(node, "scripted", "pause")
+    m = message(node.tenant)
+    await node.submit(m)
+    await node.until(lambda: shown(node, "scripted")["queue"] == 1)
+    assert not carrier.asked
+    assert (await order(node, "scripted", "resume"))["state"] == "up"
+    await node.until(lambda: carrier.asked)
+    await node.stop()
+
+
+async def test_a_refused_password_stops_the_carrier_until_it_is_resumed() -> None:
+    wrong, well = Scripted("wrong"), Scripted("well")
+    wrong.answers = [SendError("provider_auth", "535")]
+    node = await start_cast([plan(wrong), plan(well)])
+    for _ in range(3):
+        await node.submit(message(node.tenant))
+    await node.until(lambda: len(well.asked) == 3)
+    assert len(wrong.asked) == 1
+    assert (shown(node, "wrong")["state"], shown(node, "wrong")["reason"]) == ("down", "provider_auth 535")
+    await order(node, "wrong", "resume")
+    await node.submit(message(node.tenant))
+    await node.until(lambda: len(wrong.asked) == 2)
+    await node.stop()
+
+
+async def test_an_order_outlives_a_crash_of_the_actor() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    await order(node, "scripted", "pause")
+    ref = node.system.whereis("provider/scripted")
+    assert ref is not None
+    ref.send("what no provider understands")
+    await node.until(lambda: node.system.whereis("provider/scripted") not in (None, ref))
+    assert shown(node, "scripted")["state"] == "paused"
+    await node.stop()
+
+
+async def test_a_carrier_tells_its_queue_age_and_rate() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    await node.submit(message(node.tenant))
+    await node.until(lambda: shown(node, "scripted")["sent"] == 1)
+    await order(node, "scripted", "pause")
+    await node.submit(message(node.tenant))
+    await node.until(lambda: shown(node, "scripted")["queue"] == 1)
+    await node.until(lambda: shown(node, "scripted")["queue_age_s"] > 0)
+    await node.until(lambda: shown(node, "scripted")["rate_per_s"] == 0.1)  # one message within the last ten seconds
+    await node.stop()

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
+
+_SLACK: Final = 32  # places of removed entries a lane or line may hold before they are swept out
 
 
 class Entry:
@@ -160,12 +162,18 @@ class FairQueue:
         return None
 
     def remove(self, entry: Entry) -> bool:
-        """Withdraw an entry; False if it was popped or removed before. O(1): its place is skipped later."""
+        """Withdraw an entry; False if it was popped or removed before. O(1) in the long run."""
         if not entry._queued:
             return False
         lane = self._lanes[entry.lane]
-        self._gone(lane, lane.lines[entry.key], entry)
+        line = lane.lines[entry.key]
+        self._gone(lane, line, entry)
         entry.item = None
+        # A queue that nobody pops from must not fill up with skipped places: sweep when they are the most.
+        if len(line.entries) > 2 * line.live + _SLACK:
+            line.entries = deque(other for other in line.entries if other._queued)
+        if len(lane.ring) > 2 * len(lane.lines) + _SLACK:
+            lane.ring = deque(other for other in lane.ring if other.live)
         return True
 
     def oldest_at(self) -> float | None:

@@ -22,7 +22,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Generator, Iterable
+from inspect import CORO_CREATED, getcoroutinestate
 from time import perf_counter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hermes.runtime.logs import kernel_log
@@ -148,6 +150,7 @@ class Rare(Family):
         "limit",
         "links",
         "owed",
+        "pending",
         "reply",
         "restarts",
         "since",
@@ -171,6 +174,7 @@ class Rare(Family):
         self.limit: Any = None  # timer handle of the time limit that runs: a child's end or terminate
         self.links: dict[Ref, None] | None = None
         self.owed: dict[Reply, None] | None = None  # replies promised with NO_REPLY
+        self.pending: Awaitable[None] | None = None  # what is left of init
         self.reply: Reply | None = None  # where the running coroutine's value goes
         self.restarts = 0
         self.since: float | None = None  # monotonic; when wait, suspended or terminated began
@@ -606,7 +610,7 @@ class Ref(TimerOwner):
         rare.since = system.clock.monotonic()
         rare.interrupted = False
         loop = asyncio.get_running_loop()
-        task = rare.task = loop.create_task(_metered(self, result), context=system._context)
+        task = rare.task = loop.create_task(_metered(_Metered(self, result)), context=system._context)
         task.add_done_callback(self._awaited, context=system._context)
         if self._urgent is not None:
             for item in self._urgent:
@@ -803,7 +807,9 @@ class Ref(TimerOwner):
                     system = self._system
                     rare = self._need_rare()
                     loop = asyncio.get_running_loop()
-                    task = rare.task = loop.create_task(_metered(self, result), context=system._context)
+                    task = rare.task = loop.create_task(
+                        _metered(_Metered(self, result)), context=system._context
+                    )
                     rare.limit = system.clock.call_later(
                         system.terminate_limit_s, self._terminate_overdue, task
                     )
@@ -992,6 +998,9 @@ class Ref(TimerOwner):
             actor._kernel_before_end()
         rare = self._rare
         if rare is not None:
+            pending, rare.pending = rare.pending, None
+            if isinstance(pending, CoroutineType) and getcoroutinestate(pending) == CORO_CREATED:
+                pending.close()
             rare.sweeping = True
             while rare.last is not None and rare.last._state != TERMINATED:
                 rare.last._force_end()
@@ -1046,7 +1055,7 @@ class Ref(TimerOwner):
                 if result is not None and hasattr(type(result), "__await__"):
                     system = self._system
                     task = asyncio.get_running_loop().create_task(
-                        _metered(self, result), context=system._context
+                        _metered(_Metered(self, result)), context=system._context
                     )
                     system._adopt(task)
                     limit = system.clock.call_later(system.terminate_limit_s, task.cancel)
@@ -1066,11 +1075,11 @@ def _expire(argument: tuple[asyncio.Future[Any], Ref, float]) -> None:
         future.set_exception(CallTimeout(f"{ref} did not answer within {timeout_s:g} s"))
 
 
-async def _metered(ref: Ref, awaitable: Awaitable[Any]) -> Any:
+async def _metered(steps: _Metered) -> Any:
     """Run a handler's awaitable, charging its steps (not its waits) to the actor."""
-    if isinstance(awaitable, Coroutine):
-        return await _Metered(ref, awaitable)
-    return await awaitable
+    if isinstance(steps.coroutine, Coroutine):
+        return await steps
+    return await steps.coroutine
 
 
 class _Metered:
@@ -1078,12 +1087,18 @@ class _Metered:
 
     __slots__ = ("coroutine", "ref")
 
-    def __init__(self, ref: Ref, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, ref: Ref, coroutine: Awaitable[Any]) -> None:
         self.ref = ref
         self.coroutine = coroutine
 
+    def __del__(self) -> None:
+        # A task cancelled before its first step drops the coroutine unbegun; that is no oversight of anyone.
+        if isinstance(self.coroutine, Coroutine):
+            self.coroutine.close()
+
     def __await__(self) -> Generator[Any, Any, Any]:
-        ref, coroutine = self.ref, self.coroutine
+        ref = self.ref
+        coroutine = cast("Coroutine[Any, Any, Any]", self.coroutine)
         system = ref._system
         step: Any = coroutine.send
         value: Any = None

@@ -112,7 +112,7 @@ class Dispatcher:
 
     def put(self, item: Any) -> bool:
         """Let an item wait; False when it was refused. A dropped item counts as taken, and in `dropped`."""
-        if len(self) >= self.limit:
+        if self.waiting >= self.limit:
             if self.overflow is Overflow.REFUSE:
                 return False
             self.dropped += 1
@@ -142,8 +142,9 @@ class Dispatcher:
                 best = subscription
         return best
 
-    def __len__(self) -> int:
-        """Return how many items wait."""
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
         raise NotImplementedError
 
     def _store(self, item: Any) -> None:
@@ -163,7 +164,9 @@ class DemandDispatcher(Dispatcher):
         super().__init__(limit, overflow)
         self._items: deque[Any] = deque()
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
         return len(self._items)
 
     def _store(self, item: Any) -> None:
@@ -196,7 +199,9 @@ class PartitionDispatcher(Dispatcher):
         self._waiting = 0
         self._lines: dict[Hashable, deque[tuple[int, Any]]] = {}
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
         return self._waiting
 
     def _store(self, item: Any) -> None:
@@ -245,7 +250,9 @@ class FairDispatcher(Dispatcher):
         self._classify = classify
         self.queue = queue
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
         return len(self.queue)
 
     def put(self, item: Any) -> bool:
@@ -461,9 +468,9 @@ class Stage(Actor):
         # A consumer that asks for more than it said gets no more than it said.
         subscription.demand = min(subscription.max_demand, before + count)
         fresh = subscription.demand - before
-        waiting = len(self._stage_dispatcher())
+        waiting = self._stage_dispatcher().waiting
         self.dispatch()
-        fresh -= waiting - len(self._stage_dispatcher())
+        fresh -= waiting - self._stage_dispatcher().waiting
         if fresh > 0:
             self.handle_demand(fresh)
 

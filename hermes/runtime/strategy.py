@@ -153,7 +153,7 @@ def decide(strategy: Strategy, children: Sequence[ChildState], index: int, abnor
 
 
 def _recyclable(child: ChildState) -> bool:
-    """A transient child that was done comes back with its siblings: what they share starts afresh."""
+    """A transient child that is done stays done; one that is down already is started with the rest."""
     return child.phase is not Phase.DOWN and child.wanted
 
 

@@ -592,8 +592,17 @@ class Supervision:
     # -- ending
 
     def close(self) -> None:
-        """Start nothing any more; the kernel stops the children next."""
+        """Start nothing any more; the kernel stops the children next, the last of the family first."""
         self.closed = True
+        family = self.actor.ref._rare
+        if family is not None and self.children:
+            # Restarted children stand last: put all back in the order of their specs, strangers after them.
+            strangers = [ref for ref in family if ref not in self.by_ref]
+            known = [child.ref for child in self.children if child.ref is not None]
+            for ref in (*known, *strangers):
+                if ref._state != TERMINATED:
+                    family.remove(ref)
+                    family.add(ref)
         gone = NotAlive(self.actor.ref, self.actor.ref._reason)
         for child in self.records:
             child.drop_timer()

@@ -248,6 +248,7 @@ class System:
                 ref._abort(exc)
                 raise
             if pending is not None and hasattr(type(pending), "__await__"):
+                ref._need_rare().pending = pending
                 return ref, pending
             if ref._state != INIT:
                 raise NotAlive(ref, ref._reason)
@@ -259,6 +260,7 @@ class System:
         except BaseException as exc:
             ref._abort(exc if isinstance(exc, Exception) else SHUTDOWN)
             raise
+        ref._need_rare().pending = None
         if ref._state != INIT:
             raise NotAlive(ref, ref._reason)
 
@@ -286,7 +288,7 @@ class System:
     # -- seeing
 
     def on_event(self, listener: Callable[[SupervisorEvent], object]) -> Callable[[], None]:
-        """Call `listener` with every supervisor decision; its errors are logged. Return how to unsubscribe."""
+        """Call `listener` with every supervisor decision; its errors are logged. Return the unsubscriber."""
         self._listeners.append(listener)
 
         def unsubscribe() -> None:
@@ -452,8 +454,8 @@ class System:
     # -- turns
 
     def _wake(self) -> None:
-        self._awake = True
         asyncio.get_running_loop().call_soon(self._run, context=self._context)
+        self._awake = True
 
     def _run(self) -> None:
         """Give a turn to each actor that is in the queue now."""

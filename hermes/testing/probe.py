@@ -73,11 +73,11 @@ class ProbeActor(Actor):
 
 
 class Do:
-    """Sent to a `ProbeActor`: call `action(probe)` inside the actor (to link, monitor, spawn, stop, raise)."""
+    """Sent to a `ProbeActor`: call `action(probe)` inside it (to link, monitor, spawn, stop, raise)."""
 
     __slots__ = ("action",)
 
-    def __init__(self, action: Callable[[ProbeActor], object]) -> None:
+    def __init__(self, action: Callable[[Any], object]) -> None:
         self.action = action
 
 

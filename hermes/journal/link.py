@@ -260,7 +260,8 @@ class Link:
                 yield connection
                 sound = True
             except (asyncpg.PostgresError, *LOST) as exc:
-                sound = isinstance(exc, asyncpg.PostgresError) and not connection.is_in_transaction()
+                if isinstance(exc, asyncpg.PostgresError) and not connection.is_closed():
+                    sound = not connection.is_in_transaction()  # which a terminated one cannot tell
                 if not is_refusal(exc):
                     self.suspect()
                 raise translate(exc) from None

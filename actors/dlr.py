@@ -40,6 +40,22 @@ class _LookedUp:
         self.error = error
 
 
+class _Asked:
+    """A `ReceiptStored` that answers a call: "matched" or "parked"."""
+
+    __slots__ = ("_reply", "outcome")
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.outcome = "matched"
+
+    def __call__(self, ok: bool) -> None:
+        if ok:
+            self._reply.ok(self.outcome)
+        else:
+            self._reply.error(JournalAway("the receipt could not be stored"))
+
+
 class DLRProcessor(Actor):
     """`dlr`: every receipt of every carrier comes through here."""
 
@@ -76,14 +92,7 @@ class DLRProcessor(Actor):
         """Take a receipt and answer once it is stored; JournalAway to the caller when it cannot be."""
         if type(request) is not ReceiptArrived:
             raise TypeError(f"dlr does not understand {type(request).__name__}")
-
-        def stored(ok: bool) -> None:
-            if ok:
-                reply.ok("stored")
-            else:
-                reply.error(JournalAway("the receipt could not be stored"))
-
-        self._receipt(ReceiptMail(request.receipt, stored))
+        self._receipt(ReceiptMail(request.receipt, _Asked(reply)))
         return NO_REPLY
 
     # --- matching -------------------------------------------------------------------------------------------------
@@ -104,7 +113,8 @@ class DLRProcessor(Actor):
         if found is None:
             return False
         cascade, step, attempt, segment = found
-        if cascade.send_system(ReceiptMail(mail.receipt, mail.stored, (step, attempt, segment))) != SendResult.DELIVERED:
+        addressed = ReceiptMail(mail.receipt, mail.stored, (step, attempt, segment))
+        if cascade.send_system(addressed) != SendResult.DELIVERED:
             return False  # it is just ending; the journal knows the id by now
         self._matched += 1
         self._context.metrics.receipts.inc(mail.receipt.carrier, "matched")
@@ -147,6 +157,8 @@ class DLRProcessor(Actor):
                 continue
             self._parked += 1
             self._context.metrics.receipts.inc(receipt.carrier, "parked")
+            if isinstance(mail.stored, _Asked):
+                mail.stored.outcome = "parked"
             unmatched = Unmatched(mail)
             self._context.receipts.hold(key, unmatched)
             self._background.run(self._park(unmatched, key[1]))

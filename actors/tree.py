@@ -1,16 +1,16 @@
 """The tree: who is started by whom, in which order, and what happens when one ends. Read this first.
 
-    root                       rest_for_one: start order is dependency order; stop order its reverse
-    |- journal                 permanent: watches the group-commit writer and its database
-    |- carriers                one_for_one
-    |  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent
-    |- router, dlr             permanent
-    |- webhooks                simple_one_for_one, one per tenant
-    |- tenants                 one_for_one
-    |  `- tenant/<id>          TenantSupervisor, simple_one_for_one
-    |     `- cascade/<id>      temporary: a crash is journaled and resumed from the journal, with its own count
-    |- waker                   permanent: brings cascades back from the journal
-    `- gateway                 permanent: last to open, first to close
+root                       rest_for_one: start order is dependency order; stop order its reverse
+|- journal                 permanent: watches the group-commit writer and its database
+|- carriers                one_for_one
+|  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent
+|- router, dlr             permanent
+|- webhooks                simple_one_for_one, one per tenant
+|- tenants                 one_for_one
+|  `- tenant/<id>          TenantSupervisor, simple_one_for_one
+|     `- cascade/<id>      temporary: a crash is journaled and resumed from the journal, with its own count
+|- waker                   permanent: brings cascades back from the journal
+`- gateway                 permanent: last to open, first to close
 """
 
 from __future__ import annotations

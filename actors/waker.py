@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from actors.context import Context
 from actors.background import Background
+from actors.context import Context
 from actors.messages import Adopt, CancelMail, ReceiptMail, Wake
 from actors.tenant import NEVER
 from hermes.domain import cascade as rules

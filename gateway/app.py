@@ -19,6 +19,7 @@ from aiohttp import web
 from gateway import shapes as s
 from gateway.auth import Access, authenticate
 from gateway.callbacks import Callbacks
+from gateway.carriers import Carriers
 from gateway.docs import Docs
 from gateway.edge import Call, Edge, Reply, journal_away, new_request_id
 from gateway.hosts import Hosts
@@ -55,7 +56,7 @@ _BODY_CODES: Final = ("malformed_json", "too_large", "unsupported_media_type", "
 
 
 def routes(
-    messages: Messages, tenants: Tenants, callbacks: Callbacks, operate: Operate, docs: Docs
+    messages: Messages, tenants: Tenants, callbacks: Callbacks, operate: Operate, carriers: Carriers, docs: Docs
 ) -> list[Route]:
     """List every route there is, in the order of the documentation."""
     R, nobody, send, read = Route, Access.OPEN, Access.SEND, Access.READ
@@ -118,6 +119,17 @@ def routes(
 
         R("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}, codes=query),
         R("GET", "/v1/actors/{name...}", operate.actor, operator, "Operate", {200: s.ActorView}, codes=known),
+        R("GET", "/v1/carriers", carriers.list, operator, "Carriers", {200: s.CarrierPage}, codes=query),
+        R("GET", "/v1/carriers/{name}", carriers.get, operator, "Carriers", {200: s.CarrierView}, codes=known),
+        R("POST", "/v1/carriers/{name}/pause", carriers.pause, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
+          codes=change, body_optional=True),
+        R("POST", "/v1/carriers/{name}/resume", carriers.resume, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
+          codes=change, body_optional=True),
+        R("POST", "/v1/carriers/{name}/drain", carriers.drain, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
+          codes=change, body_optional=True),
+        R("GET", "/v1/routes", carriers.routes, operator, "Carriers", {200: s.RoutePage}, codes=query),
+        R("POST", "/v1/routes/explain", carriers.explain, operator, "Carriers", {200: s.Explanation}, s.ExplainBody,
+          codes=body),
         R("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}, codes=query),
         R("GET", "/livez", operate.livez, nobody, "Health", {200: s.Health}),
         R("GET", "/readyz", operate.readyz, nobody, "Health", {200: s.Health},
@@ -167,7 +179,12 @@ class Gateway:
         self._hosts = Hosts(edge.clock, edge.settings.server.allow_private_callbacks, edge.resolve)
         docs = Docs(edge)
         self.routes = routes(
-            Messages(edge, self._hosts), Tenants(edge, self._hosts), Callbacks(edge), Operate(edge), docs
+            Messages(edge, self._hosts),
+            Tenants(edge, self._hosts),
+            Callbacks(edge),
+            Operate(edge),
+            Carriers(edge),
+            docs,
         )
         docs.document(self.routes)
         self._exact: dict[str, _Methods] = {}

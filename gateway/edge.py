@@ -17,6 +17,7 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.problems import Problem
+from hermes.domain.message import Message
 from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant
 from hermes.journal.directory import Directory
 from hermes.runtime import Clock, System
@@ -48,6 +49,7 @@ class Edge:
         default_success: (channel, mode) -> submitted or delivered, by what its carriers can tell.
         carriers: the carriers by configured name; looked at for each callback, so it may change.
         carrier_secret: a carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist.
+        explain: which carriers a message would take, as `/v1/routes/explain` answers.
         tenant_changed: told after a tenant was made, changed or deleted, with its id, before the answer.
         resolve: host name -> addresses; raises OSError when it cannot. The system's resolver when absent.
     """
@@ -63,6 +65,7 @@ class Edge:
     carriers: Mapping[str, Carrier]
     carrier_secret: Callable[[str], str | None]
     metrics: Metrics
+    explain: Callable[[Message], list[Any]] = lambda message: []
     tenant_changed: Callable[[str], Awaitable[object]] | None = None
     resolve: Callable[[str], Awaitable[list[str]]] | None = None
     public_url: str = field(default="")
@@ -73,7 +76,7 @@ class Edge:
             self.public_url = server.public_url or f"http://{server.host}:{server.port}"
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Caller:
     """Who asks. The operator has no key and no tenant."""
 

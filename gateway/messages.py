@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -394,7 +394,8 @@ def _answer(message: Message) -> bytes:
             message.reference,
             message.segments,
             message.encoding,
-            rfc3339(message.expires_at),
+            # msgspec writes UTC as the contract does, at a third of the cost, but leaves out a fraction of zero.
+            message.expires_at if message.expires_at.microsecond else cast(Any, rfc3339(message.expires_at)),
             message.cascade,
             Links(f"/v1/messages/{message.message_id}"),
         )

@@ -24,7 +24,8 @@ class Operate:
     async def actors(self, call: Call) -> Reply:
         """Show the whole tree: big families as a count and a first page."""
         decode_query(Nothing, call.request.query.items())
-        return call.reply(200, _shown(self._edge.system.tree()))
+        system = self._edge.system
+        return call.reply(200, _shown(system.tree("root" if system.whereis("root") is not None else None)))
 
     async def actor(self, call: Call) -> Reply:
         """Show one actor and what is below it. Names hold slashes, plain or as %2F."""

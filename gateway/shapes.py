@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from hermes.domain.message import Step
 from hermes.domain.state import Category, Channel, MessageStatus, Mode, OnAmbiguous, Success
+from hermes.settings import RouteSettings
 
 Scope = Literal["messages:write", "messages:read", "tenant:manage"]
 EventType = Literal[
@@ -183,7 +184,7 @@ class Accepted(Struct):
     reference: str | None
     segments: int | None
     encoding: str | None
-    expires_at: str
+    expires_at: datetime
     cascade: tuple[Step, ...]
     links: Links
 
@@ -582,3 +583,59 @@ class Health(Struct):
     """All is well."""
 
     status: Literal["ok"] = "ok"
+
+
+class CarrierView(Struct):
+    """A carrier as it is now; `reason` says why it is not simply up."""
+
+    name: str
+    kind: str
+    channel: str
+    tenant: str | None = None
+    state: Literal["up", "degraded", "down", "paused", "draining"] = "up"
+    since: str | None = None
+    reason: str | None = None
+    breaker: Literal["closed", "open", "half_open"] = "closed"
+    queue: int = 0
+    queue_age_s: float = 0.0
+    in_flight: int = 0
+    sent: int = 0
+    failed: int = 0
+    rate_per_s: float = 0.0
+    binds: list[dict[str, Any]] = []
+
+
+class CarrierPage(Struct):
+    """Carriers in the order of the settings."""
+
+    data: list[CarrierView]
+    next_cursor: str | None
+
+
+class RoutePage(Struct):
+    """Routes in order: the first that matches decides."""
+
+    data: list[RouteSettings]
+    next_cursor: str | None
+
+
+class ExplainBody(MessageBody, kw_only=True, forbid_unknown_fields=True):
+    """A message as it would be sent, and the tenant that would send it."""
+
+    tenant: str
+
+
+class CandidateView(Struct):
+    """A carrier, whether it would be asked, and why (not); `price` is for the whole message."""
+
+    carrier: str
+    channel: str
+    eligible: bool
+    reason: str
+    price: float | None
+
+
+class Explanation(Struct):
+    """Every carrier of each step, those that would be asked first, in order."""
+
+    candidates: list[CandidateView]

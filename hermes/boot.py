@@ -22,7 +22,7 @@ from actors import tree
 from actors.context import CarrierPlan, Context
 from actors.journal import JournalActor
 from actors.receipts import ReceiptIndex
-from actors.routing import SANDBOX, Match, Route, RoutingTable
+from actors.routing import SANDBOX, Match, Route, RoutingTable, explained
 from actors.waker import WakerActor
 from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
@@ -187,6 +187,7 @@ class Node:
             carriers={name: plan.carrier for name, plan in self.carriers.items()},
             carrier_secret=self._carrier_secret,
             metrics=self.metrics,
+            explain=partial(explained, self.context.routes),
         )
         return HttpServer(edge, server.host, server.port)
 
@@ -269,13 +270,16 @@ class Node:
 
     async def _drain(self, context: Context) -> None:
         """Wait for the answers of carriers, and for what they lead to to be written."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + DRAIN_S
-        while context.in_flight and loop.time() < end:
-            await asyncio.sleep(0.01)
-        end = loop.time() + FLUSH_S
-        while self.journal.queued and self.journal.available and loop.time() < end:
-            await asyncio.sleep(0.01)
+        await _until(lambda: not context.in_flight, DRAIN_S)
+        await _until(lambda: not self.journal.queued or not self.journal.available, FLUSH_S)
+
+
+async def _until(condition: Callable[[], bool], limit_s: float) -> None:
+    """Wait for a condition, at most `limit_s` seconds. Only at a stop: a signal would cost every send."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + limit_s
+    while not condition() and loop.time() < end:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 def route(r: RouteSettings) -> Route:

@@ -210,6 +210,7 @@ class CarrierSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 Texts = str | list[str]
+Categories = Literal["otp", "transactional", "marketing"] | list[Literal["otp", "transactional", "marketing"]]
 Channel = Literal["email", "sms", "push", "whatsapp"]
 
 
@@ -224,7 +225,7 @@ class MatchSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tenant: Texts = ()  # type: ignore[assignment]
     prefix: Texts = ()  # type: ignore[assignment]
     sender: Texts = ()  # type: ignore[assignment]
-    category: Literal["otp", "transactional", "marketing"] | list[Literal["otp", "transactional", "marketing"]] = ()  # type: ignore[assignment]
+    category: Categories = ()  # type: ignore[assignment]
     from_hour: Annotated[int, Meta(ge=0, le=23)] | None = None
     to_hour: Annotated[int, Meta(ge=0, le=24)] | None = None
 
@@ -243,6 +244,7 @@ def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSet
     """Read one route.
 
     Args:
+        entry: as the file or the API gives it.
         label: how errors name it.
         carriers: channel by carrier name.
 

@@ -30,6 +30,10 @@ app = typer.Typer(
 _tenants = typer.Typer(help="Customers of this Hermes.", no_args_is_help=True)
 _keys = typer.Typer(help="The API keys of a tenant.", no_args_is_help=True)
 _dead_letters = typer.Typer(help="Webhooks that were given up.", no_args_is_help=True)
+_carriers = typer.Typer(help="The ways out, and orders to them.", no_args_is_help=True)
+_routes = typer.Typer(help="Which carrier a message takes.", no_args_is_help=True)
+app.add_typer(_carriers, name="carrier")
+app.add_typer(_routes, name="route")
 app.add_typer(_tenants, name="tenant")
 app.add_typer(_keys, name="key")
 app.add_typer(_dead_letters, name="dead-letters")
@@ -278,6 +282,66 @@ def openapi(data_dir: DataDir = None) -> None:
     from hermes.cli import client
 
     client.print_json(client.connect(os.environ, data_dir).get("/openapi.json"))
+
+
+# --- carriers and routes
+
+CarrierName = Annotated[str, typer.Argument(help="The carrier's name, as hermes carrier list shows it.")]
+
+
+@_carriers.command("list")
+def carrier_list(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List the carriers: state, breaker, queue, and why one is not up."""
+    from hermes.cli import carriers
+
+    carriers.list_all(os.environ, data_dir, as_json=as_json)
+
+
+@_carriers.command("pause")
+def carrier_pause(name: CarrierName, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Send nothing more by a carrier until it is resumed; what waits moves to the next one."""
+    from hermes.cli import carriers
+
+    carriers.order(os.environ, data_dir, name, "pause", as_json=as_json)
+
+
+@_carriers.command("resume")
+def carrier_resume(name: CarrierName, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Go on sending; also closes the breaker and lifts a stop after a refused login."""
+    from hermes.cli import carriers
+
+    carriers.order(os.environ, data_dir, name, "resume", as_json=as_json)
+
+
+@_carriers.command("drain")
+def carrier_drain(name: CarrierName, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Let what is under way end and send nothing more."""
+    from hermes.cli import carriers
+
+    carriers.order(os.environ, data_dir, name, "drain", as_json=as_json)
+
+
+@_routes.command("explain")
+def route_explain(
+    tenant: Annotated[str, typer.Option(help="The tenant that would send it, ten_...", show_default=False)],
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="CHANNEL=ADDRESS, once for each step, as for hermes send.", show_default=False),
+    ] = None,
+    text: Annotated[str, typer.Option(help="What it would say.")] = "x",
+    body: Annotated[
+        str | None,
+        typer.Option(help="A file with the whole request as JSON, - for standard input.", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Tell every candidate for a message in order, why it is in or out, and its price."""
+    from hermes.cli import carriers, messages
+
+    options = {"to": to, "text": text} if body is None else {}
+    request = messages.request_body({name: value for name, value in options.items() if value}, body)
+    carriers.explain(os.environ, data_dir, tenant, request, as_json=as_json)
 
 
 # --- tenants and keys

@@ -1,8 +1,8 @@
 """Which hosts a customer's webhook may reach: the public internet, in any spelling, and nothing else.
 
-Pure: names are resolved by whoever asks (the gateway at submission, the webhook actor at each connection), and each
-address found is judged here. Sources: RFC 6890 and its registries (as the standard library's `ipaddress` knows them),
-WHATWG URL, 3.5 (hosts that are numbers: decimal, octal, hex, short forms).
+Pure: names are resolved by whoever asks (the gateway at submission, the webhook actor at each connection),
+and each address found is judged here. Sources: RFC 6890 and its registries (as the standard library's
+`ipaddress` knows them), WHATWG URL, 3.5 (hosts that are numbers: decimal, octal, hex, short forms).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LONGEST_URL: Final = 2048  # characters
 
-# Names that mean this machine, whatever a resolver says (RFC 6761, 6.3). Others are judged by what they resolve to.
+# Names that mean this machine, whatever a resolver says (RFC 6761, 6.3). Others are judged by what they
+# resolve to.
 _LOCAL_NAMES: Final = ("localhost", "localdomain")
 # What `ipaddress` calls global, or would not refuse, and no webhook is served from.
 _REFUSED: Final = tuple(
@@ -44,7 +45,8 @@ def callback_host(url: str) -> str:
     """Read the host out of a webhook's URL, as it has to be resolved: ASCII, lower case, no trailing dot.
 
     Raises:
-        BadUrl: not http or https, no host, a user or password, a fragment, characters that no URL holds, too long.
+        BadUrl: not http or https, no host, a user or password, a fragment, characters that no URL holds,
+        too long.
     """
     if len(url) > LONGEST_URL:
         raise BadUrl(f"is longer than {LONGEST_URL} characters")
@@ -66,7 +68,7 @@ def callback_host(url: str) -> str:
 
 
 def is_refused_host(host: str) -> bool:
-    """Tell whether a host, as `callback_host` gives it, may not be reached without asking a resolver first."""
+    """Tell whether a host, as `callback_host` gives it, is refused without asking a resolver."""
     address = literal_address(host)
     if address is not None:
         return is_refused_address(address)
@@ -147,7 +149,7 @@ def _is_label(label: str) -> bool:
 
 
 def _looks_numeric(host: str) -> bool:
-    """Tell whether the last label is a number: no such name exists, and what it means depends on the resolver."""
+    """Tell whether the last label is a number: no such name exists, and resolvers differ on it."""
     return _number(host.rsplit(".", 1)[-1]) is not None
 
 

@@ -12,9 +12,10 @@ import pytest
 from actors.context import CarrierPlan
 from carriers.base import Carrier, SendError, SendResult, Submission
 from hermes.domain import cascade as rules
-from hermes.domain.commands import AlreadyFinal, CancelMessage, NotFound, Refused
+from hermes.domain.commands import AlreadyFinal, CancelMessage, NotFound, ReceiptArrived, Refused
 from hermes.domain.message import Content, Step
 from hermes.domain.receipt import DeliveryReceipt
+from hermes.journal.base import JournalAway
 from hermes.runtime import SystemClock
 from tests.actors.cast import CastNode, message, mock, start_cast
 
@@ -610,4 +611,21 @@ async def test_the_answer_of_a_call_that_overtook_its_withdrawal_is_recorded_and
     await node.until(lambda: email.cancelled == ["late-id"])
     stored = await node.stored(m.message_id)
     assert types(stored)[-1] == "submitted" and stored.status == "delivered"
+    await node.stop()
+
+
+async def test_a_caller_is_told_whether_a_receipt_was_matched_or_parked() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    m = message(node.tenant)
+    await node.submit(m)
+    await node.until(lambda: carrier.asked)
+    dlr = node.system.whereis("dlr")
+    assert dlr is not None
+    known = DeliveryReceipt("scripted", f"{m.message_id}-0-1", "delivered")
+    assert await dlr.call(ReceiptArrived(known)) == "matched"
+    assert await dlr.call(ReceiptArrived(DeliveryReceipt("scripted", "nobody", "delivered"))) == "parked"
+    node.journal.set_available(False)  # type: ignore[attr-defined]
+    with pytest.raises(JournalAway):
+        await dlr.call(ReceiptArrived(DeliveryReceipt("scripted", "other", "delivered")))
     await node.stop()

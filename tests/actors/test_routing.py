@@ -76,7 +76,8 @@ def test_the_first_route_that_matches_decides() -> None:
 
 
 def test_least_cost_asks_the_cheapest_first() -> None:
-    assert names(RoutingTable([A, B, C], [Route("sms", ("a", "b", "c"), strategy="least_cost")]), msg()) == ["b", "c", "a"]
+    table = RoutingTable([A, B, C], [Route("sms", ("a", "b", "c"), strategy="least_cost")])
+    assert names(table, msg()) == ["b", "c", "a"]
 
 
 def test_weighted_shares_by_weight_and_a_message_keeps_its_order() -> None:

@@ -48,9 +48,7 @@ class ChildSpec:
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
         if self.significant and self.restart is Restart.PERMANENT:
-            raise ValueError(
-                f"child {self.name!r}: a permanent child cannot be significant, it is always restarted"
-            )
+            raise ValueError(f"child {self.name!r}: a permanent child cannot be significant, it is always restarted")
 
 
 @dataclass(frozen=True, slots=True)

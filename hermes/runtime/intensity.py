@@ -18,9 +18,7 @@ class Intensity:
             raise ValueError(f"intensity needs max_restarts >= 0 and period_s > 0, got {self}")
 
 
-def count_restart(
-    intensity: Intensity, past: tuple[float, ...], now: float
-) -> tuple[tuple[float, ...], bool]:
+def count_restart(intensity: Intensity, past: tuple[float, ...], now: float) -> tuple[tuple[float, ...], bool]:
     """Add one restart to the window.
 
     Args:
@@ -33,5 +31,5 @@ def count_restart(
         exactly `period_s` old still counts.
     """
     since = now - intensity.period_s
-    window = (*(at for at in past if at >= since), now)
+    window = (*[at for at in past if at >= since], now)
     return window, len(window) <= intensity.max_restarts

@@ -20,6 +20,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Coroutine, Generator, Iterable
 from inspect import CORO_CREATED, getcoroutinestate
@@ -743,8 +744,9 @@ class Ref(TimerOwner):
             self.stop(reason)
 
     def _blame(self, error: BaseException) -> None:
-        self._need_rare().last_error = reason_text(error)
-        kernel_log.error("%s ended: %s", self, reason_text(error), exc_info=error)
+        text = self._need_rare().last_error = reason_text(error)
+        if kernel_log.isEnabledFor(logging.ERROR):
+            kernel_log.error("%s ended: %s", self, text, exc_info=error)
 
     def _fail(self, error: BaseException) -> None:
         self._blame(error)
@@ -765,7 +767,8 @@ class Ref(TimerOwner):
         if self._rare is None and not actor._has_terminate:
             self._finish()
             return
-        if self._rare is not None:
+        rare = self._rare
+        if rare is not None and (rare.task is not None or rare.reply is not None):
             self._abandon_task()
         if actor._supervises:
             actor._kernel_before_end()
@@ -807,12 +810,8 @@ class Ref(TimerOwner):
                     system = self._system
                     rare = self._need_rare()
                     loop = asyncio.get_running_loop()
-                    task = rare.task = loop.create_task(
-                        _metered(_Metered(self, result)), context=system._context
-                    )
-                    rare.limit = system.clock.call_later(
-                        system.terminate_limit_s, self._terminate_overdue, task
-                    )
+                    task = rare.task = loop.create_task(_metered(_Metered(self, result)), context=system._context)
+                    rare.limit = system.clock.call_later(system.terminate_limit_s, self._terminate_overdue, task)
                     task.add_done_callback(self._terminate_done, context=system._context)
                     return
         self._finish()

@@ -348,7 +348,11 @@ class Stage(Actor):
 
     def dispatch(self) -> None:
         """Send what waits as far as there is demand; needed after putting into the dispatcher directly."""
-        for subscription, items in self._stage_dispatcher().take():
+        dispatcher = self._stage_dispatcher()
+        for subscription in dispatcher.subscriptions:
+            if not subscription.consumer.alive:
+                subscription.demand = 0  # its `Down` is under way; nothing more is sent into the void
+        for subscription, items in dispatcher.take():
             subscription.consumer.send_system(_Items(subscription, items))
 
     @property
@@ -441,9 +445,7 @@ class Stage(Actor):
             self.finished(subscription, len(item.items))
         return None
 
-    async def _stage_consume_later(
-        self, pending: Awaitable[None], subscription: Subscription, count: int
-    ) -> None:
+    async def _stage_consume_later(self, pending: Awaitable[None], subscription: Subscription, count: int) -> None:
         await pending
         if not subscription.manual:
             self.finished(subscription, count)
@@ -490,9 +492,7 @@ class Stage(Actor):
         self.consumer_gone(subscription, reason)
 
     def _stage_lose(self, subscription: Subscription, reason: Reason) -> None:
-        if subscription.cancel is Cancel.PERMANENT or (
-            subscription.cancel is Cancel.TRANSIENT and is_abnormal(reason)
-        ):
+        if subscription.cancel is Cancel.PERMANENT or (subscription.cancel is Cancel.TRANSIENT and is_abnormal(reason)):
             self.stop(reason)
         else:
             self.producer_gone(subscription, reason)

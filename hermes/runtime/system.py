@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from hermes.runtime.clock import Clock, SystemClock
 from hermes.runtime.logs import ActorLog, kernel_log
@@ -34,8 +34,7 @@ SLICE_TURNS: Final = 256  # turns before the loop looks at its sockets and timer
 SLICE_S: Final = 0.005  # seconds, for the same reason
 
 
-@dataclass(frozen=True, slots=True)
-class SupervisorEvent:
+class SupervisorEvent(NamedTuple):
     """One decision of a supervisor.
 
     Attributes:
@@ -348,9 +347,7 @@ class System:
             detail=_detail(actor),
         )
 
-    def tree(
-        self, root: Ref | str | None = None, children_limit: int = 20, depth: int | None = None
-    ) -> dict[str, Any]:
+    def tree(self, root: Ref | str | None = None, children_limit: int = 20, depth: int | None = None) -> dict[str, Any]:
         """Return a family as data: name, kind, state, counters, `children` (the first) and `children_total`.
 
         Args:

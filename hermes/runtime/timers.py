@@ -39,9 +39,7 @@ class Timer:
 
     __slots__ = ("_argument", "_callback", "_home", "_next", "_owner", "_previous")
 
-    def __init__(
-        self, callback: Callable[[Any], object], argument: Any, owner: TimerOwner | None = None
-    ) -> None:
+    def __init__(self, callback: Callable[[Any], object], argument: Any, owner: TimerOwner | None = None) -> None:
         self._callback: Callable[[Any], object] | None = callback
         self._argument = argument
         self._home: dict[Timer, float] | TimerHandle | None = None

@@ -27,9 +27,7 @@ def test_kernel_imports_the_standard_library_and_itself_only():
             else:
                 continue
             for name in names:
-                assert name.startswith("hermes.runtime") or name.split(".")[0] in sys.stdlib_module_names, (
-                    path
-                )
+                assert name.startswith("hermes.runtime") or name.split(".")[0] in sys.stdlib_module_names, path
 
 
 def test_names_an_actor_may_not_use_are_few_and_known():

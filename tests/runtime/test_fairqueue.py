@@ -155,9 +155,7 @@ def test_oldest_is_found_over_lanes_and_keys_without_the_removed():
     assert fair.oldest_at() == 2.0
 
 
-@pytest.mark.parametrize(
-    ("lanes", "limit", "quantum"), [([], 1, 1), (["a", "a"], 1, 1), (["a"], 0, 1), (["a"], 1, 0)]
-)
+@pytest.mark.parametrize(("lanes", "limit", "quantum"), [([], 1, 1), (["a", "a"], 1, 1), (["a"], 0, 1), (["a"], 1, 0)])
 def test_meaningless_queue_is_refused(lanes, limit, quantum):
     with pytest.raises(ValueError, match="fair queue"):
         FairQueue(lanes, limit, quantum)
@@ -170,9 +168,7 @@ def test_cost_below_one_is_refused():
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(
-            st.just("put"), st.sampled_from("abc"), st.sampled_from(["high", "normal"]), st.integers(1, 12)
-        ),
+        st.tuples(st.just("put"), st.sampled_from("abc"), st.sampled_from(["high", "normal"]), st.integers(1, 12)),
         st.tuples(st.just("pop")),
         st.tuples(st.just("remove"), st.integers(0, 50)),
         st.tuples(st.just("back"), st.integers(0, 50)),

@@ -108,9 +108,7 @@ async def test_without_demand_items_wait_in_the_buffer_and_then_refuse(system, c
     assert consumer.items == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(
-    ("overflow", "kept"), [(Overflow.DROP_OLDEST, [3, 4, 5]), (Overflow.DROP_NEWEST, [0, 1, 2])]
-)
+@pytest.mark.parametrize(("overflow", "kept"), [(Overflow.DROP_OLDEST, [3, 4, 5]), (Overflow.DROP_NEWEST, [0, 1, 2])])
 async def test_full_buffer_drops_by_its_stated_policy_and_counts(system, clock, overflow, kept):
     ref, producer = start(system, Producer, DemandDispatcher(3, overflow))
     ref.send(range(6))
@@ -236,6 +234,17 @@ async def test_end_of_a_consumer_frees_its_demand_and_the_others_go_on(system, c
     assert second.items == list(range(20))
 
 
+async def test_nothing_is_sent_to_a_consumer_that_just_ended(system, clock):
+    ref, producer = start(system, Producer)
+    dead_ref, _ = start(system, Consumer, ref, max_demand=50)
+    _, other = start(system, Consumer, ref, max_demand=5)
+    await clock.settle()
+    dead_ref.kill()
+    producer.emit(*range(5))  # before the producer heard of the end
+    await clock.settle()
+    assert other.items == list(range(5))
+
+
 async def test_unsubscribed_consumer_gets_no_more_and_lives(system, clock):
     ref, producer = start(system, Producer)
     consumer_ref, consumer = start(system, Consumer, ref)
@@ -295,9 +304,7 @@ def test_demand_is_never_exceeded_and_nothing_is_lost_or_doubled(consumers, step
         ref, producer = start(system, Producer, DemandDispatcher(limit=1000))
         alive: list[Any] = []
         for most, least in consumers:
-            alive.append(
-                start(system, Consumer, ref, max_demand=most, min_demand=min(least, most - 1), manual=True)
-            )
+            alive.append(start(system, Consumer, ref, max_demand=most, min_demand=min(least, most - 1), manual=True))
         everyone = [consumer for _, consumer in alive]
         done = dict.fromkeys(everyone, 0)
         emitted = 0

@@ -30,9 +30,7 @@ from hermes.testing import ManualClock
 from tests.runtime.cast import Worker
 
 STATIC = [Strategy.ONE_FOR_ONE, Strategy.ALL_FOR_ONE, Strategy.REST_FOR_ONE]
-FEW = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+FEW = settings(max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Machine(RuleBasedStateMachine):
@@ -70,9 +68,7 @@ class OneSupervisor(Machine):
 
         async def start():
             self.system = System(self.clock)
-            children = [
-                ChildSpec(str(n), Worker, (self.diary, n), restart) for n, restart in self.restart.items()
-            ]
+            children = [ChildSpec(str(n), Worker, (self.diary, n), restart) for n, restart in self.restart.items()]
             self.sup = self.system.spawn(Supervisor, strategy, children, Intensity(most, 5.0))
 
         self.run(start())
@@ -367,9 +363,7 @@ class SimpleFamily(Machine):
                 return
             name = sorted(self.expected)[pick % len(self.expected)]
             self.run(self.send(name, message))
-            lives_on = self.restart is Restart.PERMANENT or (
-                self.restart is Restart.TRANSIENT and message == "crash"
-            )
+            lives_on = self.restart is Restart.PERMANENT or (self.restart is Restart.TRANSIENT and message == "crash")
             if not lives_on:
                 del self.expected[name]
                 assert self.told.pop() == name

@@ -71,9 +71,7 @@ class Simple(Supervisor):
         (REST, "d", ["d"], ["d"]),
     ],
 )
-async def test_crash_restarts_whom_the_strategy_says_in_order(
-    system, clock, strategy, crashed, ended, started
-):
+async def test_crash_restarts_whom_the_strategy_says_in_order(system, clock, strategy, crashed, ended, started):
     diary: list[Any] = []
     supervise(system, strategy, specs(diary, *"abcd"))
     assert lives(diary, "init") == list("abcd")
@@ -150,10 +148,7 @@ async def test_more_restarts_than_allowed_end_the_supervisor(system, clock, most
     system.send("a", "crash")
     await clock.settle()
     assert isinstance(sup.reason, RestartsExceeded) and isinstance(sup.reason.cause, Boom)
-    assert (
-        system.whereis("b") is None
-        and lives(diary, "init").count("a") + lives(diary, "init").count("b") == 2 + most
-    )
+    assert system.whereis("b") is None and lives(diary, "init").count("a") + lives(diary, "init").count("b") == 2 + most
 
 
 async def test_intensity_zero_allows_none(system, clock):
@@ -308,9 +303,7 @@ async def test_supervisor_told_to_stop_does_not_wait_for_a_child_that_is_startin
 async def test_child_killed_while_it_starts_is_a_death_like_any_other(system, clock):
     gate = asyncio.Event()
     gate.set()
-    sup = await system.spawn_async(
-        Supervisor, ONE, [ChildSpec("slow", SlowStart, ([], "slow", gate))], PLENTY
-    )
+    sup = await system.spawn_async(Supervisor, ONE, [ChildSpec("slow", SlowStart, ([], "slow", gate))], PLENTY)
     gate.clear()
     system.send("slow", "crash")
     await clock.settle()

@@ -300,6 +300,32 @@ async def test_supervisor_told_to_stop_does_not_wait_for_a_child_that_is_startin
     assert not sup.alive and system.whereis("slow") is None
 
 
+@pytest.mark.parametrize("order", [DisableChild("deaf"), None])
+async def test_init_that_ignores_its_cancellation_hangs_nobody(system, clock, order):
+    class Deaf(Worker):
+        async def init(self):
+            if self.args[0]:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    await asyncio.Event().wait()
+
+    hang: list[Any] = []
+    sup = await system.spawn_async(Supervisor, ONE, [ChildSpec("deaf", Deaf, ([], hang), shutdown_s=2.0)], PLENTY)
+    hang.append(True)
+    system.send("deaf", "crash")
+    await clock.settle()
+    done = asyncio.ensure_future(sup.call(order) if order is not None else sup.ended())
+    await clock.settle()
+    if order is None:
+        sup.stop()
+    await clock.elapse(1.9)
+    assert not done.done()
+    await clock.elapse(0.2)
+    await done
+    assert system.whereis("deaf") is None and sup.alive is (order is not None)
+
+
 async def test_child_killed_while_it_starts_is_a_death_like_any_other(system, clock):
     gate = asyncio.Event()
     gate.set()

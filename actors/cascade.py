@@ -5,12 +5,16 @@ Inputs may come while a commit is under way: they are decided on the state so fa
 
 When nothing is left to do but wait, the actor parks the message: it writes when to look at it next and ends.
 The waker brings it back for a receipt, a cancel or its due time.
+
+An attempt that waits long in a carrier's queue is noted in the journal as one that has not left (a due time in its
+row, as for a parked message), and its carrier must then ask before it calls. So a crash leaves in doubt only what was
+really in a carrier's hands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -39,6 +43,8 @@ from hermes.runtime import SHUTDOWN, Actor, Reply, SendResult, Timer
 RETRY_HAND_OVER_S: Final = 0.5  # a carrier's queue was full, or its actor is being restarted
 # Why a message that only waits is parked no earlier: a receipt that comes soon then costs no read of the journal.
 PARK_AT_LEAST_AHEAD_S: Final = 2.0  # nothing due sooner is parked
+NOTE_AFTER_S: Final = 1.0  # in a carrier's queue, before the journal is told that it has not left
+NOTED_FOR_S: Final = 60.0  # the due time of such a note; a restart looks this far ahead (waker.py)
 
 Then = Callable[[JournalError | None], None]
 
@@ -89,6 +95,7 @@ class CascadeActor(Actor):
         "_hand_over_at",
         "_idle_since",
         "_jobs",
+        "_noted_until",
         "_parked",
         "_parking",
         "_pending",
@@ -112,6 +119,7 @@ class CascadeActor(Actor):
         self._alarm_at: float = 0.0
         self._hand_over_at: float | None = None  # monotonic; no attempt is handed to a carrier before
         self._idle_since: float | None = None
+        self._noted_until = 0.0  # monotonic; until then the journal's note that nothing has left is good
 
     def init(self) -> None:
         """Carry out the admission's effects: their events are committed. A message brought back gets mail first."""
@@ -145,11 +153,13 @@ class CascadeActor(Actor):
             self._take(message)
         elif kind is NotTaken:
             self._on_not_taken(message)
+        elif kind is rules.Sending:
+            self._on_sending(message)
         elif kind is _ParkNow:
             self._park_if_idle()
         elif kind is CancelMail:
             self._on_cancel(message.reply)
-        else:  # Sending, Recovered, TimePassed, Crashed
+        else:  # Recovered, TimePassed, Crashed
             self._take(message)
         self._settle()
 
@@ -318,8 +328,55 @@ class CascadeActor(Actor):
         else:
             self._hold_hand_over()
 
+    def _on_sending(self, message: rules.Sending) -> None:
+        """A carrier asks before it calls: write it ahead (policy never), or take back the note that it has not left."""
+        attempt = self.state.find(message.step, message.attempt)
+        if attempt is None or attempt.policy == "never":
+            self._take(message)
+        elif attempt.status == "queued" and self.state.open:
+            go: list[rules.Effect] = [rules.CallCarrier(attempt.step, attempt.attempt)]
+            if self._parked:
+                self._append((), (), go, None)
+            elif self._pending:
+                self._after.append((go, None))
+            else:
+                self._perform(go)
+
+    def _note_not_left(self) -> None:
+        """Tell the journal that what is queued has not left; from now on its carrier asks before it calls."""
+        jobs = self._jobs.values()
+        if self._pending or not self._has_queued() or any(job.left for job in jobs):
+            return
+        now = self._context.clock.monotonic()
+        if self._parked and now < self._noted_until - NOTED_FOR_S / 2:
+            return
+        for job in jobs:
+            job.write_ahead = True
+        self._noted_until = now + NOTED_FOR_S
+        message = self.state.message
+        due = min(self._context.clock.now() + timedelta(seconds=NOTED_FOR_S), message.expires_at)
+        self._pending += 1
+        self._parked = True
+        committed = _Committed([], None)
+        ref = self.ref
+
+        def done(error: JournalError | None) -> None:
+            committed.error = error
+            ref.send_system(committed)
+
+        self._context.journal.append(Write(message.message_id, message.tenant, (), due=due), done)
+
+    def _has_queued(self) -> bool:
+        """True while an attempt that may go now waits for its carrier."""
+        now = self._context.clock.now()
+        return any(
+            a.status == "queued" and (a.dispatched or a.not_before is None or a.not_before <= now)
+            for a in self.state.attempts
+        )
+
     def _on_alarm(self) -> None:
         self._hand_over_at = None
+        self._note_not_left()
         now = self._context.clock.now()
         due = self.state.due()
         if due is not None and due <= now:
@@ -457,8 +514,10 @@ class CascadeActor(Actor):
                 if len(context.lingering) > context.linger_limit:
                     context.lingering.popitem(last=False)[0].send_system(PARK_NOW)
             wait = min(wait, context.linger_s)
-        elif self._idle_since is not None:
-            self._wake_up()
+        else:
+            if self._idle_since is not None:
+                self._wake_up()
+            wait = min(wait, NOTED_FOR_S / 2 if self._parked else NOTE_AFTER_S)
         self._arm(wait)
 
     def _arm(self, wait_s: float) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from actors.background import Background
+from actors.cascade import NOTED_FOR_S
 from actors.context import Context
 from actors.messages import Adopt, CancelMail, ReceiptMail, Wake
 from actors.tenant import NEVER
@@ -233,10 +234,12 @@ class WakerActor(Actor):
         """Ask, again and again, what is due soon; what this process holds already is left out."""
         journal = self._context.journal
         held: list[str] = []  # due, and in an actor's hands already
+        # What waited in a carrier's queue when the former owner ended is noted as due within this time.
+        noted_until = self._context.clock.now() + timedelta(seconds=NOTED_FOR_S)
         while True:
             pause = LOOK_EVERY_S
             try:
-                before = self._context.clock.now() + timedelta(seconds=LOOK_AHEAD_S)
+                before = max(self._context.clock.now() + timedelta(seconds=LOOK_AHEAD_S), noted_until)
                 ids = await journal.due_page(before, LOAD_AT_ONCE, not_ids=held)
             except JournalError:
                 pause = RETRY_S
@@ -246,6 +249,8 @@ class WakerActor(Actor):
                     self.ref.send_system(_DueNow(fresh))
                 if len(ids) == LOAD_AT_ONCE:
                     pause = RECOVERY_PAUSE_S
+                else:
+                    noted_until = NEVER
                 held = [i for i in (*held, *ids) if self._held(i) or i in fresh]
             await asyncio.sleep(pause)
 

@@ -629,3 +629,53 @@ async def test_a_caller_is_told_whether_a_receipt_was_matched_or_parked() -> Non
     with pytest.raises(JournalAway):
         await dlr.call(ReceiptArrived(DeliveryReceipt("scripted", "other", "delivered")))
     await node.stop()
+
+
+async def test_what_waited_in_a_carriers_queue_at_a_crash_is_not_in_doubt() -> None:
+    carrier = Scripted()
+    carrier.answers = [asyncio.get_running_loop().create_future()]
+    node = await start_cast([plan(carrier, max_in_flight=1)])
+    left, waiting = message(node.tenant), message(node.tenant)
+    await node.submit(left)
+    await node.until(lambda: carrier.asked)
+    await node.submit(waiting)
+
+    async def noted() -> bool:
+        return (await node.stored(waiting.message_id)).due is not None
+
+    await node.until(noted)
+    assert (await node.stored(left.message_id)).due is None
+    again = Scripted()
+    node = await restart(node, [plan(again)])
+    await node.until(lambda: len(again.asked) == 2)
+    assert {s.message_id: s.attempt for s in again.asked} == {left.message_id: 2, waiting.message_id: 1}
+
+    async def submitted() -> bool:
+        return types(await node.stored(waiting.message_id)) == ["accepted", "submitted"]
+
+    await node.until(submitted)
+    await node.stop()
+
+
+async def test_what_waited_long_in_a_carriers_queue_is_in_doubt_again_once_it_has_left() -> None:
+    carrier = Scripted()
+    first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    carrier.answers = [first, asyncio.get_running_loop().create_future()]
+    node = await start_cast([plan(carrier, max_in_flight=1)])
+    blocking, waiting = message(node.tenant), message(node.tenant)
+    await node.submit(blocking)
+    await node.until(lambda: carrier.asked)
+    await node.submit(waiting)
+
+    async def noted() -> bool:
+        return (await node.stored(waiting.message_id)).due is not None
+
+    await node.until(noted)
+    first.set_result(SendResult(("first",)))
+    await node.until(lambda: len(carrier.asked) == 2)  # it asked first: the note is gone before the call
+    assert (await node.stored(waiting.message_id)).due is None
+    again = Scripted()
+    node = await restart(node, [plan(again)])
+    await node.until(lambda: again.asked)
+    assert (again.asked[0].message_id, again.asked[0].attempt) == (waiting.message_id, 2)
+    await node.stop()

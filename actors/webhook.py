@@ -59,15 +59,14 @@ log = get_logger("hermes.webhook")
 CALLBACK: Final = "callback"  # the outbox's target for a message's callback_url
 
 HELD_MOST: Final = 5_000  # deliveries a tenant has in memory, about 400 octets each
-SHARE_MOST: Final = 500  # of them, those that wait for one target
+SHARE_MOST: Final = 500  # of them, those that wait for one slow target
+SLOW_S: Final = 60.0  # a target is slow when what waits for it would take longer than this
 IN_FLIGHT_MOST: Final = 128  # calls under way for one tenant; bodies are in memory for these only
 LOAD_AT_ONCE: Final = 100  # messages read in one query
 LOOK_ROWS: Final = 1_000  # rows read from the outbox at once, those already held not counted
 READS_AT_ONCE: Final = 4  # over all tenants: webhooks leave the journal's connections to others
 
-LOOK_EVERY_S: Final = (
-    10.0  # how often an actor asks the outbox anew; another worker may have replayed something
-)
+LOOK_EVERY_S: Final = 10.0  # how often an actor asks the outbox anew; another worker may have replayed something
 LOOKS_PER_S: Final = 50.0  # by all actors together: with more than 500 of them each asks less often
 RETRY_JOURNAL_S: Final = 1.0  # while the journal is away
 RESTART_S: Final = 5.0  # before the actor of a tenant is started again after a crash
@@ -160,21 +159,44 @@ class _Restart:
 
 
 class _Target:
-    """Where a tenant's deliveries go. `paused_until`: monotonic."""
+    """Where a tenant's deliveries go.
 
-    __slots__ = ("failures", "in_flight", "last_error", "name", "paused_until", "queue", "window")
+    Attributes:
+        pace_s: seconds a call takes, lately; 0 before the first answer.
+        failures: in a row.
+        paused_until: monotonic.
+    """
+
+    __slots__ = ("failures", "in_flight", "last_error", "name", "pace_s", "paused_until", "queue", "window")
 
     def __init__(self, name: str, window: int = WINDOW_START) -> None:
         self.name = name
         self.window = window
         self.queue: deque[_Chain] = deque()
         self.in_flight = 0
-        self.failures = 0  # in a row
+        self.pace_s = 0.0
+        self.failures = 0
         self.last_error: str | None = None
         self.paused_until = 0.0
 
     def has_room(self, now: float) -> bool:
         return self.in_flight < self.window and self.paused_until <= now
+
+    def take(self, answer: Answer, error: str | None) -> None:
+        """Learn from an answer; `error` is None when it was a good one."""
+        self.window = next_window(self.window, answer)
+        self.pace_s += (answer.elapsed_s - self.pace_s) * (0.2 if self.pace_s else 1.0)
+        if error is None:
+            self.failures = 0
+        else:
+            self.failures += 1
+            self.last_error = error
+
+    @property
+    def overfull(self) -> bool:
+        """True when more waits for it than a slow target may have in memory."""
+        waiting = len(self.queue)
+        return waiting > SHARE_MOST and waiting * self.pace_s > SLOW_S * self.window
 
 
 class _Chain:
@@ -198,9 +220,7 @@ class _Shared:
         self.client = client
         self.results = results
         self.reads = asyncio.Semaphore(READS_AT_ONCE)
-        self.overflowed: set[str] = (
-            set()
-        )  # tenants whose mailbox was full: their outbox holds more than they know
+        self.overflowed: set[str] = set()  # tenants whose mailbox was full: their outbox holds more than they know
         self.actors = 0
 
 
@@ -402,21 +422,25 @@ class WebhookActor(Actor):
         self._enqueue(chain)
 
     def _enqueue(self, chain: _Chain, first: bool = False) -> None:
-        """Queue a chain for its target; without room there, put its deliveries off."""
+        """Queue a chain for its target."""
         target = chain.target
         if first:
             target.queue.appendleft(chain)
-        elif len(target.queue) < SHARE_MOST or target is self._unresolved:
-            target.queue.append(chain)
         else:
+            target.queue.append(chain)
+        self._ready[target.name] = target
+        self._shed(target)
+
+    def _shed(self, target: _Target) -> None:
+        """Give what came last for a slow target back to the outbox: memory is for those that answer."""
+        while target.overfull:
+            chain = target.queue.pop()
             del self._chains[chain.key]
             for item in chain.waiting:
                 self._put_off(target, item)
-            return
-        self._ready[target.name] = target
 
     def _put_off(self, target: _Target, item: OutboxItem) -> None:
-        """Give a delivery back to the outbox: its target is too slow for what it is sent, or fails on."""
+        """Say when a delivery that found no room is to be looked at again: the older it is, the later."""
         now = self._context.clock.now()
         if target.failures >= FAILING_AFTER:
             # Not tried, but taken as tried: it would have failed like the ten before it.
@@ -710,18 +734,14 @@ class WebhookActor(Actor):
         target = chain.target
         attempts = item.attempts + 1
         verdict = judge(answer, attempts, _name(item))
-        target.window = next_window(target.window, answer)
-        if verdict.outcome == "delivered":
-            target.failures = 0
-        else:
-            target.failures += 1
-            target.last_error = verdict.error
+        target.take(answer, verdict.error)
         if answer.retry_after_s:
             wait_s = min(answer.retry_after_s, PAUSE_MOST_S)
             target.paused_until = self._context.clock.monotonic() + wait_s
         if verdict.outcome == "gone" and item.target == CALLBACK:
             self._gone.add(item.message_id)
         self._end(chain, verdict, attempts)
+        self._shed(target)
 
     def _end(self, chain: _Chain, verdict: Verdict, attempts: int | None = None) -> None:
         """Conclude the delivery a chain has under way; the next one of the chain is first in the queue."""

@@ -29,9 +29,7 @@ TIMEOUT_S: Final = 15.0  # for one call, all of it; Standard Webhooks recommends
 CONNECT_TIMEOUT_S: Final = 5.0  # for one connection, to one address
 CALLS_MOST: Final = 1_000  # under way at once, over all tenants
 KEEP_ALIVE_S: Final = 4.0  # below the 5 s after which Node.js closes an idle connection
-READ_MOST: Final = (
-    8 * 1024
-)  # octets of an answer's body that are read, to keep the connection; nobody looks at them
+READ_MOST: Final = 8 * 1024  # octets of an answer's body that are read, to keep the connection; nobody looks at them
 READ_TIMEOUT_S: Final = 1.0  # for that
 DNS_THREADS: Final = 32  # look-ups at once: a name server that does not answer must not hold up the others
 DNS_KEPT_S: Final = 10  # the same name is looked up at most this often
@@ -39,9 +37,7 @@ DNS_KEPT_S: Final = 10  # the same name is looked up at most this often
 REFUSED: Final = "refused: not a public address"
 RESOLVES_TO_REFUSED: Final = "refused: resolves to a private address"
 
-Resolve = Callable[
-    [str, int], list[tuple[Any, ...]]
-]  # host, port -> what getaddrinfo returns; runs in a thread
+Resolve = Callable[[str, int], list[tuple[Any, ...]]]  # host, port -> what getaddrinfo returns; runs in a thread
 
 
 class AddressRefused(HermesError):
@@ -167,9 +163,7 @@ class _VettingResolver(AbstractResolver):
 
 
 def _getaddrinfo(host: str, port: int) -> list[tuple[Any, ...]]:
-    return list(
-        socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    )
+    return list(socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG))
 
 
 def _vetted_socket(addr_info: tuple[Any, ...]) -> socket.socket:

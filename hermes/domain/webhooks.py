@@ -100,8 +100,7 @@ def sign(secrets: Iterable[str], webhook_id: str, timestamp: int, body: bytes) -
     """
     signed = f"{webhook_id}.{timestamp}.".encode() + body
     return " ".join(
-        "v1," + base64.b64encode(hmac.digest(_key(secret), signed, hashlib.sha256)).decode()
-        for secret in secrets
+        "v1," + base64.b64encode(hmac.digest(_key(secret), signed, hashlib.sha256)).decode() for secret in secrets
     )
 
 

@@ -199,9 +199,7 @@ class Gateway:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Raises nothing but cancellation."""
         given = request.headers.get("X-Request-Id")
-        call = Call(
-            self._edge, request, given if given is not None and _is_request_id(given) else new_request_id()
-        )
+        call = Call(self._edge, request, given if given is not None and _is_request_id(given) else new_request_id())
         try:
             methods = self._exact.get(request.raw_path)
             if methods is None:

@@ -94,9 +94,7 @@ def _bearer(header: str) -> str:
 
 
 def _unauthenticated(detail: str, challenge: str = ', error="invalid_token"') -> Problem:
-    return Problem(
-        "unauthenticated", detail, headers=f'WWW-Authenticate: Bearer realm="hermes"{challenge}\r\n'
-    )
+    return Problem("unauthenticated", detail, headers=f'WWW-Authenticate: Bearer realm="hermes"{challenge}\r\n')
 
 
 @lru_cache(maxsize=4096)

@@ -59,9 +59,7 @@ class Callbacks:
                 at = body.at.astimezone(UTC)
             except OverflowError:
                 raise invalid("at", "is out of range") from None
-        receipt = DeliveryReceipt(
-            body.carrier, body.carrier_message_id, body.status, None, body.error_code, None, at
-        )
+        receipt = DeliveryReceipt(body.carrier, body.carrier_message_id, body.status, None, body.error_code, None, at)
         (result,) = await self._store([receipt])
         return call.reply(202 if result == "parked" else 200, ReceiptAnswer(result))
 

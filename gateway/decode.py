@@ -103,10 +103,7 @@ def decode_query(kind: type[T], query: Iterable[tuple[str, str]]) -> T:
     except msgspec.ValidationError as exc:
         errors: list[FieldError] = []
         _collect(kind, given, "", errors, strict=False)
-        errors = [
-            FieldError(e.field, "unknown query parameter" if e.why == "unknown field" else e.why)
-            for e in errors
-        ]
+        errors = [FieldError(e.field, "unknown query parameter" if e.why == "unknown field" else e.why) for e in errors]
         raise invalid_fields(errors or [FieldError("query", _why(exc))]) from exc
 
 
@@ -175,9 +172,7 @@ def _collect(kind: Any, value: Any, path: str, errors: list[FieldError], strict:
                 known = fields.get(name)
                 if known is None:
                     errors.append(
-                        FieldError(
-                            _join(path, name), "not available yet" if name in NOT_YET else "unknown field"
-                        )
+                        FieldError(_join(path, name), "not available yet" if name in NOT_YET else "unknown field")
                     )
                     continue
                 kept = _collect(known.type, item, _join(path, name), errors, strict)
@@ -190,9 +185,7 @@ def _collect(kind: Any, value: Any, path: str, errors: list[FieldError], strict:
                 return rest
         elif isinstance(value, list) and get_origin(part) is list:
             (item_kind,) = get_args(part)
-            kept_items = [
-                _collect(item_kind, item, f"{path}[{n}]", errors, strict) for n, item in enumerate(value)
-            ]
+            kept_items = [_collect(item_kind, item, f"{path}[{n}]", errors, strict) for n, item in enumerate(value)]
             if len(errors) > before:
                 return [item for item in kept_items if item is not _LEFT_OUT]
         elif isinstance(value, dict) and get_origin(part) is dict:

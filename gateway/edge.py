@@ -29,12 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ANSWER_WITHIN_S: Final = (
-    1.8  # of the contract's 2 s, from the moment the request is read; the rest is for the loop
-)
-BODY_WITHIN_S: Final = (
-    30.0  # a body that takes longer is a caller that holds a connection, not a slow network
-)
+ANSWER_WITHIN_S: Final = 1.8  # of the contract's 2 s, from the moment the request is read; the rest is for the loop
+BODY_WITHIN_S: Final = 30.0  # a body that takes longer is a caller that holds a connection, not a slow network
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -348,9 +344,7 @@ async def writing(write: Awaitable[T]) -> T:
     except JournalAway as exc:
         raise journal_away() from exc
     except TimeoutError as exc:
-        raise Problem(
-            "outcome_unknown", "The database answers slowly; look whether the change was made."
-        ) from exc
+        raise Problem("outcome_unknown", "The database answers slowly; look whether the change was made.") from exc
 
 
 def _written(task: asyncio.Task[Any]) -> None:

@@ -99,9 +99,7 @@ class Messages:
         items = decode_json(_batch, raw).messages
         if not 0 < len(items) <= MOST_IN_BATCH:
             raise invalid("messages", f"holds 1 to {MOST_IN_BATCH} messages")
-        results = await asyncio.gather(
-            *(self._send_item(call.caller, bytes(item), started) for item in items)
-        )
+        results = await asyncio.gather(*(self._send_item(call.caller, bytes(item), started) for item in items))
         problems = [result for result in results if isinstance(result, Problem)]
         if len(problems) == len(results) and all(problem.status == 503 for problem in problems):
             raise problems[0]
@@ -126,9 +124,7 @@ class Messages:
             found = list(errors)
             message = build(body, *_tenant(call.caller), now, self._edge.default_success, found)
             # What is wrong already is not missing as well.
-            errors += [
-                e for e in found[len(errors) :] if not any(_covers(old.field, e.field) for old in errors)
-            ]
+            errors += [e for e in found[len(errors) :] if not any(_covers(old.field, e.field) for old in errors)]
         if b"\\u0000" in raw:
             nul = has_nul(decode_any(raw))
             if nul is not None:
@@ -136,9 +132,7 @@ class Messages:
         refusals = [Refusal("schema", "schema_invalid", error.field, error.why) for error in errors]
         if message is not None and message.callback_url is not None and len(message.callback_url) <= 2048:
             try:
-                await self._hosts.check(
-                    check_callback_url(message.callback_url, "callback_url"), "callback_url"
-                )
+                await self._hosts.check(check_callback_url(message.callback_url, "callback_url"), "callback_url")
             except Problem as problem:
                 refusals += [Refusal(problem.layer, problem.code, e.field, e.why) for e in problem.errors]
         route: list[str] = []
@@ -205,9 +199,7 @@ class Messages:
         asked = decode_query(CountsQuery, call.request.query.items())
         tenant, mode = _sees(call.caller)
         counted = await reading(
-            self._edge.journal.count_messages(
-                tenant, mode, _utc(asked.created_after), _utc(asked.created_before)
-            )
+            self._edge.journal.count_messages(tenant, mode, _utc(asked.created_after), _utc(asked.created_before))
         )
         return call.reply(200, Counts(**{s: counted.get(s, 0) for s in Counts.__struct_fields__}))
 
@@ -306,9 +298,7 @@ class Messages:
         self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
         return BatchMessage(message.message_id, status, message.reference)
 
-    async def _submit(
-        self, message: Message, idempotency: tuple[str, bytes, str] | None, started: float
-    ) -> str:
+    async def _submit(self, message: Message, idempotency: tuple[str, bytes, str] | None, started: float) -> str:
         """Have the tenant admit a message. Returns its status once it is committed.
 
         Raises:

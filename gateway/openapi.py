@@ -131,9 +131,7 @@ _ANSWERS: Final[dict[tuple[str, str, int], Any]] = {
         "encoding": "gsm7",
         "route": [],
         "price": None,
-        "refusals": [
-            {"layer": "schema", "code": "schema_invalid", "field": "to.phone", "detail": "is required"}
-        ],
+        "refusals": [{"layer": "schema", "code": "schema_invalid", "field": "to.phone", "detail": "is required"}],
     },
     ("GET", "/v1/messages/counts", 200): {
         "accepted": 3,
@@ -256,9 +254,7 @@ def document(routes: Sequence[Route], server_url: str) -> dict[str, Any]:
     }
 
 
-def _operation(
-    route: Route, path: str, by_shape: Mapping[type, Any], components: Mapping[str, Any]
-) -> dict[str, Any]:
+def _operation(route: Route, path: str, by_shape: Mapping[type, Any], components: Mapping[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "tags": [route.tag],
@@ -294,9 +290,7 @@ def _operation(
         media: dict[str, Any] = {"schema": by_shape[route.body]}
         examples = _BODIES.get((route.method, path))
         if examples is not None:
-            media["examples"] = {
-                name.replace(" ", "_"): {"summary": name, "value": v} for name, v in examples.items()
-            }
+            media["examples"] = {name.replace(" ", "_"): {"summary": name, "value": v} for name, v in examples.items()}
         operation["requestBody"] = {
             "required": not route.body_optional,
             "content": {"application/json": media},
@@ -305,9 +299,7 @@ def _operation(
     for status, shape in route.answers.items():
         operation["responses"][str(status)] = _answer(route, path, status, shape, by_shape)
     for status, codes in _codes(route).items():
-        operation["responses"][str(status)] = {
-            "$ref": f"#/components/responses/{_refusal_name(status, codes)}"
-        }
+        operation["responses"][str(status)] = {"$ref": f"#/components/responses/{_refusal_name(status, codes)}"}
     return operation
 
 
@@ -396,9 +388,7 @@ def _refusal(codes: Sequence[str], schema: Any) -> dict[str, Any]:
     return {
         "description": ", ".join(codes),
         "headers": headers,
-        "content": {
-            _PROBLEM: {"schema": schema, "examples": {code: {"value": _example(code)} for code in codes}}
-        },
+        "content": {_PROBLEM: {"schema": schema, "examples": {code: {"value": _example(code)} for code in codes}}},
     }
 
 

@@ -39,9 +39,7 @@ MOST_IN_PAGE: Final = 1_000
 SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
 
 # Fields of the public contract that a later version of Hermes will understand.
-NOT_YET: Final[frozenset[str]] = frozenset(
-    {"policy", "rate_per_s", "burst", "channel_rates", "numbers", "layers"}
-)
+NOT_YET: Final[frozenset[str]] = frozenset({"policy", "rate_per_s", "burst", "channel_rates", "numbers", "layers"})
 
 
 # --- problems
@@ -69,9 +67,7 @@ class ProblemBody(Struct, omit_defaults=True):
 class To(Struct, forbid_unknown_fields=True):
     """Where to reach the recipient: one address for each channel the cascade uses."""
 
-    phone: (
-        Annotated[str, Meta(description="E.164 with a plus sign, for sms", examples=["+4520123456"])] | None
-    ) = None
+    phone: Annotated[str, Meta(description="E.164 with a plus sign, for sms", examples=["+4520123456"])] | None = None
     email: Annotated[str, Meta(max_length=254, examples=["anna@example.com"])] | None = None
     push: Annotated[str, Meta(min_length=1, max_length=4096, description="device token")] | None = None
     whatsapp: Annotated[str, Meta(description="E.164 with a plus sign")] | None = None
@@ -81,12 +77,8 @@ class StepBody(Struct, forbid_unknown_fields=True):
     """One step: a channel, how long to wait for its receipt, and what counts as success."""
 
     channel: Channel
-    timeout_s: (
-        Annotated[float, Meta(ge=0.1, le=259_200, description="seconds; default 60, email 300")] | None
-    ) = None
-    success: (
-        Annotated[Success, Meta(description="default delivered; submitted where no receipts exist")] | None
-    ) = None
+    timeout_s: Annotated[float, Meta(ge=0.1, le=259_200, description="seconds; default 60, email 300")] | None = None
+    success: Annotated[Success, Meta(description="default delivered; submitted where no receipts exist")] | None = None
 
 
 class SmsContent(Struct, forbid_unknown_fields=True):
@@ -159,10 +151,7 @@ class MessageBody(Struct, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=1, le=604_800, description="counted from send_at; default 259200")] | None
     ) = None
     send_at: (
-        Annotated[
-            datetime, Meta(tz=True, description=f"at most {SEND_AT_MOST_DAYS} days ahead; past means now")
-        ]
-        | None
+        Annotated[datetime, Meta(tz=True, description=f"at most {SEND_AT_MOST_DAYS} days ahead; past means now")] | None
     ) = None
     reference: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     metadata: Metadata | None = None
@@ -405,8 +394,7 @@ class KeyBody(Struct, forbid_unknown_fields=True):
     scopes: Annotated[list[Scope], Meta(description="none named means all")] | None = None
     expires_at: Instant | None = None
     allow_from: (
-        Annotated[list[str], Meta(max_length=64, description="CIDR blocks", examples=[["192.0.2.0/24"]])]
-        | None
+        Annotated[list[str], Meta(max_length=64, description="CIDR blocks", examples=[["192.0.2.0/24"]])] | None
     ) = None
 
 
@@ -461,9 +449,7 @@ class EndpointBody(Struct, forbid_unknown_fields=True):
     """Where a tenant wants to hear of its messages."""
 
     url: Annotated[str, Meta(max_length=2048)]
-    events: (
-        Annotated[list[EventType], Meta(description="default: the final ones and message.corrected")] | None
-    ) = None
+    events: Annotated[list[EventType], Meta(description="default: the final ones and message.corrected")] | None = None
 
 
 class EndpointCreated(Struct):

@@ -236,26 +236,16 @@ def _check_content(
                 encoding, segments = sms_segments(said.text)
                 if segments > MOST_SMS_PARTS:
                     field = "content.sms.text" if content.sms and "text" in content.sms else "content.text"
-                    errors.append(
-                        FieldError(field, f"needs {segments} SMS parts; at most {MOST_SMS_PARTS} go")
-                    )
+                    errors.append(FieldError(field, f"needs {segments} SMS parts; at most {MOST_SMS_PARTS} go"))
         elif channel == "email":
             if not said.text and not said.html:
-                _once(
-                    errors, "content.text", "is required (or `html`): the cascade has a step of channel email"
-                )
+                _once(errors, "content.text", "is required (or `html`): the cascade has a step of channel email")
             if said.subject is not None and not said.subject.isprintable():
-                field = (
-                    "content.email.subject"
-                    if content.email and "subject" in content.email
-                    else "content.subject"
-                )
+                field = "content.email.subject" if content.email and "subject" in content.email else "content.subject"
                 _once(errors, field, "holds a control character")
         elif channel == "push":
             if not said.text and not said.title and not said.data:
-                _once(
-                    errors, "content.text", "is required (or `title`, or `data`): the cascade has a push step"
-                )
+                _once(errors, "content.text", "is required (or `title`, or `data`): the cascade has a push step")
             if said.data is not None and _is_deeper(said.data, MOST_NESTING):
                 field = "content.push.data" if content.push and "data" in content.push else "content.data"
                 _once(errors, field, f"is nested deeper than {MOST_NESTING} levels")

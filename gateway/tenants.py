@@ -238,9 +238,7 @@ class Tenants:
             decode_json(_nothing, raw)
         letter = call.params["letter"]
         now = self._edge.clock.now()
-        if not letter.isprintable() or not await writing(
-            self._edge.journal.replay_dead_letter(tenant.id, letter, now)
-        ):
+        if not letter.isprintable() or not await writing(self._edge.journal.replay_dead_letter(tenant.id, letter, now)):
             raise not_found("dead letter")
         return call.reply(202, Replayed(letter, rfc3339(now)))
 

@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import pytest
 
-from actors.routing import SANDBOX, explained
-from gateway.edge import Edge
-from gateway.server import HttpServer
-from hermes.settings import ServerSettings, Settings
-from tests.actors.cast import CastNode, start_cast
+from actors.routing import SANDBOX
 from tests.actors.test_cast import Scripted, plan
-
-OPERATOR = {"Authorization": "Bearer operator"}
-
-
-class Api:
-    def __init__(self, node: CastNode, session: aiohttp.ClientSession, url: str) -> None:
-        self.node, self.session, self.url = node, session, url
-
-    async def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        async with self.session.request(method, self.url + path, json=body, headers={**OPERATOR, **headers}) as answer:
-            return answer.status, await answer.json(content_type=None)
+from tests.gateway.api import OPERATOR, Api
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[Api]:
-    node = await start_cast([plan(Scripted("first")), plan(Scripted("second")), plan(Scripted("mail", "email"))])
-    edge = Edge(
-        settings=Settings(server=ServerSettings(port=0)),
-        system=node.system,
-        journal=node.journal,
-        directory=node.context.directory,
-        clock=node.context.clock,
-        operator_key="operator",
-        ready=lambda: True,
-        default_success=lambda channel, mode: "delivered",
-        carriers={name: p.carrier for name, p in node.context.carriers.items()},
-        carrier_secret=lambda name: None,
-        metrics=node.context.metrics,
-        explain=partial(explained, node.context.routes),
-    )
-    server = HttpServer(edge, "127.0.0.1", 0)
-    await server.start()
-    async with aiohttp.ClientSession() as session:
-        yield Api(node, session, f"http://127.0.0.1:{server.port}")
-    await server.stop()
-    await node.stop()
+async def api(start: Callable[..., Awaitable[Api]]) -> Api:
+    return await start([plan(Scripted("first")), plan(Scripted("second")), plan(Scripted("mail", "email"))])
+
+
+async def ask(api: Api, method: str, path: str, body: Any = None, key: str = OPERATOR) -> tuple[int, Any]:
+    answer = await api.call(method, path, body, key=key)
+    return answer.status, answer.json
 
 
 FIELDS = {
@@ -60,7 +29,7 @@ FIELDS = {
 
 
 async def test_carriers_are_listed_in_order_with_every_field_and_without_the_sandbox(api: Api) -> None:
-    status, page = await api("GET", "/v1/carriers")
+    status, page = await ask(api, "GET", "/v1/carriers")
     assert status == 200
     assert [c["name"] for c in page["data"]] == ["first", "second", "mail"]
     assert all(set(c) == FIELDS for c in page["data"])
@@ -68,30 +37,30 @@ async def test_carriers_are_listed_in_order_with_every_field_and_without_the_san
 
 
 async def test_pause_and_resume_change_the_state_and_say_why(api: Api) -> None:
-    status, carrier = await api("POST", "/v1/carriers/first/pause")
+    status, carrier = await ask(api, "POST", "/v1/carriers/first/pause")
     assert (status, carrier["state"], carrier["reason"]) == (200, "paused", "paused by an operator")
-    assert (await api("GET", "/v1/carriers/first"))[1]["state"] == "paused"
-    assert (await api("POST", "/v1/carriers/first/drain"))[1]["state"] == "draining"
-    assert (await api("POST", "/v1/carriers/first/resume"))[1]["state"] == "up"
+    assert (await ask(api, "GET", "/v1/carriers/first"))[1]["state"] == "paused"
+    assert (await ask(api, "POST", "/v1/carriers/first/drain"))[1]["state"] == "draining"
+    assert (await ask(api, "POST", "/v1/carriers/first/resume"))[1]["state"] == "up"
 
 
 @pytest.mark.parametrize("name", ["nobody", SANDBOX])
 async def test_an_unknown_carrier_is_not_found(api: Api, name: str) -> None:
     for method, path in (("GET", ""), ("POST", "/pause")):
-        status, problem = await api(method, f"/v1/carriers/{name}{path}")
+        status, problem = await ask(api, method, f"/v1/carriers/{name}{path}")
         assert (status, problem["code"]) == (404, "not_found")
 
 
 async def test_a_tenants_key_may_not_operate_carriers(api: Api) -> None:
     _, key = await api.node.context.directory.create_key(api.node.tenant, "live")
-    status, problem = await api("POST", "/v1/carriers/first/pause", Authorization=f"Bearer {key}")
+    status, problem = await ask(api, "POST", "/v1/carriers/first/pause", key=key)
     assert (status, problem["code"]) == (403, "scope_missing")
 
 
 async def test_explain_lists_every_candidate_with_its_reason(api: Api) -> None:
-    await api("POST", "/v1/carriers/first/pause")
+    await ask(api, "POST", "/v1/carriers/first/pause")
     body = {"tenant": api.node.tenant, "channel": "sms", "to": "+4520123456", "content": {"text": "Hi"}}
-    status, answer = await api("POST", "/v1/routes/explain", body)
+    status, answer = await ask(api, "POST", "/v1/routes/explain", body)
     assert status == 200
     assert [(c["carrier"], c["eligible"]) for c in answer["candidates"]] == [
         ("second", True),
@@ -110,10 +79,10 @@ async def test_explain_lists_every_candidate_with_its_reason(api: Api) -> None:
     ],
 )
 async def test_explain_names_the_wrong_field(api: Api, body: dict[str, Any], field: str) -> None:
-    status, problem = await api("POST", "/v1/routes/explain", body)
+    status, problem = await ask(api, "POST", "/v1/routes/explain", body)
     assert (status, problem["code"]) == (422, "schema_invalid")
     assert problem["errors"][0]["field"] == field
 
 
 async def test_routes_are_listed(api: Api) -> None:
-    assert await api("GET", "/v1/routes") == (200, {"data": [], "next_cursor": None})
+    assert await ask(api, "GET", "/v1/routes") == (200, {"data": [], "next_cursor": None})

@@ -35,10 +35,11 @@ PLAN_BY_KEYS: Final = {
 }
 # For the lists' many forms: a plan for these very values, still by keys.
 PLAN_AFRESH: Final = "BEGIN READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
-# For counting: any way of reading.
+PLAN_IN_ORDER: Final = f"{PLAN_AFRESH}; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
+# For counting: read everything once. A wrong guess of a size would make an endless loop of look-ups.
 PLAN_FREELY: Final = (
     f"{PLAN_AFRESH}; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; "
-    "SET LOCAL enable_mergejoin = on; SET LOCAL enable_partitionwise_join = on"
+    "SET LOCAL enable_nestloop = off; SET LOCAL enable_partitionwise_join = on"
 )
 
 # The last one is what asyncpg raises when the server's farewell arrives while it prepares a statement.

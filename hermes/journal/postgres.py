@@ -41,7 +41,7 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
-from hermes.journal.link import LOST, PLAN_FREELY, Connect, Link, translate
+from hermes.journal.link import LOST, PLAN_AFRESH, PLAN_FREELY, PLAN_IN_ORDER, Connect, Link, translate
 from hermes.journal.migrator import migrate_connection
 from hermes.journal.partitions import (
     BY_ID_DAY,
@@ -201,9 +201,7 @@ class PostgresJournal:
         for row in await self._link.fetch(QUERIES["living_workers"]):
             if row["id"] == self.worker_id:
                 continue
-            gone = row["host"] == self._host and await asyncio.to_thread(
-                is_gone, row["pid"], row["process_started_at"]
-            )
+            gone = row["host"] == self._host and await asyncio.to_thread(is_gone, row["pid"], row["process_started_at"])
             if gone or row["lapsed"]:
                 await self._link.fetch(QUERIES["declare_dead"], row["id"], gone)
         wanted = limit - len(self._shards)
@@ -214,9 +212,7 @@ class PostgresJournal:
             now = self._clock.now()
             for row in rows:
                 acted = row["acted_until"]
-                self._shards[row["id"]] = (
-                    _NEVER if row["fresh"] else now if acted is None else min(acted, now)
-                )
+                self._shards[row["id"]] = _NEVER if row["fresh"] else now if acted is None else min(acted, now)
             dead = await self._link.fetch(QUERIES["is_dead"], self.worker_id)
             if not dead or dead[0]["dead"]:
                 self._writer.fence()
@@ -228,9 +224,7 @@ class PostgresJournal:
         while True:
             await asyncio.sleep(self._heartbeat_s)
             try:
-                if not await self._link.fetch(
-                    QUERIES["extend_lease"], self.worker_id, self._lease_s, urgent=True
-                ):
+                if not await self._link.fetch(QUERIES["extend_lease"], self.worker_id, self._lease_s, urgent=True):
                     self._writer.fence()
                     return
                 await self._link.fetch(QUERIES["forget_batches"], self.worker_id, self._writer.confirmed - 1)
@@ -268,9 +262,9 @@ class PostgresJournal:
         ids: list[str] = []
         days: list[date] = []
         for message_id in message_ids:
-            if is_message_id(message_id):
+            with contextlib.suppress(KeyError, ValueError):
                 days.append(day_of_id(message_id))
-                ids.append(message_id)
+                ids.append(message_id if _storable(message_id) else "")
         if not ids:
             return []
         async with self._link.borrow() as connection:
@@ -345,7 +339,9 @@ class PostgresJournal:
             return []
         sql, values = self.list_sql(query)
         try:
-            rows = await self._link.fetch_afresh(sql, *values)
+            # A prefix finds its rows and sorts them; all else is read in order until the page is full.
+            plan = PLAN_AFRESH if query.reference_prefix is not None else PLAN_IN_ORDER
+            rows = await self._link.fetch_afresh(sql, *values, plan=plan)
         except WriteRefused:  # it asks for a text no row can hold
             return []
         return await self.load([row[0] for row in rows])
@@ -357,23 +353,34 @@ class PostgresJournal:
         created_after: datetime | None,
         created_before: datetime | None,
     ) -> dict[str, int]:
-        after = created_after or _NEVER
-        before = created_before or datetime.max.replace(tzinfo=UTC)
-        rows = await self._link.fetch_afresh(
-            f"SELECT coalesce(c.status, {_OPEN_STATUS}, 'accepted'), count(*) FROM message AS m "
-            "LEFT JOIN closed_message AS c ON c.message_id = m.message_id AND c.day = m.day "
-            "WHERE ($1::text IS NULL OR m.tenant = $1) AND ($2::text IS NULL OR m.mode = $2) "
-            "AND m.created_at >= $3 AND m.created_at < $4 "
-            "AND m.day >= $5::date AND m.day <= $6::date GROUP BY 1",
-            tenant,
-            mode,
-            after,
-            before,
-            date.min if created_after is None else _shift(created_after, -ID_SLACK).date(),
-            date.max if created_before is None else _shift(created_before, ID_SLACK).date(),
-            plan=PLAN_FREELY,
-        )
-        return {row[0]: row[1] for row in rows}
+        values: list[Any] = []
+        of_message: list[str] = []
+        of_day: list[str] = []
+
+        def ask(conditions: list[str], condition: str, value: Any) -> None:
+            values.append(value)
+            conditions.append(condition.format(n=len(values)))
+
+        if tenant is not None:
+            ask(of_message, "m.tenant = ${n}::text", tenant)
+        if mode is not None:
+            ask(of_message, "m.mode = ${n}::text", mode)
+        if created_after is not None:
+            ask(of_message, "m.created_at >= ${n}::timestamptz", created_after)
+            ask(of_day, "day >= ${n}::date", _shift(created_after, -ID_SLACK).date())
+        if created_before is not None:
+            ask(of_message, "m.created_at < ${n}::timestamptz", created_before)
+            ask(of_day, "day <= ${n}::date", _shift(created_before, ID_SLACK).date())
+        by_day = {table: " AND ".join(f"{table}.{text}" for text in of_day) or "true" for table in "mce"}
+        by_day["m"] = " AND ".join([*of_message, by_day["m"]])
+        counts: dict[str, int] = {}
+        async with self._link.borrow() as connection:
+            await connection.execute(PLAN_FREELY)
+            for name in ("count_closed", "count_open_by_status"):
+                sql = QUERIES[name].format(**by_day)
+                counts.update((row[0], row[1]) for row in await connection.fetch(sql, *values))
+            await connection.execute("COMMIT")
+        return counts
 
     async def count_open(self) -> int:
         return int((await self._link.fetch_afresh(QUERIES["count_open"], plan=PLAN_FREELY))[0][0])
@@ -456,9 +463,7 @@ class PostgresJournal:
             before = split_outbox_id(before_id)
         if before is None or _storable(before_id or "") is None:
             return []
-        return [
-            _outbox_item(r) for r in await self._link.fetch(QUERIES["dead_letters"], tenant, *before, limit)
-        ]
+        return [_outbox_item(r) for r in await self._link.fetch(QUERIES["dead_letters"], tenant, *before, limit)]
 
     async def replay_dead_letter(self, tenant: str, id: str, due: datetime) -> bool:
         key = split_outbox_id(id)

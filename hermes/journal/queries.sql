@@ -164,6 +164,23 @@ ORDER BY due LIMIT $3
 -- name: count_open
 SELECT count(*) FROM open_message
 
+-- name: count_closed
+-- {m}, {c}, {e}: the conditions that were asked for, and no others: each one lowers the planner's guess.
+SELECT c.status, count(*) FROM message AS m
+JOIN closed_message AS c ON c.message_id = m.message_id AND c.day = m.day AND {c}
+WHERE {m} GROUP BY 1
+
+-- name: count_open_by_status
+SELECT status, count(*) FROM (
+    SELECT (ARRAY['accepted', 'scheduled', 'in_progress'])[
+               1 + max(CASE WHEN e.type IS NULL THEN 0 WHEN e.type = 'scheduled' THEN 1 ELSE 2 END)] AS status
+    FROM open_message AS o
+    JOIN message AS m ON m.message_id = o.message_id
+    LEFT JOIN event AS e ON e.message_id = m.message_id AND e.day = m.day
+        AND e.type NOT IN ('accepted', 'sending', 'crashed') AND {e}
+    WHERE {m} GROUP BY m.message_id
+) AS open GROUP BY 1
+
 -- name: find_refs
 SELECT k.n, r.message_id, r.step, r.attempt, r.segment
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (ref, carrier, n)

@@ -56,19 +56,31 @@ def receipt_from_json(text: str) -> DeliveryReceipt:
     return _decode_receipt(text)
 
 
-@lru_cache(maxsize=64)
-def day_from_number(day: int) -> date:
-    """Name the day `day` days after 1970-01-01."""
-    return date.fromordinal(_EPOCH_ORDINAL + day)
+_days: dict[str, date] = {}  # first 6 characters of an id's time, a window of 17.5 minutes -> its day
 
 
 def day_of_id(message_id: str) -> date:
     """Name the partition a message lies in: the UTC day its id was made.
 
+    Remembered by the id's beginning, as almost all ids of one batch begin alike; of those that do, the rest is
+    not looked at.
+
     Raises:
         KeyError, ValueError: not the form of an id.
     """
-    return day_from_number(message_created_ms(message_id) // _DAY_MS)
+    if len(message_id) < 14:
+        raise ValueError("a message id is longer")
+    day = _days.get(message_id[4:10])
+    if day is not None:
+        return day
+    ms = message_created_ms(message_id)
+    day = date.fromordinal(_EPOCH_ORDINAL + ms // _DAY_MS)
+    window = ms >> 20
+    if (window << 20) // _DAY_MS == ((window + 1) << 20) // _DAY_MS:  # does not cross midnight
+        if len(_days) > 4096:
+            _days.clear()
+        _days[message_id[4:10]] = day
+    return day
 
 
 @lru_cache(maxsize=256)

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import asyncpg
 
-from hermes.domain.message import message_created_ms
 from hermes.journal.base import (
     KEEP,
     Conflict,
@@ -35,7 +34,7 @@ from hermes.journal.base import (
 from hermes.journal.link import BACK_OFF_S, CONNECT_TIMEOUT_S, LOST, Link, is_refusal, refusal
 from hermes.journal.partitions import ensure_days
 from hermes.journal.queries import QUERIES
-from hermes.journal.rows import channel_mask, day_from_number, encode
+from hermes.journal.rows import channel_mask, day_of_id, encode
 
 BATCH_LIMIT: Final = 1000  # writes; encoding them keeps the event loop busy for 10 ms
 BYTES_LIMIT: Final = 16 * 1024 * 1024  # of bodies and data; the server takes at most 1 GB as one text
@@ -51,30 +50,6 @@ _SEPARATOR: Final = "\x1f"  # JSON has it only escaped, so it can occur in no bo
 # Places in `columns` below; the place of $6 is 0.
 _TEXT_COLUMNS: Final = (0, 2, 3, 4, 7, 9, 11, 15, 18, 19, 20, 21, 25, 27, 29, 30, 32, 33, 34, 36, 37, 39, 43)
 _NUMBER_COLUMNS: Final = (13, 16, 17, 22, 23, 24, 26, 28, 41)
-
-_DAY_MS: Final = 86_400_000
-_days: dict[str, date] = {}  # first 6 characters of an id's time (a window of 17.5 minutes) -> its day
-
-
-def _day(message_id: str) -> date:
-    """`day_of_id`, remembered: almost every id of the last minutes begins alike.
-
-    Raises:
-        KeyError, ValueError: not the form of an id.
-    """
-    day = _days.get(message_id[4:10])
-    if day is not None and len(message_id) >= 14:
-        return day
-    ms = message_created_ms(message_id)
-    if len(message_id) < 14:
-        raise ValueError("a message id is longer")
-    day = day_from_number(ms // _DAY_MS)
-    window = ms >> 20
-    if (window << 20) // _DAY_MS == ((window + 1) << 20) // _DAY_MS:  # does not cross midnight
-        if len(_days) > 4096:
-            _days.clear()
-        _days[message_id[4:10]] = day
-    return day
 
 
 class Batch:
@@ -117,7 +92,7 @@ class Batch:
         for write, _ in entries:
             message_id, events, message, status = write.message_id, write.events, write.message, write.status
             if events or message is not None or status is not None:
-                day = _day(message_id)
+                day = day_of_id(message_id)
                 days.add(day)
             if message is not None:
                 body = encode(message).decode()
@@ -143,9 +118,7 @@ class Batch:
                 e_attempt.append("" if event.attempt is None else str(event.attempt))
                 e_data.append(data)
             for ref in write.refs:
-                refs.append(
-                    (ref.ref, ref.carrier, message_id, str(ref.step), str(ref.attempt), str(ref.segment))
-                )
+                refs.append((ref.ref, ref.carrier, message_id, str(ref.step), str(ref.attempt), str(ref.segment)))
             if write.outbox:
                 shard = str(shard_of(message_id))
                 for entry in write.outbox:
@@ -383,9 +356,7 @@ class GroupCommitWriter:
             return
         try:
             done(error)
-        except (
-            Exception
-        ) as exc:  # a caller's bug, told to the loop's handler; the others must still hear theirs
+        except Exception as exc:  # a caller's bug, told to the loop's handler; the others must still hear theirs
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "a journal callback failed", "exception": exc}
             )

@@ -88,9 +88,7 @@ class Drive:
     def submit(self, message: Message, error: JournalError | None) -> None:
         self.figures.errors += error is not None
         ref = "mock-" + message.message_id
-        event = Event(
-            2, datetime.now(UTC), "submitted", 0, 1, {"carrier": "mock-1", "ids": [ref], "cost": 0.01}
-        )
+        event = Event(2, datetime.now(UTC), "submitted", 0, 1, {"carrier": "mock-1", "ids": [ref], "cost": 0.01})
         write = Write(message.message_id, message.tenant, [event], refs=[CarrierRef("mock-1", ref, 0, 1, 0)])
         self.journal.append(write, lambda error: self.deliver(message, error))
 
@@ -141,9 +139,7 @@ def cpu_of_server(pid: int) -> float:
     return float(total)
 
 
-async def measure(
-    journal: Any, rate: int, seconds: float, payload: int, server_cpu: Callable[[], float]
-) -> Any:
+async def measure(journal: Any, rate: int, seconds: float, payload: int, server_cpu: Callable[[], float]) -> Any:
     gc.collect()
     drive = Drive(journal, payload)
     python, server = time.process_time(), server_cpu()
@@ -158,9 +154,7 @@ def percentiles(values: list[float]) -> str:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default="1000,5000")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--payload", type=int, default=200, help="characters of message text")
@@ -198,9 +192,7 @@ async def main() -> None:
             per_1000 = [seconds / total * 1000 for seconds in (python - driver, driver, postgres)]
             print("  CPU-s per 1,000: Python {:.4f} (and driver {:.4f}), PostgreSQL {:.4f}".format(*per_1000))
             rate_of_batches = len(batches) / took
-            print(
-                f"  {rate_of_batches:.0f} batches/s, {statistics.mean(sizes):.1f} writes (most {max(sizes)})"
-            )
+            print(f"  {rate_of_batches:.0f} batches/s, {statistics.mean(sizes):.1f} writes (most {max(sizes)})")
             print(f"  commit ms: {percentiles(commits)}; append to done, first writes: {percentiles(accept)}")
         await journal.stop()
     finally:

@@ -90,9 +90,7 @@ class _Store:
     """What is committed: it outlives the journals that write it."""
 
     messages: dict[str, _Row] = field(default_factory=dict)
-    events: dict[str, dict[int, tuple[datetime, str, int | None, int | None, str]]] = field(
-        default_factory=dict
-    )
+    events: dict[str, dict[int, tuple[datetime, str, int | None, int | None, str]]] = field(default_factory=dict)
     refs: dict[tuple[str, str], RefTarget] = field(default_factory=dict)
     outbox: dict[tuple[str, int, str], OutboxItem] = field(default_factory=dict)
     idempotency: dict[tuple[str, str], tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
@@ -238,9 +236,7 @@ class MemoryJournal:
     def append(self, write: Write, done: Done | None = None, *, refusable: bool = False) -> None:
         if self._fenced or self._stopped:
             if done is not None:
-                asyncio.get_running_loop().call_soon(
-                    done, Fenced("this worker was declared dead or is stopped")
-                )
+                asyncio.get_running_loop().call_soon(done, Fenced("this worker was declared dead or is stopped"))
             return
         if refusable:
             if not self._available:
@@ -381,9 +377,7 @@ class MemoryJournal:
         row = self._store.messages[message_id]
         events = [
             Event(seq, at, type_, step, attempt, from_json(data))
-            for seq, (at, type_, step, attempt, data) in sorted(
-                self._store.events.get(message_id, {}).items()
-            )
+            for seq, (at, type_, step, attempt, data) in sorted(self._store.events.get(message_id, {}).items())
         ]
         return StoredMessage(message_from_json(row.body), events, row.status, row.due)
 
@@ -409,9 +403,7 @@ class MemoryJournal:
                 and (query.mode is None or row.mode == query.mode)
                 and (query.channel is None or query.channel in row.channels)
                 and (query.reference is None or row.reference == query.reference)
-                and (
-                    query.reference_prefix is None or (row.reference or "").startswith(query.reference_prefix)
-                )
+                and (query.reference_prefix is None or (row.reference or "").startswith(query.reference_prefix))
                 and (query.created_after is None or row.created_at >= query.created_after)
                 and (query.created_before is None or row.created_at < query.created_before)
                 and (not query.statuses or self._status(message_id) in wanted)
@@ -531,9 +523,7 @@ class MemoryJournal:
 
     async def dead_letters(self, tenant: str, before_id: str | None, limit: int) -> list[OutboxItem]:
         self._reach()
-        dead = sorted(
-            (k for k, i in self._store.outbox.items() if i.dead_at and i.tenant == tenant), reverse=True
-        )
+        dead = sorted((k for k, i in self._store.outbox.items() if i.dead_at and i.tenant == tenant), reverse=True)
         before = None if before_id is None else split_outbox_id(before_id)
         if before_id is not None and before is None:
             return []

@@ -32,7 +32,7 @@ def shipped() -> list[tuple[int, str, str]]:
     found = []
     for file in files(__package__).joinpath("migrations").iterdir():
         if file.name.endswith(".sql"):
-            found.append((int(file.name[:4]), file.name, file.read_text()))
+            found.append((int(file.name[:4]), file.name, file.read_text("utf-8")))
     return sorted(found)
 
 

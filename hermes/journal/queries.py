@@ -10,7 +10,7 @@ _MARK: Final = "-- name: "
 
 def _read() -> dict[str, str]:
     queries: dict[str, str] = {}
-    for part in ("\n" + files(__package__).joinpath("queries.sql").read_text()).split("\n" + _MARK)[1:]:
+    for part in ("\n" + files(__package__).joinpath("queries.sql").read_text("utf-8")).split("\n" + _MARK)[1:]:
         name, _, text = part.partition("\n")
         queries[name.strip()] = text.strip()
     return queries

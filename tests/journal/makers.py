@@ -68,9 +68,7 @@ class Bench:
         if self.kind == "memory":
             first = next((j for j in self.journals if isinstance(j, MemoryJournal)), None)
             journal = (
-                MemoryJournal(self.clock, worker_id=worker_id, **options)
-                if first is None
-                else first.peer(worker_id)
+                MemoryJournal(self.clock, worker_id=worker_id, **options) if first is None else first.peer(worker_id)
             )
         else:
             assert self.connect is not None

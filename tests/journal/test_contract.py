@@ -64,9 +64,7 @@ async def test_what_was_written_comes_back_equal(journal, now):
         now,
         to={"phone": "+4520123456", "email": "a@example.com"},
         cascade=(Step("email", 300.0, "delivered"), Step("sms", 0.1, "submitted")),
-        content=Content(
-            text="tab\tnul\0 é 💬 \x1f", data={"a": [1, None, {"b": 2.5}]}, sms={"text": "short"}
-        ),
+        content=Content(text="tab\tnul\0 é 💬 \x1f", data={"a": [1, None, {"b": 2.5}]}, sms={"text": "short"}),
         category="otp",
         mode="test",
         sender={"sms": "Hermes"},
@@ -80,9 +78,7 @@ async def test_what_was_written_comes_back_equal(journal, now):
     )
     second = event(2, now + HOUR, "submitted", text="\x1f\0é", n=1.5, deep={"a": [True, None]})
     third = event(3, now + HOUR, "crashed")
-    await store(
-        journal, accept(made), Write(made.message_id, made.tenant, [second, third], due=now + 2 * HOUR)
-    )
+    await store(journal, accept(made), Write(made.message_id, made.tenant, [second, third], due=now + 2 * HOUR))
     (stored,) = await journal.load([made.message_id])
     assert stored.message == made
     assert stored.events == [event(1, now), second, third]
@@ -279,9 +275,7 @@ async def test_a_final_message_is_never_parked_again(journal, now):
 
 async def test_a_message_may_be_final_with_its_first_write(journal, now):
     made = message(now)
-    write = Write(
-        made.message_id, "ten_1", [event(1, now), event(2, now, "failed")], message=made, status="failed"
-    )
+    write = Write(made.message_id, "ten_1", [event(1, now), event(2, now, "failed")], message=made, status="failed")
     await store(journal, write)
     (stored,) = await journal.load([made.message_id])
     assert stored.status == "failed"
@@ -347,8 +341,7 @@ async def test_a_key_is_kept_for_24_hours_and_stops_a_second_write(journal, now,
 async def test_the_first_of_two_writes_with_one_key_wins(journal, now):
     mades = [message(now), message(now)]
     outcomes = [
-        put(journal, accept(made, idempotency=IdempotencyRecord("k", b"", str(n))))
-        for n, made in enumerate(mades)
+        put(journal, accept(made, idempotency=IdempotencyRecord("k", b"", str(n)))) for n, made in enumerate(mades)
     ]
     assert await outcomes[0] is None
     assert isinstance(await outcomes[1], Conflict)

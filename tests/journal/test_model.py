@@ -49,9 +49,7 @@ class Plan:
 
     which: int
     accept: bool
-    steps: tuple[
-        int, ...
-    ]  # for each event: how far its seq is from the next free one; 0 fits, less conflicts
+    steps: tuple[int, ...]  # for each event: how far its seq is from the next free one; 0 fits, less conflicts
     status: str | None
     due_s: int | None  # None keeps, 0 wakes, else parks
     key: int | None
@@ -166,8 +164,7 @@ class JournalMachine(RuleBasedStateMachine):
                     assert self.journal.withdraw(write)
                     assert not outcome.told
             return [
-                None if plan.withdrawn else await outcome
-                for (plan, _), outcome in zip(writes, outcomes, strict=True)
+                None if plan.withdrawn else await outcome for (plan, _), outcome in zip(writes, outcomes, strict=True)
             ]
 
         told = self.runner.run(run())
@@ -188,11 +185,7 @@ class JournalMachine(RuleBasedStateMachine):
         async def read() -> Any:
             stored = await self.journal.load(ids)
             due = await self.journal.due_page(later, 100_000)
-            hot = [
-                s.message.message_id
-                for i in ids
-                for s in await self.journal.hot_page(shard_of(i), "", 100_000)
-            ]
+            hot = [s.message.message_id for i in ids for s in await self.journal.hot_page(shard_of(i), "", 100_000)]
             refs = await self.journal.find_refs(list(self.refs))
             items = await self.journal.outbox_due("ten_1", later, 100_000)
             keys = [await self.journal.find_idempotent("ten_1", key) for key in self.keys]

@@ -201,9 +201,7 @@ async def test_a_living_worker_of_another_host_is_left_alone(bench, journal, adm
 async def test_a_vanished_process_of_this_host_is_dead_at_once(bench, admin, now):
     """Its lease still runs: what was not due by now was not sent, and nobody waits for the lease."""
     await bench.worker()
-    await admin.execute(
-        "UPDATE worker SET process_started_at = '1'"
-    )  # its pid belongs to another process now
+    await admin.execute("UPDATE worker SET process_started_at = '1'")  # its pid belongs to another process now
     other = await bench.worker(claim=False)
     claimed = await other.claim_shards()
     assert len(claimed) == SHARDS
@@ -461,9 +459,7 @@ async def test_a_server_that_hangs_is_away_within_a_second_and_nothing_is_lost(s
 
 
 async def test_a_start_without_a_database_says_so(tmp_path):
-    journal = PostgresJournal(
-        {"host": str(tmp_path), "user": "x"}, worker_id="w", clock=Bench("x", None).clock
-    )
+    journal = PostgresJournal({"host": str(tmp_path), "user": "x"}, worker_id="w", clock=Bench("x", None).clock)
     with pytest.raises(JournalAway):
         await journal.start()
     assert not journal.available
@@ -575,15 +571,11 @@ async def test_dropping_old_days_stops_no_writer(bench, admin, now):
 
 # --- plans
 async def explain(connection: Any, query: str, *arguments: Any) -> str:
-    rows = await connection.fetch(
-        "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) " + query, *arguments
-    )
+    rows = await connection.fetch("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) " + query, *arguments)
     return "\n".join(row[0] for row in rows)
 
 
-async def test_hot_statements_use_keys_and_one_partition_even_when_planned_on_empty_tables(
-    bench, journal, now
-):
+async def test_hot_statements_use_keys_and_one_partition_even_when_planned_on_empty_tables(bench, journal, now):
     assert bench.connect is not None
     connection = await Link(bench.connect, "plans").open()
     try:
@@ -595,9 +587,7 @@ async def test_hot_statements_use_keys_and_one_partition_even_when_planned_on_em
             (close(message(now), outbox=[OutboxEntry(2, "callback", "t", now)]), None),
             (Write(message(now).message_id, "t", [], due=now), None),
         ]
-        batch = await explain(
-            connection, QUERIES["write_batch"], journal.worker_id, 99, *Batch(entries, now).arguments
-        )
+        batch = await explain(connection, QUERIES["write_batch"], journal.worker_id, 99, *Batch(entries, now).arguments)
         assert "Seq Scan" not in batch, batch
         assert "Index Scan using open_message_pkey" in batch
         assert "Hash Join" not in batch and "Merge Join" not in batch
@@ -680,9 +670,7 @@ async def test_migrations_apply_once_from_empty_and_in_parallel():
 
 
 async def test_a_newer_schema_refuses_the_start_and_says_what_to_do(bench, admin):
-    await admin.execute(
-        "INSERT INTO schema_version (version, name, checksum) VALUES (9999, '9999_x.sql', '')"
-    )
+    await admin.execute("INSERT INTO schema_version (version, name, checksum) VALUES (9999, '9999_x.sql', '')")
     journal = PostgresJournal(bench.connect, worker_id="w", clock=bench.clock)
     with pytest.raises(SchemaRefused, match=r"9999.*newer Hermes"):
         await journal.start()

@@ -438,9 +438,7 @@ class CascadeActor(Actor):
         """What has certainly not left moves to another carrier when its own is not fit and another is."""
         context = self._context
         health = context.health.get(attempt.carrier)
-        if attempt.carrier in context.carriers and (
-            health is None or health.available(context.clock.monotonic())
-        ):
+        if attempt.carrier in context.carriers and (health is None or health.available(context.clock.monotonic())):
             return
         out = {
             a.carrier
@@ -651,5 +649,3 @@ def _receipt_input(receipt: Any, step: int, attempt: int, segment: int) -> rules
         receipt.error_detail,
         receipt.at,
     )
-
-

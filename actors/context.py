@@ -43,9 +43,7 @@ class CarrierPlan:
     def entry(self) -> CarrierEntry:
         """What the router knows of it."""
         carrier = self.carrier
-        return CarrierEntry(
-            carrier.name, carrier.channel, self.on_ambiguous, self.tenant, self.weight, carrier.cost
-        )
+        return CarrierEntry(carrier.name, carrier.channel, self.on_ambiguous, self.tenant, self.weight, carrier.cost)
 
 
 @dataclass(slots=True)

@@ -320,9 +320,7 @@ class ProviderActor(Actor):
             cost = outcome.cost
             if cost is None and self._carrier.cost:
                 cost = round(self._carrier.cost * (segments or 1), 6)
-            job.cascade.send(
-                rules.Submitted(step, attempt, self._name, outcome.carrier_message_ids, segments, cost)
-            )
+            job.cascade.send(rules.Submitted(step, attempt, self._name, outcome.carrier_message_ids, segments, cost))
             return
         self._failed += 1
         if isinstance(outcome, SendError) and not outcome.ambiguous:

@@ -151,5 +151,3 @@ def _ready(process: subprocess.Popen[bytes], data: Path) -> BenchNode:
             pass
         time.sleep(0.05)
     raise SystemExit("the node did not get ready within 60 s")
-
-

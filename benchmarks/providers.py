@@ -81,10 +81,7 @@ async def bench_mock(sends: int) -> None:
         if len(sink.receipts) == sends:
             break
     received = time.process_time()
-    print(
-        f"mock      {(sent - start) / sends * 1e6:7.1f} us a send,"
-        f" {(received - sent) / sends * 1e6:.1f} a receipt"
-    )
+    print(f"mock      {(sent - start) / sends * 1e6:7.1f} us a send, {(received - sent) / sends * 1e6:.1f} a receipt")
 
 
 async def bench_smtp(sends: int, in_flight: int) -> None:
@@ -125,9 +122,7 @@ async def bench_mime(sends: int) -> None:
     )
 
     async def encode(n: int) -> None:
-        encode_message(
-            sender, to, "Your code", f"Your code is {n:06}", None, message_id="m@acme.test", date=date
-        )
+        encode_message(sender, to, "Your code", f"Your code is {n:06}", None, message_id="m@acme.test", date=date)
 
     cpu, _ = await cpu_us(sends, 1, encode)
     print(f"smtp      {cpu:7.1f} us of it to write the message")

@@ -46,15 +46,11 @@ def _receipt(carrier: str, record: dict[str, Any]) -> DeliveryReceipt | None:
     at = _time(record.get("timestamp"))
     status = receipt_status(canonical)
     if canonical == "complaint":
-        return DeliveryReceipt(
-            carrier, queue_id, "submitted", "blocked_or_opted_out", error_detail="complaint", at=at
-        )
+        return DeliveryReceipt(carrier, queue_id, "submitted", "blocked_or_opted_out", error_detail="complaint", at=at)
     if status is None:
         return None
     if canonical == "expired":  # the code it comes with is KumoMTA's own
-        return DeliveryReceipt(
-            carrier, queue_id, status, "expired", error_detail="delivery time ended", at=at
-        )
+        return DeliveryReceipt(carrier, queue_id, status, "expired", error_detail="delivery time ended", at=at)
     reply, enhanced = _reply(record.get("response"))
     if reply < 400:
         return DeliveryReceipt(carrier, queue_id, status, at=at)

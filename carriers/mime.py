@@ -22,9 +22,7 @@ import idna
 MAX_LOCAL: Final = 64  # octets; RFC 5321, 4.5.3.1.1
 MAX_DOMAIN: Final = 255  # octets; RFC 5321, 4.5.3.1.2
 MAX_LINE: Final = 998  # octets without CRLF; RFC 5322, 2.1.1
-_PLAIN_HEADER: Final = (
-    60  # characters a header value may have unfolded; 78 a line is recommended (RFC 5322, 2.1.1)
-)
+_PLAIN_HEADER: Final = 60  # characters a header value may have unfolded; 78 a line is recommended (RFC 5322, 2.1.1)
 _WORD: Final = 45  # octets in an encoded word: 75 characters at most once in base64 (RFC 2047, 2)
 _BASE64_LINE: Final = 57  # octets in 76 characters (RFC 2045, 6.8)
 

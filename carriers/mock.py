@@ -235,9 +235,7 @@ class MockCarrier(Carrier):
         fate = self._fate_of(submission)
         return None if fate.receipt is None else submitted_at + timedelta(seconds=fate.delay_s)
 
-    def resume(
-        self, submission: Submission, carrier_message_ids: Sequence[str], submitted_at: datetime
-    ) -> None:
+    def resume(self, submission: Submission, carrier_message_ids: Sequence[str], submitted_at: datetime) -> None:
         fate = self._fate_of(submission)
         if fate.receipt is not None:
             left = (submitted_at - self._clock.now()).total_seconds() + fate.delay_s

@@ -123,9 +123,7 @@ def _settings(kind: Kind, name: str, options: Mapping[str, Any]) -> CarrierSetti
     for key in own:
         if key not in keys:
             known = ", ".join(sorted(keys))
-            raise SettingsError(
-                f"carrier {name!r}: {key}: no setting of kind {kind.name!r}; there are {known}"
-            )
+            raise SettingsError(f"carrier {name!r}: {key}: no setting of kind {kind.name!r}; there are {known}")
     try:
         return msgspec.convert(own, kind.settings)
     except msgspec.ValidationError as exc:

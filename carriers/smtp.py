@@ -48,9 +48,7 @@ from hermes.runtime.clock import Clock
 # Seconds a connection is kept unused; well below the 300 that RFC 5321, 4.5.3.2.7 asks servers to wait.
 CLOSE_IDLE_AFTER: Final = 30.0
 _PORTS: Final = {"none": 25, "starttls": 587, "tls": 465}
-_ENHANCED: Final = re.compile(
-    r"[45]\.\d{1,3}\.\d{1,3}(?!\S)"
-)  # the first word of a reply's text (RFC 2034, 4)
+_ENHANCED: Final = re.compile(r"[45]\.\d{1,3}\.\d{1,3}(?!\S)")  # the first word of a reply's text (RFC 2034, 4)
 _QUEUE_IDS: Final = re.compile(r"\bids=([^\s,;]+)")  # KumoMTA answers DATA with its spool ids
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 _SHOWN: Final = 200  # characters of a server's text in an error
@@ -153,9 +151,7 @@ class SmtpCarrier(Carrier):
 
     kind = "smtp"
 
-    def __init__(
-        self, name: str, channel: str, settings: SmtpSettings, *, clock: Clock, cost: float = 0.0
-    ) -> None:
+    def __init__(self, name: str, channel: str, settings: SmtpSettings, *, clock: Clock, cost: float = 0.0) -> None:
         super().__init__(name, channel, cost=cost)
         self.settings = settings
         self.receipts = settings.receipts
@@ -247,9 +243,7 @@ class SmtpCarrier(Carrier):
         except AddressError as exc:
             raise SendError("invalid_request", None, f"from: {exc}") from None
         if sender is None:
-            raise SendError(
-                "provider_config", None, "neither the message nor the carrier names a sender (`from`)"
-            )
+            raise SendError("provider_config", None, "neither the message nor the carrier names a sender (`from`)")
         try:
             to = parse_address(submission.to)
         except AddressError as exc:
@@ -283,9 +277,7 @@ class SmtpCarrier(Carrier):
         if sender.needs_utf8 or to.needs_utf8:
             if not connection.utf8:
                 error_class = "sender_not_allowed" if sender.needs_utf8 else "invalid_destination"
-                raise SendError(
-                    error_class, None, "the address needs SMTPUTF8, which the server does not offer"
-                )
+                raise SendError(error_class, None, "the address needs SMTPUTF8, which the server does not offer")
             options = [b"SMTPUTF8", b"BODY=8BITMIME"]
         if connection.size:
             options.append(b"SIZE=%d" % len(envelope.message))

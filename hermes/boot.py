@@ -319,5 +319,3 @@ async def serve(settings: Settings, data_dir: Path, *, on_ready: OnReady | None 
         return await node.wait()
     finally:
         await node.stop()
-
-

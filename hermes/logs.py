@@ -94,9 +94,7 @@ _SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 # E.164 with its plus (URL-encoded or in groups too), and bare runs of 8 to 15 digits: many drop the plus.
 _NUMBER: Final = re.compile(r"(?:\+|%2B)\d(?:[ ().-]{0,2}\d){6,14}|(?<![\w.+-])\d{8,15}(?![\w-])")
 
-_CONTROL: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)  # all but tab and line feed: no terminal obeys a log
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed: no terminal obeys a log
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 # They speak of every request or connection; an operator who sets debug gets them too.
@@ -184,13 +182,9 @@ def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutable
     Secrets and content become `***`, numbers keep their last two digits, e-mail addresses their domain. A
     value that is no JSON value is replaced by its cleaned repr.
     """
-    cleaned = {
-        clean_text(key): value if key in _PLAIN_KEYS else clean(value, key) for key, value in event.items()
-    }
+    cleaned = {clean_text(key): value if key in _PLAIN_KEYS else clean(value, key) for key, value in event.items()}
     if isinstance(cleaned.get("event"), str):
-        cleaned["event"] = cleaned["event"].replace(
-            "\n", "\\n"
-        )  # one line an event; tracebacks have their own
+        cleaned["event"] = cleaned["event"].replace("\n", "\\n")  # one line an event; tracebacks have their own
     return cleaned
 
 
@@ -210,9 +204,7 @@ def clean(value: Any, key: str = "", depth: int = 0) -> Any:
             return [clean(item, key, depth + 1) for item in cast(Iterable[Any], value)]
         return {
             # {"to": {"anything": ...}} is an address too
-            clean_text(str(k)): clean(
-                v, key if kind == "address" and not _kind(str(k)) else str(k), depth + 1
-            )
+            clean_text(str(k)): clean(v, key if kind == "address" and not _kind(str(k)) else str(k), depth + 1)
             for k, v in value.items()
         }
     text = value if isinstance(value, str) else _repr(value)

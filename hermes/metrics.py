@@ -74,9 +74,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "attempts",
         "Tries of which nobody knows whether the carrier took them, by what follows: resend or never.",
     ),
-    Family(
-        "hermes_restarts_total", "counter", ("supervisor",), "restarts", "Children restarted, by supervisor."
-    ),
+    Family("hermes_restarts_total", "counter", ("supervisor",), "restarts", "Children restarted, by supervisor."),
     Family(
         "hermes_webhook_attempts_total",
         "counter",
@@ -98,9 +96,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "seconds",
         "From accepted (or send_at) to delivered, by the channel that delivered.",
     ),
-    Family(
-        "hermes_timer_late_seconds", "histogram", (), "seconds", "How late a message's timer was handled."
-    ),
+    Family("hermes_timer_late_seconds", "histogram", (), "seconds", "How late a message's timer was handled."),
     Family("hermes_journal_commit_seconds", "histogram", (), "seconds", "One group commit of the journal."),
     Family("hermes_journal_batch_rows", "histogram", (), "rows", "Rows that one group commit wrote."),
     Family(
@@ -285,9 +281,7 @@ class Metrics:
         self._gauges: dict[str, GaugeCallback] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Reader(self))
-        ProcessCollector(
-            registry=self._registry
-        )  # process_cpu_seconds_total, process_resident_memory_bytes, ...
+        ProcessCollector(registry=self._registry)  # process_cpu_seconds_total, process_resident_memory_bytes, ...
 
     def gauge(self, name: str, callback: GaugeCallback) -> None:
         """Ask `callback` for the value at each scrape; a second callback replaces the first.

@@ -292,11 +292,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         if any(carrier.enabled for carrier in self.carriers):
             return
-        why = (
-            "every carrier has enabled = false"
-            if self.carriers
-            else "no carrier is set, so nothing could be sent"
-        )
+        why = "every carrier has enabled = false" if self.carriers else "no carrier is set, so nothing could be sent"
         raise SettingsError(
             f"carrier: {why}; add a [[carrier]] to the file named with --config, or try `hermes demo`, "
             "which needs no settings"
@@ -449,11 +445,7 @@ class _Reader:
                 self.errors.append(f"carrier: expected a table, [[carrier]], got {_shown(entry)}")
                 continue
             name = entry.get("name")
-            label = (
-                f"carrier.{name}"
-                if isinstance(name, str) and _CARRIER_NAME.fullmatch(name)
-                else f"carrier {n}"
-            )
+            label = f"carrier.{name}" if isinstance(name, str) and _CARRIER_NAME.fullmatch(name) else f"carrier {n}"
             if isinstance(name, str) and name in names:
                 self.errors.append(f"{label}: two carriers have this name")
             names.add(str(name))
@@ -488,9 +480,7 @@ class _Reader:
                     options[key] = _resolved(value, folder, self.environ)
                 except ValueError as exc:
                     self.errors.append(f"{name}: {exc}")
-        self.errors += [
-            f"{label}.{name}: missing" for name in ("name", "kind", "channel") if name not in entry
-        ]
+        self.errors += [f"{label}.{name}: missing" for name in ("name", "kind", "channel") if name not in entry]
         return values | {"options": options}
 
 

@@ -14,9 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"hermes", "actors", "carriers", "gateway"}
 DATA = {".sql", ".yaml", ".html", ".js", ".css"}
-NOT_SOURCE = shutil.ignore_patterns(
-    ".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info", "*.pyc"
-)
+NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info", "*.pyc")
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +30,7 @@ def wheel(source: Path) -> Iterator[zipfile.ZipFile]:
     """The wheel, built without a network: setuptools is in the lock."""
     out = source.parent / "out"
     command = [sys.executable, "-m", "pip", "wheel", "--no-index", "--no-deps", "--no-build-isolation"]
-    built = subprocess.run(
-        [*command, "--wheel-dir", out, source], capture_output=True, text=True, check=False
-    )
+    built = subprocess.run([*command, "--wheel-dir", out, source], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     (path,) = out.glob("*.whl")
     with zipfile.ZipFile(path) as opened:
@@ -46,9 +42,7 @@ def metadata_of(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(path).decode()
 
 
-def test_wheel_ships_every_file_of_the_four_packages_and_nothing_else(
-    source: Path, wheel: zipfile.ZipFile
-) -> None:
+def test_wheel_ships_every_file_of_the_four_packages_and_nothing_else(source: Path, wheel: zipfile.ZipFile) -> None:
     written = {
         path.relative_to(source).as_posix()
         for package in PACKAGES

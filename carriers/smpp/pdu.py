@@ -128,10 +128,7 @@ class Pdu:
         if self.tlvs:
             body += encode_tlvs(self.tlvs)
         try:
-            return (
-                _write_header(16 + len(body), self.command_id, self.command_status, self.sequence_number)
-                + body
-            )
+            return _write_header(16 + len(body), self.command_id, self.command_status, self.sequence_number) + body
         except Exception as exc:  # struct.error and TypeError, both for a number out of range: ours to fix
             raise PduError("header out of range", c.ESME_RINVCMDLEN, command_id=self.command_id) from exc
 
@@ -367,15 +364,10 @@ class _ShortMessage(Pdu):
             raise self._fault() from exc
         if self.tlvs:
             if message and self.tlv(c.MESSAGE_PAYLOAD) is not None:
-                raise PduError(
-                    "short_message and message_payload", c.ESME_RINVMSGLEN, command_id=self.command_id
-                )
+                raise PduError("short_message and message_payload", c.ESME_RINVMSGLEN, command_id=self.command_id)
             body += encode_tlvs(self.tlvs)
         try:
-            return (
-                _write_header(16 + len(body), self.command_id, self.command_status, self.sequence_number)
-                + body
-            )
+            return _write_header(16 + len(body), self.command_id, self.command_status, self.sequence_number) + body
         except Exception as exc:  # struct.error, TypeError
             raise PduError("header out of range", c.ESME_RINVCMDLEN, command_id=self.command_id) from exc
 
@@ -387,9 +379,7 @@ class _ShortMessage(Pdu):
             except PduError as exc:
                 exc.command_id = self.command_id
                 return exc
-        return PduError(
-            f"short_message over {MAX_SHORT_MESSAGE} octets", c.ESME_RINVMSGLEN, command_id=self.command_id
-        )
+        return PduError(f"short_message over {MAX_SHORT_MESSAGE} octets", c.ESME_RINVMSGLEN, command_id=self.command_id)
 
 
 @dataclass(slots=True, repr=False)

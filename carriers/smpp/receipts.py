@@ -173,9 +173,7 @@ def text_of(pdu: DeliverSm | DataSm) -> str:
 def looks_like_receipt(text: str) -> bool:
     """Tell whether a text has Appendix B's form: an id and a state before `text:`."""
     message_id, state, *_ = read_text(text)
-    return (
-        message_id != "" and state != "" and (state in _SAME_STATE or state in _FINAL or state in _NOT_FINAL)
-    )
+    return message_id != "" and state != "" and (state in _SAME_STATE or state in _FINAL or state in _NOT_FINAL)
 
 
 def read_receipt(pdu: DeliverSm | DataSm, *, intermediate: bool = False) -> SmscReceipt:
@@ -193,9 +191,7 @@ def read_receipt(pdu: DeliverSm | DataSm, *, intermediate: bool = False) -> Smsc
         elif tag == c.NETWORK_ERROR_CODE:
             network_error = value
     if not error and network_error:
-        error = (
-            str(int.from_bytes(network_error[1:3], "big")) if len(network_error) == 3 else network_error.hex()
-        )
+        error = str(int.from_bytes(network_error[1:3], "big")) if len(network_error) == 3 else network_error.hex()
     state = _SAME_STATE.get(state, state)
     status = _FINAL.get(state)
     final = status is not None
@@ -203,9 +199,7 @@ def read_receipt(pdu: DeliverSm | DataSm, *, intermediate: bool = False) -> Smsc
         status = _NOT_FINAL.get(state)
     elif intermediate:
         status, final = "submitted", False
-    return SmscReceipt(
-        ids, state or None, status, final, error or None, submit_date, done_date, network_error
-    )
+    return SmscReceipt(ids, state or None, status, final, error or None, submit_date, done_date, network_error)
 
 
 def read_text(text: str) -> tuple[str, str, str, str, str]:

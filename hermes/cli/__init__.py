@@ -41,8 +41,7 @@ app.add_typer(_dead_letters, name="dead-letters")
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the embedded database and the keys. "
-        "Default: HERMES_DATA_DIR, else ~/.local/share/hermes.",
+        help="Folder of the embedded database and the keys. Default: HERMES_DATA_DIR, else ~/.local/share/hermes.",
         show_default=False,
     ),
 ]
@@ -50,9 +49,7 @@ Config = Annotated[
     Path | None,
     typer.Option(help="The settings, a TOML file. HERMES_* variables win over it.", show_default=False),
 ]
-Host = Annotated[
-    str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.", show_default=False)
-]
+Host = Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.", show_default=False)]
 Port = Annotated[
     int | None,
     typer.Option(min=0, max=65535, help="Port to listen on; 0: any. Default: 8080.", show_default=False),
@@ -121,9 +118,7 @@ def serve(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes on one port; more than 1 is not available yet.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on one port; more than 1 is not available yet.")] = 1,
 ) -> None:
     """Run a node until SIGTERM or SIGINT."""
     from hermes.cli import node
@@ -179,25 +174,19 @@ def send(
     text: Annotated[str | None, typer.Option(help="What to say.", show_default=False)] = None,
     subject: Annotated[str | None, typer.Option(help="Subject of an e-mail.", show_default=False)] = None,
     html: Annotated[str | None, typer.Option(help="HTML part of an e-mail.", show_default=False)] = None,
-    title: Annotated[
-        str | None, typer.Option(help="Title of a push notification.", show_default=False)
-    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of a push notification.", show_default=False)] = None,
     sender: Annotated[
         list[str] | None, typer.Option("--from", help="CHANNEL=SENDER: sms=Hermes.", show_default=False)
     ] = None,
     timeout_s: Annotated[
         float | None, typer.Option(help="Seconds to wait for a receipt in each step.", show_default=False)
     ] = None,
-    category: Annotated[
-        str | None, typer.Option(help="otp, transactional or marketing.", show_default=False)
-    ] = None,
+    category: Annotated[str | None, typer.Option(help="otp, transactional or marketing.", show_default=False)] = None,
     expires_in_s: Annotated[
         float | None, typer.Option(help="Seconds until it is given up.", show_default=False)
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Your own name for it.", show_default=False)] = None,
-    callback_url: Annotated[
-        str | None, typer.Option(help="Where its webhooks go.", show_default=False)
-    ] = None,
+    callback_url: Annotated[str | None, typer.Option(help="Where its webhooks go.", show_default=False)] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key again sends nothing again.", show_default=False)
     ] = None,
@@ -264,9 +253,7 @@ def tree(
 
 @app.command()
 def inspect(
-    name: Annotated[
-        str, typer.Argument(help="The actor's name, as hermes tree shows it.", show_default=False)
-    ],
+    name: Annotated[str, typer.Argument(help="The actor's name, as hermes tree shows it.", show_default=False)],
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -472,9 +459,7 @@ def dead_letters_list(
 @_dead_letters.command("replay")
 def dead_letters_replay(
     tenant: Tenant,
-    ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Which.", show_default=False)
-    ] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Which.", show_default=False)] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,

@@ -69,4 +69,3 @@ def explain(
         for c in answer["candidates"]
     ]
     show.console().print(show.table(("channel", "carrier", "asked", "price", "why"), rows))
-

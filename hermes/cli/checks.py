@@ -63,9 +63,7 @@ def examine(environ: Mapping[str, str], config: Path | None, data_dir: Path | No
     try:
         loaded = settings.load(config, environ)
         _make_carriers(loaded)
-        carriers = (
-            f"{len(loaded.carriers)} carriers" if config else "no --config named; the variables are well"
-        )
+        carriers = f"{len(loaded.carriers)} carriers" if config else "no --config named; the variables are well"
         yield Check("settings", True, f"{config}: {carriers}" if config else carriers)
     except SettingsError as exc:
         yield Check("settings", False, str(exc))
@@ -88,9 +86,7 @@ def _make_carriers(loaded: Settings) -> None:
 
     clock = SystemClock()
     for carrier in loaded.carriers:
-        make_carrier(
-            carrier.kind, carrier.name, carrier.channel, carrier.options, clock=clock, cost=carrier.cost
-        )
+        make_carrier(carrier.kind, carrier.name, carrier.channel, carrier.options, clock=clock, cost=carrier.cost)
 
 
 def _key_files(folder: Path) -> Check:
@@ -106,9 +102,7 @@ def _key_files(folder: Path) -> Check:
             open_files.append(f"{folder / name} has mode {mode:04o}; chmod 600 it")
     if open_files:
         return Check("key files", False, "\n".join(open_files))
-    return Check(
-        "key files", True, f"{found} in {folder}, readable by their owner only" if found else "none yet"
-    )
+    return Check("key files", True, f"{found} in {folder}, readable by their owner only" if found else "none yet")
 
 
 def _disk(folder: Path) -> Check:
@@ -171,8 +165,7 @@ async def _ask_database(url: str) -> dict[str, Any]:
     connection = await Link(url, "hermes doctor").open()
     try:
         row = await connection.fetchrow(
-            "SELECT current_setting('server_version_num') AS version, "
-            "extract(epoch FROM clock_timestamp()) AS now"
+            "SELECT current_setting('server_version_num') AS version, extract(epoch FROM clock_timestamp()) AS now"
         )
         return dict(row)
     finally:

@@ -143,9 +143,7 @@ class Client:
             if not cursor:
                 return
 
-    def request(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Any:
+    def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
         """Ask once.
 
         Returns:
@@ -204,9 +202,7 @@ def _refused(status: int, document: Any, had_key: bool) -> Refused:
         if isinstance(error, dict):
             lines.append(clean(f"  {error.get('field')}: {error.get('why')}"))
     if status == 401 and not had_key:
-        lines.append(
-            "no key was sent: set HERMES_OPERATOR_KEY, or name the node's data folder with --data-dir"
-        )
+        lines.append("no key was sent: set HERMES_OPERATOR_KEY, or name the node's data folder with --data-dir")
     return Refused(status, problem, "\n".join(lines))
 
 

@@ -112,9 +112,7 @@ def _demo_key(place: client.Place) -> str | None:
         return None
 
 
-def show_message(
-    environ: Mapping[str, str], data_dir: Path | None, message_id: str, *, as_json: bool
-) -> None:
+def show_message(environ: Mapping[str, str], data_dir: Path | None, message_id: str, *, as_json: bool) -> None:
     """Show a message: its timeline, or the document of GET."""
     document = client.connect(environ, data_dir).get(client.path_of("messages", message_id))
     if as_json:

@@ -31,8 +31,7 @@ DEMO_REQUEST: Final = {
     "content": {"subject": "Hello", "text": "Hello from Hermes"},
 }
 DEMO_CARRIERS: Final = tuple(
-    {"name": f"mock-{channel}", "kind": "mock", "channel": channel}
-    for channel in ("email", "sms", "push", "whatsapp")
+    {"name": f"mock-{channel}", "kind": "mock", "channel": channel} for channel in ("email", "sms", "push", "whatsapp")
 )
 
 
@@ -77,9 +76,7 @@ def demo(
     loaded = settings.load(None, environ, defaults=defaults, options=_address(host, port))
     if port is None and "HERMES_SERVER__PORT" not in environ:
         free = free_port(loaded.server.host, loaded.server.port)
-        loaded = settings.load(
-            None, environ, defaults=defaults, options=_address(host, None) | {"server.port": free}
-        )
+        loaded = settings.load(None, environ, defaults=defaults, options=_address(host, None) | {"server.port": free})
     folder = demo_folder(environ, data_dir)
 
     async def ready(node: Node) -> None:

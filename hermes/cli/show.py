@@ -283,9 +283,7 @@ def _family(
     more = total - len(children) if isinstance(total, int) else 0
     for n, child in enumerate(children, 1):
         is_last = n == len(children) and more <= 0
-        yield from _family(
-            child, below + (last if is_last else branch), below + (space if is_last else pipe), guides
-        )
+        yield from _family(child, below + (last if is_last else branch), below + (space if is_last else pipe), guides)
     if more > 0:
         yield below + last, more
 

@@ -57,9 +57,7 @@ def create_key(
     body: dict[str, Any] = {"mode": mode}
     if scopes:
         body["scopes"] = list(scopes)
-    _show_one(
-        client.connect(environ, data_dir).request("POST", path_of("tenants", tenant, "keys"), body), as_json
-    )
+    _show_one(client.connect(environ, data_dir).request("POST", path_of("tenants", tenant, "keys"), body), as_json)
 
 
 def list_keys(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
@@ -83,9 +81,7 @@ def rotate_key(
     _show_one(client.connect(environ, data_dir).request("POST", path, {"overlap_s": overlap_s}), as_json)
 
 
-def revoke_key(
-    environ: Mapping[str, str], data_dir: Path | None, tenant: str, key_id: str, *, as_json: bool
-) -> None:
+def revoke_key(environ: Mapping[str, str], data_dir: Path | None, tenant: str, key_id: str, *, as_json: bool) -> None:
     """End a key."""
     client.connect(environ, data_dir).request("DELETE", path_of("tenants", tenant, "keys", key_id))
     _show_done(f"key {key_id} is revoked", {"id": key_id, "revoked": True}, as_json)

@@ -39,9 +39,7 @@ CARRIER_IS_OUT: Final = frozenset({"provider_auth", "provider_config", "insuffic
 BLOCKED: Final = "blocked_or_opted_out"
 
 MAX_SEGMENTS: Final = 255  # of one message: the part count is one octet (3GPP TS 23.040, 9.2.3.24.1)
-LONGEST_WAIT_S: Final = (
-    1_209_600.0  # a carrier's retry-after above this, twice the longest expiry, is cut to it
-)
+LONGEST_WAIT_S: Final = 1_209_600.0  # a carrier's retry-after above this, twice the longest expiry, is cut to it
 
 _LIVE: Final = frozenset({"queued", "submitted", "ambiguous"})
 _RECEIVED: Final = frozenset({"delivered", "read", "undelivered"})
@@ -494,9 +492,7 @@ def _apply_receipt(state: Cascade, a: Attempt, data: dict[str, Any], at: datetim
     if part.carrier_message_id is None:
         part.carrier_message_id = data.get("carrier_message_id")
         if a.submitted_at is None:
-            a.carrier_message_ids = [
-                p.carrier_message_id for p in a.parts if p.carrier_message_id is not None
-            ]
+            a.carrier_message_ids = [p.carrier_message_id for p in a.parts if p.carrier_message_id is not None]
     if RECEIPT_RANK[status] > RECEIPT_RANK[part.status]:
         part.status = status
         part.error = error
@@ -508,9 +504,7 @@ def _apply_receipt(state: Cascade, a: Attempt, data: dict[str, Any], at: datetim
     if reached in _RECEIVED and a.status != "delivered":
         a.ended_at = at
     a.status = reached
-    a.error = (
-        next((p.error for p in a.parts if p.error is not None), None) if reached == "undelivered" else None
-    )
+    a.error = next((p.error for p in a.parts if p.error is not None), None) if reached == "undelivered" else None
 
 
 def _apply_next(state: Cascade, data: dict[str, Any], at: datetime) -> None:
@@ -597,10 +591,7 @@ class _Deciding:
         return [
             o
             for o in self.state.attempts
-            if o.step == self.state.step
-            and o is not a
-            and o.status in ("queued", "submitted")
-            and o not in self.over
+            if o.step == self.state.step and o is not a and o.status in ("queued", "submitted") and o not in self.over
         ]
 
 
@@ -676,9 +667,7 @@ def _on_submitted(d: _Deciding, i: Submitted) -> None:
             _deliver(d, a, {})
         elif a.status == "queued" or a.status == "ambiguous":
             _drop_resend(d, a)
-        elif a.status == "superseded" and any(
-            o.step == a.step and o.status == "submitted" for o in s.attempts
-        ):
+        elif a.status == "superseded" and any(o.step == a.step and o.status == "submitted" for o in s.attempts):
             _cancel_late(d, i)  # both the doubtful attempt and its resend were taken
     elif s.status in CORRECTABLE_STATUSES:
         if enough:  # rule 6: the carrier's late answer is the positive word here
@@ -935,9 +924,7 @@ def _step_over(d: _Deciding, a: Attempt, error: dict[str, Any], reason: str, rou
         d.event("failed", s.step, None, {"error": error})
 
 
-def _step_from(
-    d: _Deciding, first: int, route: Route, shut: str | None = None
-) -> tuple[int, Candidate] | None:
+def _step_from(d: _Deciding, first: int, route: Route, shut: str | None = None) -> tuple[int, Candidate] | None:
     """Find the next step that may begin: a carrier serves it, its channel is not shut (rule 2)."""
     steps = d.state.message.cascade
     for n in range(first, len(steps)):

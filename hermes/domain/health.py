@@ -120,12 +120,8 @@ class CarrierHealth:
 
     def available(self, now: float) -> bool:
         """Tell whether it is a candidate while another is left."""
-        return (
-            self.order is None and self.stopped is None and self.away is None and self.breaker.state(now) != "open"
-        )
+        return self.order is None and self.stopped is None and self.away is None and self.breaker.state(now) != "open"
 
     def may_call(self, now: float) -> bool:
         """Tell whether its queue may be served now."""
-        return (
-            self.order is None and self.stopped is None and self.away is None and self.breaker.lets_through(now)
-        )
+        return self.order is None and self.stopped is None and self.away is None and self.breaker.lets_through(now)

@@ -39,8 +39,7 @@ def public_message(
         "category": message.category,
         "to": message.to,
         "cascade": [
-            {"channel": step.channel, "timeout_s": step.timeout_s, "success": step.success}
-            for step in message.cascade
+            {"channel": step.channel, "timeout_s": step.timeout_s, "success": step.success} for step in message.cascade
         ],
         "delivered_by": state.delivered_by,
         "cost": state.cost(),

@@ -316,9 +316,7 @@ class EmbeddedPostgres:
     async def _take_folder(self) -> None:
         """Make the folder and hold its lock, or raise."""
         if not sys.platform.startswith("linux"):
-            raise DataFolderRefused(
-                "the embedded PostgreSQL needs Linux; set database_url to use another server"
-            )
+            raise DataFolderRefused("the embedded PostgreSQL needs Linux; set database_url to use another server")
         fd = self._open_lock()
         try:
             if not await _until(lambda: _try_lock(fd), LOCK_TIMEOUT):

@@ -84,10 +84,7 @@ class Case:
 def load_cases(path: Path) -> list[Case]:
     """Read a table of cases; everything of a case but its id and `expect` is `given`."""
     rows = json.loads(path.read_text(encoding="utf-8"))["cases"]
-    return [
-        Case(row["id"], {k: v for k, v in row.items() if k not in ("id", "expect")}, row["expect"])
-        for row in rows
-    ]
+    return [Case(row["id"], {k: v for k, v in row.items() if k not in ("id", "expect")}, row["expect"]) for row in rows]
 
 
 def check_answer(case: Case, answer: SendResult | SendError) -> None:

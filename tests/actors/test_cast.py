@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -428,7 +429,7 @@ async def test_a_receipt_after_the_end_is_recorded_and_a_repeat_is_not() -> None
     await node.final(m.message_id)
     for _ in range(2):
         ack = carrier.report(f"{m.message_id}-0-1", "read")
-        await node.until(lambda ack=ack: ack == [True])
+        await node.until(partial([True].__eq__, ack))
     stored = await node.stored(m.message_id)
     assert types(stored) == ["accepted", "submitted", "delivered", "receipt"]
     await node.until(lambda: node.system.whereis(f"cascade/{m.message_id}") is None)
@@ -497,8 +498,12 @@ async def test_one_time_codes_overtake_marketing_in_a_carriers_queue() -> None:
     await node.until(lambda: carrier.asked)
     for category in ("marketing", "transactional", "otp"):
         await node.submit(message(node.tenant, category=category))
-    await node.until(lambda: len(node.system.info("provider/scripted").detail) and node.system.info(
-        "provider/scripted").detail["queue"] == 3)
+    await node.until(
+        lambda: (
+            len(node.system.info("provider/scripted").detail)
+            and node.system.info("provider/scripted").detail["queue"] == 3
+        )
+    )
     answer.set_result(SendResult(("first",)))
     await node.until(lambda: len(carrier.asked) == 4)
     assert [s.category for s in carrier.asked[1:]] == ["otp", "transactional", "marketing"]

@@ -70,9 +70,7 @@ def test_http_status_without_a_code_has_the_default_class(status, fact):
         ("fcm", None, 503, "retryable_transient"),
     ],
 )
-def test_the_provider_code_wins_over_the_http_status_unless_it_says_nothing(
-    provider, code, status, error_class
-):
+def test_the_provider_code_wins_over_the_http_status_unless_it_says_nothing(provider, code, status, error_class):
     assert errors.classify_answer(provider, code, status).error_class == error_class
 
 

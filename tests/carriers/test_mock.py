@@ -43,9 +43,7 @@ def addresses(name, number):
     ]
 
 
-@pytest.mark.parametrize(
-    ("channel", "to"), [*addresses("delivered", "0001"), ("email", "a@b.test"), ("push", "t")]
-)
+@pytest.mark.parametrize(("channel", "to"), [*addresses("delivered", "0001"), ("email", "a@b.test"), ("push", "t")])
 def test_delivered_is_taken_and_reported_after_the_delay(channel, to):
     rig = Rig(channel)
     (message_id,) = rig.send(to)

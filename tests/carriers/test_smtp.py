@@ -470,9 +470,7 @@ async def test_server_of_the_right_authority_and_name_is_trusted(tls, certificat
 async def test_wrong_password_is_provider_auth(certificates):
     async with (
         aiosmtpd_server(certificates.server_context(), ("acme", PASSWORD)) as (port, inbox),
-        carrier_to(
-            port, tls="starttls", ca_file=str(certificates.ca), username="acme", password="wrong"
-        ) as carrier,
+        carrier_to(port, tls="starttls", ca_file=str(certificates.ca), username="acme", password="wrong") as carrier,
     ):
         error = await refusal(carrier)
         assert (error.error_class, error.code, error.retryable) == ("provider_auth", "5.7.8", False)
@@ -583,9 +581,7 @@ def test_receipts_are_promised_only_when_set():
 def hook(body: bytes, secret: str | None = "s3cret", signature: str | None = None) -> CallbackRequest:
     headers = {}
     if secret is not None:
-        headers["x-hermes-signature"] = (
-            "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-        )
+        headers["x-hermes-signature"] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     if signature is not None:
         headers["x-hermes-signature"] = signature
     return CallbackRequest("POST", "https://hermes.test/v1/webhooks/relay", {}, headers, body)

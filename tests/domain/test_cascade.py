@@ -66,9 +66,7 @@ class Life(World):
 
     def submitted(self, step=0, attempt=1, *ids: str, carrier="a", cost=None) -> list[Effect]:
         self.calls[step, attempt] += 1
-        return self.tell(
-            Submitted(step, attempt, carrier, ids or (f"{step}.{attempt}",), len(ids) or 1, cost)
-        )
+        return self.tell(Submitted(step, attempt, carrier, ids or (f"{step}.{attempt}",), len(ids) or 1, cost))
 
     def refused(self, error_class, step=0, attempt=1, carrier="a", **more) -> list[Effect]:
         return self.tell(Refused(step, attempt, carrier, error_class, **more))

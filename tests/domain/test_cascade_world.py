@@ -98,9 +98,7 @@ def step_world(world: World, operation: str, n: int) -> None:
             refusal = CLASSES[n % len(CLASSES)]
             after = (None, None, 0.0, 0.5, 50.0, 1e9, -1.0)[n // 8 % 7]
             retryable = n // 16 % 2 == 1
-            world.answer(
-                job, Refused(job.step, job.attempt, job.carrier, refusal, "42", "", retryable, after)
-            )
+            world.answer(job, Refused(job.step, job.attempt, job.carrier, refusal, "42", "", retryable, after))
         else:
             world.answer(job, InDoubt(job.step, job.attempt, job.carrier))
     elif operation == "receipt":
@@ -178,9 +176,7 @@ def test_whatever_happens_the_rules_hold_and_the_message_ends_by_expires_at(
     run(world, operations)
     latest = max(world.message.expires_at, world.now)
     let_time_run_out(world)
-    final = next(
-        e for e in world.events if e.type in ("delivered", "failed", "expired", "cancelled", "unknown")
-    )
+    final = next(e for e in world.events if e.type in ("delivered", "failed", "expired", "cancelled", "unknown"))
     assert final.at <= latest
 
 

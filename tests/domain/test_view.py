@@ -194,9 +194,7 @@ def test_both_costs_stay_visible():
 
 def test_the_fold_does_not_change_the_events():
     world = told(*DELIVERED)
-    before = [
-        Event(e.seq, e.at, e.type, e.step, e.attempt, json.loads(json.dumps(e.data))) for e in world.journal
-    ]
+    before = [Event(e.seq, e.at, e.type, e.step, e.attempt, json.loads(json.dumps(e.data))) for e in world.journal]
     public_message(world.message, world.journal)["attempts"][0]["carrier_message_ids"].append("z")
     assert world.journal == before
 

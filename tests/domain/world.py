@@ -111,9 +111,7 @@ class World:
     refusals: set[tuple[int, int]] = field(default_factory=set)
     cancels: list[tuple[int, int]] = field(default_factory=list)
     resumed: list[tuple[int, int]] = field(default_factory=list)
-    lost_receipts: list[Receipt] = field(
-        default_factory=list
-    )  # not acknowledged: the carrier sends them again
+    lost_receipts: list[Receipt] = field(default_factory=list)  # not acknowledged: the carrier sends them again
     idle_turns: int = 0
 
     def __post_init__(self) -> None:
@@ -265,9 +263,7 @@ class World:
 
     # --- what always holds ---
 
-    def check(
-        self, was_open: bool, new: list[Event], effects: list[Effect], called: set[tuple[int, int]]
-    ) -> None:
+    def check(self, was_open: bool, new: list[Event], effects: list[Effect], called: set[tuple[int, int]]) -> None:
         state, events = self.state, self.events
         assert [e.seq for e in events] == list(range(1, len(events) + 1))
         assert fold(self.message, through_json(events)) == state

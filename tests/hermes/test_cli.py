@@ -91,9 +91,7 @@ for _seq, (_ms, _type, _step, _try, _data) in enumerate(
     )
 
 
-def actor(
-    name: str, children: list[Any] | None = None, total: int | None = None, **facts: Any
-) -> dict[str, Any]:
+def actor(name: str, children: list[Any] | None = None, total: int | None = None, **facts: Any) -> dict[str, Any]:
     return {
         "name": name,
         "kind": "Actor",
@@ -127,7 +125,7 @@ def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
     return web.json_response(body, status=status, content_type="application/problem+json")
 
 
-CARRIER = {
+CARRIER: dict[str, Any] = {
     "name": "bulk", "kind": "mock", "channel": "sms", "tenant": None, "state": "down",
     "since": "2025-01-31T10:00:00.000000Z", "reason": "5 failures in a row", "breaker": "open", "queue": 7,
     "queue_age_s": 2.5, "in_flight": 0, "sent": 10, "failed": 5, "rate_per_s": 0.0, "binds": [],
@@ -153,9 +151,7 @@ class FakeNode:
         if path == "/livez":
             return web.Response()
         if path == "/readyz":
-            return web.Response(
-                status=200 if self.ready else 503, text="" if self.ready else "the database is away"
-            )
+            return web.Response(status=200 if self.ready else 503, text="" if self.ready else "the database is away")
         if path == "/openapi.json":
             return web.json_response({"openapi": "3.1.0"})
         if path == "/broken":
@@ -178,11 +174,7 @@ class FakeNode:
         tenant = {"id": "ten_1", "name": "Ada", "status": "active"}
         match method, path.removeprefix("/v1/").split("/"):
             case "GET", ["messages", message_id]:
-                return (
-                    web.json_response(MESSAGE)
-                    if message_id == ID
-                    else problem(404, "not_found", "no message")
-                )
+                return web.json_response(MESSAGE) if message_id == ID else problem(404, "not_found", "no message")
             case "GET", ["actors"]:
                 return web.json_response(TREE)
             case "GET", ["actors", "tenant", "ten_1"]:
@@ -223,10 +215,7 @@ class FakeNode:
                 first = int(request.query.get("cursor", "0"))
                 page = self.letters[first : first + min(int(request.query["limit"]), 2)]
                 end = first + len(page)
-                data = [
-                    {"id": name, "type": "message.failed", "target": "callback", "attempts": 9}
-                    for name in page
-                ]
+                data = [{"id": name, "type": "message.failed", "target": "callback", "attempts": 9} for name in page]
                 cursor = str(end) if end < len(self.letters) else None
                 return web.json_response({"data": data, "next_cursor": cursor})
             case "POST", ["tenants", "ten_1", "dead-letters", letter, "replay"]:
@@ -491,9 +480,7 @@ def test_key_of_a_file_does_not_leave_this_machine_unasked(tmp_path: Path) -> No
     ],
     ids=["short", "everything"],
 )
-def test_send_asks_as_its_options_say(
-    told: FakeNode, run: Run, argv: list[str], request_body: dict[str, Any]
-) -> None:
+def test_send_asks_as_its_options_say(told: FakeNode, run: Run, argv: list[str], request_body: dict[str, Any]) -> None:
     result = run("send", *argv)
     assert result.code == 0
     assert result.out == f"{ID} accepted\nhermes message {ID}\n"
@@ -569,9 +556,7 @@ def drawn(what: Any) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-@given(
-    st.recursive(st.none() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v))
-)
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)))
 def test_event_of_any_data_can_be_drawn(data: Any) -> None:
     event = {"seq": 1, "at": "x", "type": "receipt", "step": 9, "attempt": None, "data": data}
     drawn(show.timeline(MESSAGE | {"events": [event], "attempts": []}))
@@ -640,9 +625,7 @@ def test_tree_as_json_is_what_the_node_says(told: FakeNode, run: Run) -> None:
     assert run("tree", "--json").document == TREE
 
 
-def test_watching_shows_the_tree_until_it_is_interrupted(
-    told: FakeNode, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_watching_shows_the_tree_until_it_is_interrupted(told: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     looks: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -777,9 +760,7 @@ def test_doctor_finds_each_thing_that_is_wrong(
     folder.mkdir()
     (folder / "operator.key").write_text("k")
     (folder / "operator.key").chmod(0o644)
-    (tmp_path / "hermes.toml").write_text(
-        '[[carrier]]\nname = "a"\nkind = "mock"\nchannel = "sms"\nlatncy_ms = 1\n'
-    )
+    (tmp_path / "hermes.toml").write_text('[[carrier]]\nname = "a"\nkind = "mock"\nchannel = "sms"\nlatncy_ms = 1\n')
     monkeypatch.setenv("HERMES_OPERATOR_KEY", "wrong")
     monkeypatch.setattr(checks, "FREE_BYTES", 1 << 62)
     monkeypatch.setattr(checks, "CLOCK_OFF_S", -10.0)
@@ -844,12 +825,8 @@ def config(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_serve_starts_a_node_as_settings_and_options_say(
-    boot: FakeBoot, run: Run, config: str, tmp_path: Path
-) -> None:
-    result = run(
-        "serve", "--config", config, "--host", "0.0.0.0", "--data-dir", str(tmp_path / "d"), "--workers", "1"
-    )
+def test_serve_starts_a_node_as_settings_and_options_say(boot: FakeBoot, run: Run, config: str, tmp_path: Path) -> None:
+    result = run("serve", "--config", config, "--host", "0.0.0.0", "--data-dir", str(tmp_path / "d"), "--workers", "1")
     assert (result.code, result.out) == (0, "")
     assert boot.settings is not None
     assert (boot.settings.server.host, boot.settings.server.port) == ("0.0.0.0", 1)
@@ -912,9 +889,7 @@ def test_serve_with_wrong_settings_exits_2(boot: FakeBoot, run: Run, argv: list[
     assert result.err.startswith(said)
 
 
-def test_serve_tells_every_wrong_setting_on_a_line(
-    boot: FakeBoot, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_serve_tells_every_wrong_setting_on_a_line(boot: FakeBoot, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERMES_SERVER__PROT", "1")
     monkeypatch.setenv("HERMES_SERVER__PORT", "x")
     result = run("serve")
@@ -925,9 +900,7 @@ def test_serve_tells_every_wrong_setting_on_a_line(
     ]
 
 
-def test_demo_as_json_begins_with_one_line_of_what_is_needed(
-    boot: FakeBoot, run: Run, tmp_path: Path
-) -> None:
+def test_demo_as_json_begins_with_one_line_of_what_is_needed(boot: FakeBoot, run: Run, tmp_path: Path) -> None:
     result = run("demo", "--json", "--port", "1")
     made = json.loads(result.out.splitlines()[0])
     assert list(made) == ["url", "operator_key", "tenant", "api_key", "test_key"]
@@ -1011,9 +984,7 @@ def test_migrate_tells_what_it_applied(run: Run, monkeypatch: pytest.MonkeyPatch
     assert run("migrate").out == "nothing to do\n"
 
 
-def test_interrupt_while_asking_ends_quietly(
-    told: FakeNode, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupt_while_asking_ends_quietly(told: FakeNode, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: Any, **kwargs: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 

@@ -92,9 +92,7 @@ def test_variables_that_are_no_settings_are_never_refused() -> None:
 
 
 def test_empty_variable_unsets_what_may_be_unset(tmp_path: Path) -> None:
-    assert (
-        read(tmp_path, "[database]\nurl = 'postgresql://h/d'", HERMES_DATABASE__URL="").database.url is None
-    )
+    assert read(tmp_path, "[database]\nurl = 'postgresql://h/d'", HERMES_DATABASE__URL="").database.url is None
     assert "HERMES_SERVER__PORT: expected an integer" in refusal(tmp_path, HERMES_SERVER__PORT="")
 
 
@@ -280,9 +278,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         (None, "cannot be read: No such file"),
     ],
 )
-def test_file_that_cannot_be_used_is_refused_with_its_path(
-    tmp_path: Path, content: bytes | None, reason: str
-) -> None:
+def test_file_that_cannot_be_used_is_refused_with_its_path(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "hermes.toml"
     if content is not None:
         path.write_bytes(content)
@@ -356,9 +352,7 @@ def test_example_loads_and_its_carriers_can_be_made() -> None:
     settings = load(EXAMPLE, {})
     settings.require_carrier()
     for carrier in settings.carriers:
-        registry.make_carrier(
-            carrier.kind, carrier.name, carrier.channel, carrier.options, clock=SystemClock()
-        )
+        registry.make_carrier(carrier.kind, carrier.name, carrier.channel, carrier.options, clock=SystemClock())
 
 
 def test_example_shows_the_defaults() -> None:

@@ -274,9 +274,7 @@ class Writers:
                 connection = await asyncpg.connect(**self.server.connect_kwargs())
                 while True:
                     number += 1
-                    await connection.execute(
-                        "INSERT INTO kept VALUES ($1, $2, $3)", writer, number, "x" * 200
-                    )
+                    await connection.execute("INSERT INTO kept VALUES ($1, $2, $3)", writer, number, "x" * 200)
                     self.acknowledged.append((writer, number))
             except LOST:
                 await asyncio.sleep(0.01)
@@ -306,9 +304,7 @@ class Writers:
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(18, marks=pytest.mark.slow)])
-async def test_killed_server_is_back_without_losing_an_acknowledged_row(
-    data_dir_on_disk: Path, rounds: int
-) -> None:
+async def test_killed_server_is_back_without_losing_an_acknowledged_row(data_dir_on_disk: Path, rounds: int) -> None:
     states: list[str] = []
     async with running(data_dir_on_disk, on_state=lambda state, reason: states.append(state)) as server:
         await execute(server, "CREATE TABLE kept (writer int, number int, filler text)")
@@ -651,9 +647,7 @@ def test_copy_is_not_trusted_where_others_could_have_put_it(
 
 
 @as_root
-def test_binaries_that_can_be_put_nowhere_are_refused_with_the_way_out(
-    private_wheel: Path, monkeypatch
-) -> None:
+def test_binaries_that_can_be_put_nowhere_are_refused_with_the_way_out(private_wheel: Path, monkeypatch) -> None:
     monkeypatch.setattr(server_binaries, "_is_safe_place", lambda base, owner: False)
     with pytest.raises(server_binaries.BinariesUnusable, match="such as below /opt"):
         server_binaries.folder_for(Owner(1, 1), private_wheel)
@@ -668,10 +662,7 @@ def python_of(uid: int) -> str | None:
             "import sys; sys.exit(sys.version_info[:2] != " + repr(sys.version_info[:2]) + ")",
         ]
         with contextlib.suppress(OSError):
-            if (
-                subprocess.run(check, user=uid, group=uid, extra_groups=[], capture_output=True).returncode
-                == 0
-            ):
+            if subprocess.run(check, user=uid, group=uid, extra_groups=[], capture_output=True).returncode == 0:
                 return candidate
     return None
 
@@ -687,9 +678,7 @@ async def test_ordinary_user_runs_the_server_as_itself(open_folder: Path) -> Non
     home = open_folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, uid, uid)
-    script = NODE.replace(
-        "await server.watch()", "await server.stop(); await server.start(); await server.stop()"
-    )
+    script = NODE.replace("await server.watch()", "await server.stop(); await server.start(); await server.stop()")
     done = subprocess.run(
         [python, "-c", script, str(home / "data"), "dies"],
         user=uid, group=uid, extra_groups=[], cwd=home, capture_output=True, text=True,

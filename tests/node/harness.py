@@ -83,9 +83,7 @@ class Node:
         data: a finished data folder to begin with a copy of.
     """
 
-    def __init__(
-        self, folder: Path, carriers: str = MOCKS, *, server: str = "", data: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, carriers: str = MOCKS, *, server: str = "", data: Path | None = None) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = folder
@@ -253,11 +251,7 @@ class Node:
         Raises:
             aiohttp.ClientError, TimeoutError: no answer.
         """
-        sent = (
-            {"Content-Type": "application/json", **(headers or {})}
-            if body is not None
-            else dict(headers or {})
-        )
+        sent = {"Content-Type": "application/json", **(headers or {})} if body is not None else dict(headers or {})
         if path.startswith("/v1/"):
             sent.setdefault("Authorization", f"Bearer {key or self.operator_key}")
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -287,14 +281,11 @@ class Node:
         made = await self.ask("POST", "/v1/tenants", {"name": name})
         assert made.status == 201, made
         keys = [
-            await self.ask("POST", f"/v1/tenants/{made.body['id']}/keys", {"mode": mode})
-            for mode in ("live", "test")
+            await self.ask("POST", f"/v1/tenants/{made.body['id']}/keys", {"mode": mode}) for mode in ("live", "test")
         ]
         return Tenant(made.body["id"], *(answer.body["key"] for answer in keys))
 
-    async def send(
-        self, key: str, body: Mapping[str, Any], idempotency_key: str | None = None
-    ) -> dict[str, Any]:
+    async def send(self, key: str, body: Mapping[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
         """Post a message that must be accepted; returns the 202."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         answer = await self.ask("POST", "/v1/messages", body, key=key, headers=headers)
@@ -350,9 +341,7 @@ class Node:
             left = [one for one in left if one not in done]
             if left and time.monotonic() > end:
                 shown = "\n".join(timeline(found[one]) for one in left[:3])
-                raise AssertionError(
-                    f"{len(left)} messages are not final after {within_s:g} s, such as\n{shown}"
-                )
+                raise AssertionError(f"{len(left)} messages are not final after {within_s:g} s, such as\n{shown}")
             if left:
                 await asyncio.sleep(0.2)
         return done
@@ -437,9 +426,7 @@ def timeline(message: Mapping[str, Any]) -> str:
     """A message's life in a few lines, for a failed assertion."""
     lines = [f"{message['id']} {message['status']} {message['metadata']} expires {message['expires_at']}"]
     for e in message["events"]:
-        lines.append(
-            f"  {e['at']} {e['seq']:>2} {e['type']} {e['step']}/{e['attempt']} {json.dumps(e['data'])}"
-        )
+        lines.append(f"  {e['at']} {e['seq']:>2} {e['type']} {e['step']}/{e['attempt']} {json.dumps(e['data'])}")
     for a in message["attempts"]:
         lines.append(f"  {a['step']}/{a['attempt']} {a['carrier']} {a['status']} recovered={a['recovered']}")
     return "\n".join(lines)

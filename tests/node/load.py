@@ -93,9 +93,7 @@ class MailServer:
         self._seen: Counter[str] = Counter()
         self.slowest_answer_s = 0.08
 
-    async def handle_RCPT(
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any
-    ) -> str:
+    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any) -> str:
         self._seen[address] += 1
         if address.startswith("nobody-"):
             return "550 5.1.1 no such user"
@@ -241,13 +239,9 @@ async def check_kept(load: Load, mail: MailServer, within_s: float) -> dict[str,
     copies = {one.id: _check_copies(messages[one.id], mail) for one in load.sent}
     assert {id for id, _ in mail.taken} <= set(copies), "a message was sent that nobody sent"
 
-    again = [one for one in load.sent if one.tries > 1][:50] + random.sample(
-        load.sent, min(50, len(load.sent))
-    )
+    again = [one for one in load.sent if one.tries > 1][:50] + random.sample(load.sent, min(50, len(load.sent)))
     for one in again:
-        answer = await node.ask(
-            "POST", "/v1/messages", one.body, key=key, headers={"Idempotency-Key": one.key}
-        )
+        answer = await node.ask("POST", "/v1/messages", one.body, key=key, headers={"Idempotency-Key": one.key})
         assert (answer.status, answer.body["id"]) == (202, one.id), (one, answer)
         assert answer.headers["Idempotent-Replayed"] == "true"
     return messages

@@ -70,9 +70,7 @@ class Demo:
         self.said += (self.process.stdout.read() or b"").decode()
         if self.process.poll() is not None:
             self.errors.seek(0)
-            raise AssertionError(
-                f"the demo ended with {self.process.returncode}: {self.errors.read().decode()}"
-            )
+            raise AssertionError(f"the demo ended with {self.process.returncode}: {self.errors.read().decode()}")
         return self.said
 
     async def stop(self) -> int:
@@ -163,9 +161,7 @@ def names(actor: dict[str, Any], above: str = "") -> Iterator[str]:
 @pytest.mark.timeout(300)
 async def test_newcomer_sees_a_message_fall_from_email_to_sms_in_ten_minutes(tmp_path: Path) -> None:
     async with demo(tmp_path) as started:
-        await until(
-            lambda: "every carrier is a mock" in started.listen(), FIRST_START_WITHIN_S, "the welcome"
-        )
+        await until(lambda: "every carrier is a mock" in started.listen(), FIRST_START_WITHIN_S, "the welcome")
         said = started.said
         curl = next(line for line in said.splitlines() if line.startswith("curl "))
         posted = await paste(curl)

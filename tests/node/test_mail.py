@@ -57,9 +57,7 @@ class Mailbox:
         self.replies: dict[str, list[str]] = {}
         self.taken: list[tuple[str, bytes]] = []
 
-    async def handle_RCPT(
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any
-    ) -> str:
+    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: Any) -> str:
         waiting = self.replies.get(address)
         if waiting:
             return waiting.pop(0)
@@ -105,9 +103,7 @@ async def test_letter_arrives_intact_at_aiosmtpd_over_starttls_with_login(
 ) -> None:
     login = ("acme", PASSWORD)
     async with aiosmtpd_server(certificates.server_context(), login, enable_SMTPUTF8=True) as (port, inbox):
-        mail = smtp(
-            "mail", port, "starttls", ca_file=str(certificates.ca), username="acme", password=PASSWORD
-        )
+        mail = smtp("mail", port, "starttls", ca_file=str(certificates.ca), username="acme", password=PASSWORD)
         async with running(tmp_path, mail, data=data) as node:
             key = (await node.tenant()).key
             message = await node.final(await post(node, key, **LETTER))
@@ -124,12 +120,8 @@ async def test_letter_arrives_intact_at_aiosmtpd_over_starttls_with_login(
                 {"subject": "s", "text": "only text\n.\n"},
                 {"subject": "s", "html": "<p>only html</p>"},
             ):
-                await node.final(
-                    await post(node, key, channel="email", to="ann@example.test", content=content)
-                )
-            for received, written in zip(
-                inbox.received[1:], ("only text\n.\n", "<p>only html</p>"), strict=True
-            ):
+                await node.final(await post(node, key, channel="email", to="ann@example.test", content=content))
+            for received, written in zip(inbox.received[1:], ("only text\n.\n", "<p>only html</p>"), strict=True):
                 letter = email.message_from_bytes(received.raw, policy=email.policy.default)
                 body = letter.get_body()
                 assert body is not None
@@ -213,17 +205,13 @@ async def test_dead_server_fails_over_to_the_next_carrier_and_comes_back(tmp_pat
             try:
                 await node.start()
                 key = (await node.tenant()).key
-                await node.final(
-                    await post(node, key, channel="email", to="one@example.test", content=content)
-                )
+                await node.final(await post(node, key, channel="email", to="one@example.test", content=content))
                 assert (first.got("one@example.test"), second.got("one@example.test")) == (1, 0)
             except BaseException:
                 await node.close()
                 raise
         try:
-            message = await node.final(
-                await post(node, key, channel="email", to="two@example.test", content=content)
-            )
+            message = await node.final(await post(node, key, channel="email", to="two@example.test", content=content))
             assert message["status"] == "delivered"
             assert [(a["carrier"], a["status"]) for a in message["attempts"]] == [
                 ("first", "rejected"),

@@ -36,10 +36,7 @@ class Client:
 
 
 def header(command_id, body=b"", status=0, sequence=7, length=None):
-    return (
-        struct.pack(">IIII", 16 + len(body) if length is None else length, command_id, status, sequence)
-        + body
-    )
+    return struct.pack(">IIII", 16 + len(body) if length is None else length, command_id, status, sequence) + body
 
 
 def words(rng, size):
@@ -192,9 +189,7 @@ def test_10_a_bad_body_is_one_error_that_names_the_answer_and_keeps_the_link(fra
     assert e.value.sequence_number == 7
 
 
-@pytest.mark.parametrize(
-    "frame", [b"", b"\0" * 15, header(c.UNBIND, length=17), header(c.UNBIND, b"\0", length=16)]
-)
+@pytest.mark.parametrize("frame", [b"", b"\0" * 15, header(c.UNBIND, length=17), header(c.UNBIND, b"\0", length=16)])
 def test_8_a_frame_that_is_not_as_long_as_it_says_breaks_the_stream(frame):
     with pytest.raises(PduError) as e:
         decode(frame)
@@ -222,9 +217,7 @@ def test_30_receipted_message_id_with_and_without_nul_keeps_its_last_digit(value
     assert decode(sent.encode()).tlv(c.RECEIPTED_MESSAGE_ID) == value
 
 
-@pytest.mark.parametrize(
-    "kind", [p.SubmitSmResp, p.DeliverSmResp, p.DataSmResp, p.BindTransceiverResp, p.QuerySmResp]
-)
+@pytest.mark.parametrize("kind", [p.SubmitSmResp, p.DeliverSmResp, p.DataSmResp, p.BindTransceiverResp, p.QuerySmResp])
 @pytest.mark.parametrize("status", [0, 0x58])
 def test_a_response_may_lack_its_body(kind, status):
     assert decode(header(kind.command_id, status=status)) == kind(status, 7)
@@ -280,9 +273,7 @@ def test_50_repr_shows_no_password_no_text_and_no_whole_number():
     assert "hermes" in shown
     assert "s3cret" not in shown
     shown = repr(
-        p.SubmitSm(
-            0, 1, ((c.MESSAGE_PAYLOAD, b"your code"),), destination_addr="4520123456", short_message=b"code 1"
-        )
+        p.SubmitSm(0, 1, ((c.MESSAGE_PAYLOAD, b"your code"),), destination_addr="4520123456", short_message=b"code 1")
     )
     assert "20123456" not in shown
     assert "code" not in shown

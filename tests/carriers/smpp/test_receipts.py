@@ -158,9 +158,7 @@ def test_29_keys_after_text_are_the_senders_words():
 
 
 def test_29_dates():
-    got = read_receipt(
-        receipt_pdu("id:1 submit date:110206193041 done date:110206193110 stat:DELIVRD err:000 text:")
-    )
+    got = read_receipt(receipt_pdu("id:1 submit date:110206193041 done date:110206193110 stat:DELIVRD err:000 text:"))
     assert got.done_at() == datetime(2011, 2, 6, 19, 31, 10, tzinfo=UTC)
     assert got.submit_date == "110206193041"
 
@@ -325,9 +323,7 @@ def test_no_text_makes_the_parser_fail(text):
     read_text(text)
 
 
-@pytest.mark.parametrize(
-    "text", [" " * 1_000, "id " * 330, "text" * 250, "submit" + " " * 990, "done date" * 110]
-)
+@pytest.mark.parametrize("text", [" " * 1_000, "id " * 330, "text" * 250, "submit" + " " * 990, "done date" * 110])
 def test_the_parsers_time_is_linear(text):
     for _ in range(20):
         read_text(text)

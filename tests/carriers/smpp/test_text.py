@@ -210,9 +210,7 @@ def test_36_latin1_counts_octets_and_ascii_the_septets_it_becomes(text, alphabet
 
 def test_37_payload_is_one_pdu_and_leaves_short_message_empty():
     got = segment("a" * 161, concatenation="payload")
-    assert [(x.short_message, x.esm_class, x.tlvs) for x in got.parts] == [
-        (b"", 0, ((c.MESSAGE_PAYLOAD, b"a" * 161),))
-    ]
+    assert [(x.short_message, x.esm_class, x.tlvs) for x in got.parts] == [(b"", 0, ((c.MESSAGE_PAYLOAD, b"a" * 161),))]
     assert segment("a" * 160, concatenation="payload").parts[0].short_message == b"a" * 160
     with pytest.raises(TextTooLong):
         segment("a" * (MAX_PAYLOAD + 1), concatenation="payload")

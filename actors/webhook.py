@@ -66,8 +66,8 @@ LOAD_AT_ONCE: Final = 100  # messages read in one query
 LOOK_ROWS: Final = 1_000  # rows read from the outbox at once, those already held not counted
 READS_AT_ONCE: Final = 4  # over all tenants: webhooks leave the journal's connections to others
 
-LOOK_EVERY_S: Final = 10.0  # how often an actor asks the outbox anew; another worker may have replayed something
-LOOKS_PER_S: Final = 50.0  # by all actors together: with more than 500 of them each asks less often
+LOOK_EVERY_S: Final = 5.0  # how often an actor asks the outbox anew; another worker may have replayed something
+LOOKS_PER_S: Final = 50.0  # by all actors together: with more than 250 of them each asks less often
 RETRY_JOURNAL_S: Final = 1.0  # while the journal is away
 RESTART_S: Final = 5.0  # before the actor of a tenant is started again after a crash
 IDLE_S: Final = 60.0  # with an empty outbox, before an actor ends

@@ -374,7 +374,8 @@ async def test_a_failed_delivery_is_tried_again_after_five_seconds_with_the_same
     await node.all_done()
 
 
-async def test_after_three_days_it_is_a_dead_letter_that_can_be_replayed(node, customer, tenant):
+async def test_after_three_days_it_is_a_dead_letter_that_can_be_replayed(node, customer, tenant, monkeypatch):
+    monkeypatch.setattr(webhook, "LOOK_EVERY_S", 600.0)  # three days of looking take their time
     customer.answer = status(500)
     id_ = node.delivered(tenant, customer.url)
     for tries, delay_s in enumerate(RETRY_DELAYS_S, 1):

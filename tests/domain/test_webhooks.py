@@ -2,7 +2,10 @@
 
 import base64
 import json
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -72,6 +75,22 @@ def test_each_secret_of_a_rotation_signs():
     assert len(signature.split(" ")) == 2
     for secret in (SECRET, OTHER):
         assert Webhook(secret).verify(b"{}", headers(signature, at)) == {}
+
+
+def test_what_the_documentation_tells_customers_to_run_accepts_us_and_nobody_else():
+    page = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    told: dict[str, Any] = {}
+    exec(code, told)
+    verify = told["verify"]
+    at = int(time.time())
+    body = '{"text":"☎"}'.encode()
+    for signature in (sign([SECRET], "msg_1.3", at, body), sign([OTHER, SECRET], "msg_1.3", at, body)):
+        assert verify(SECRET, headers(signature, at), body)
+    assert not verify(SECRET, headers(sign([OTHER], "msg_1.3", at, body), at), body)
+    assert not verify(SECRET, headers(sign([SECRET], "msg_1.3", at, body), at), body + b" ")
+    old = at - 600
+    assert not verify(SECRET, headers(sign([SECRET], "msg_1.3", old, body), old), body)
 
 
 # --- what follows from an answer

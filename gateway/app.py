@@ -20,6 +20,7 @@ from gateway import shapes as s
 from gateway.auth import Access, authenticate
 from gateway.callbacks import Callbacks
 from gateway.carriers import Carriers
+from gateway.decode import decode_query
 from gateway.docs import Docs
 from gateway.edge import Call, Edge, Reply, journal_away, new_request_id
 from gateway.hosts import Hosts
@@ -61,22 +62,19 @@ def routes(
     """List every route there is, in the order of the documentation."""
     R, nobody, send, read = Route, Access.OPEN, Access.SEND, Access.READ
     own, operator = Access.OWN, Access.OPERATOR
-    query, body = ("schema_invalid",), _BODY_CODES
-    known = ("not_found", "schema_invalid")
+    body, known = _BODY_CODES, ("not_found",)
     change = ("not_found", "outcome_unknown", *_BODY_CODES)
     end = ("not_found", "outcome_unknown")
     m, t = "Messages", "/v1/tenants/{id}"
     return [
         R("POST", "/v1/messages", messages.send, send, m, {202: s.Accepted}, s.MessageBody,
           codes=_SEND_CODES),
-        R("GET", "/v1/messages", messages.list, read, m, {200: s.MessagePage}, query=s.ListQuery,
-          codes=query),
+        R("GET", "/v1/messages", messages.list, read, m, {200: s.MessagePage}, query=s.ListQuery),
         R("POST", "/v1/messages/batch", messages.send_batch, send, m, {200: s.BatchAnswer}, s.BatchBody,
           codes=(*body, "overloaded", "outcome_unknown")),
         R("POST", "/v1/messages/validate", messages.validate, send, m, {200: s.Verdict}, s.MessageBody,
           codes=("malformed_json", "too_large", "unsupported_media_type", "overloaded")),
-        R("GET", "/v1/messages/counts", messages.counts, read, m, {200: s.Counts}, query=s.CountsQuery,
-          codes=query),
+        R("GET", "/v1/messages/counts", messages.counts, read, m, {200: s.Counts}, query=s.CountsQuery),
         R("POST", "/v1/messages/lookup", messages.lookup, read, m, {200: s.MessageList}, s.LookupBody,
           codes=body),
         R("GET", "/v1/messages/{id}", messages.get, read, m, {200: s.MessageView}, codes=known),
@@ -86,14 +84,14 @@ def routes(
         R("POST", "/v1/webhooks/dlr", callbacks.receipt, nobody, "Receipts",
           {200: s.ReceiptAnswer, 202: s.ReceiptAnswer}, s.ReceiptBody,
           codes=("unauthenticated", "overloaded", "journal_away", *body)),
-        R("POST", "/v1/webhooks/{carrier}", callbacks.provider, nobody, "Receipts", {200: "*/*"},
+        R("POST", "/v1/webhooks/{carrier}", callbacks.provider, nobody, "Receipts", {200: "*/*"}, query=None,
           codes=("unauthenticated", "scope_missing", "not_found", "too_large", "overloaded", "journal_away")),
-        R("GET", "/v1/webhooks/{carrier}", callbacks.provider, nobody, "Receipts", {200: "*/*"},
+        R("GET", "/v1/webhooks/{carrier}", callbacks.provider, nobody, "Receipts", {200: "*/*"}, query=None,
           codes=("unauthenticated", "scope_missing", "not_found", "overloaded", "journal_away")),
 
         R("POST", "/v1/tenants", tenants.create, operator, "Tenants", {201: s.TenantView}, s.TenantBody,
           codes=(*body, "outcome_unknown")),
-        R("GET", "/v1/tenants", tenants.list, operator, "Tenants", {200: s.TenantPage}, codes=query),
+        R("GET", "/v1/tenants", tenants.list, operator, "Tenants", {200: s.TenantPage}),
         R("GET", t, tenants.get, operator, "Tenants", {200: s.TenantView}, codes=known),
         R("PUT", t, tenants.change, operator, "Tenants", {200: s.TenantView}, s.TenantChange, codes=change),
         R("DELETE", t, tenants.delete, operator, "Tenants", {204: None}, codes=end),
@@ -117,9 +115,9 @@ def routes(
         R("POST", t + "/dead-letters/{letter}/replay", tenants.replay_dead_letter, own, "Events out",
           {202: s.Replayed}, s.Nothing, codes=change, body_optional=True),
 
-        R("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}, codes=query),
+        R("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}),
         R("GET", "/v1/actors/{name...}", operate.actor, operator, "Operate", {200: s.ActorView}, codes=known),
-        R("GET", "/v1/carriers", carriers.list, operator, "Carriers", {200: s.CarrierPage}, codes=query),
+        R("GET", "/v1/carriers", carriers.list, operator, "Carriers", {200: s.CarrierPage}),
         R("GET", "/v1/carriers/{name}", carriers.get, operator, "Carriers", {200: s.CarrierView}, codes=known),
         R("POST", "/v1/carriers/{name}/pause", carriers.pause, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
           codes=change, body_optional=True),
@@ -127,18 +125,18 @@ def routes(
           codes=change, body_optional=True),
         R("POST", "/v1/carriers/{name}/drain", carriers.drain, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
           codes=change, body_optional=True),
-        R("GET", "/v1/routes", carriers.routes, operator, "Carriers", {200: s.RoutePage}, codes=query),
+        R("GET", "/v1/routes", carriers.routes, operator, "Carriers", {200: s.RoutePage}),
         R("POST", "/v1/routes/explain", carriers.explain, operator, "Carriers", {200: s.Explanation}, s.ExplainBody,
           codes=body),
-        R("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}, codes=query),
-        R("GET", "/livez", operate.livez, nobody, "Health", {200: s.Health}),
-        R("GET", "/readyz", operate.readyz, nobody, "Health", {200: s.Health},
+        R("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}),
+        R("GET", "/livez", operate.livez, nobody, "Health", {200: s.Health}, query=None),
+        R("GET", "/readyz", operate.readyz, nobody, "Health", {200: s.Health}, query=None,
           codes=("journal_away", "overloaded")),
-        R("GET", "/metrics", operate.metrics, nobody, "Health", {200: "text/plain"},
+        R("GET", "/metrics", operate.metrics, nobody, "Health", {200: "text/plain"}, query=None,
           codes=("unauthenticated",)),
-        R("GET", "/openapi.json", docs.openapi, nobody, "Documentation", {200: "application/json"}),
-        R("GET", "/docs", docs.page, nobody, "Documentation", {200: "text/html"}),
-        R("GET", "/docs/{file}", docs.file, nobody, "Documentation", {200: "*/*"}, codes=("not_found",)),
+        R("GET", "/openapi.json", docs.openapi, nobody, "Documentation", {200: "application/json"}, query=None),
+        R("GET", "/docs", docs.page, nobody, "Documentation", {200: "text/html"}, query=None),
+        R("GET", "/docs/{file}", docs.file, nobody, "Documentation", {200: "*/*"}, query=None, codes=("not_found",)),
     ]  # fmt: skip
 
 
@@ -212,6 +210,8 @@ class Gateway:
                     headers=f"Allow: {methods.allow}\r\n",
                 )
             call.caller = authenticate(self._edge, request, route.access)
+            if route.query is s.Nothing and request.rel_url.raw_query_string:
+                decode_query(s.Nothing, request.query.items())
             return await route.handler(call)
         except Problem as problem:
             return call.problem(problem)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.decode import decode_json, decode_query
+from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply
 from gateway.problems import Problem, invalid_fields, not_found
 from gateway.shapes import (
@@ -36,13 +36,11 @@ class Carriers:
 
     async def list(self, call: Call) -> Reply:
         """List the carriers, in the order of the settings."""
-        decode_query(Nothing, call.request.query.items())
         data = [self._view(name) for name in self._edge.carriers if name != SANDBOX]
         return call.reply(200, CarrierPage(data, None))
 
     async def get(self, call: Call) -> Reply:
         """Show one carrier."""
-        decode_query(Nothing, call.request.query.items())
         return call.reply(200, self._view(self._known(call)))
 
     async def pause(self, call: Call) -> Reply:
@@ -59,7 +57,6 @@ class Carriers:
 
     async def routes(self, call: Call) -> Reply:
         """List the routes, in order: the first that matches a message decides."""
-        decode_query(Nothing, call.request.query.items())
         return call.reply(200, RoutePage(list(self._edge.settings.routes), None))
 
     async def explain(self, call: Call) -> Reply:

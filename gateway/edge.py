@@ -16,7 +16,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.problems import Problem
+from gateway.problems import Problem, not_found
 from hermes.domain.message import Message
 from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant
 from hermes.journal.directory import Directory
@@ -46,7 +46,6 @@ class Edge:
         carriers: the carriers by configured name; looked at for each callback, so it may change.
         carrier_secret: a carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist.
         explain: which carriers a message would take, as `/v1/routes/explain` answers.
-        tenant_changed: told after a tenant was made, changed or deleted, with its id, before the answer.
         resolve: host name -> addresses; raises OSError when it cannot. The system's resolver when absent.
     """
 
@@ -62,7 +61,6 @@ class Edge:
     carrier_secret: Callable[[str], str | None]
     metrics: Metrics
     explain: Callable[[Message], list[Any]] = lambda message: []
-    tenant_changed: Callable[[str], Awaitable[object]] | None = None
     resolve: Callable[[str], Awaitable[list[str]]] | None = None
     public_url: str = field(default="")
 
@@ -333,7 +331,7 @@ async def writing(write: Awaitable[T]) -> T:
     """Wait for a change to be stored, within the time an answer may take; it goes on when nobody waits.
 
     Raises:
-        Problem: journal_away (nothing was changed), outcome_unknown (it took too long).
+        Problem: journal_away (nothing was changed), not_found, outcome_unknown (it took too long).
     """
     task = asyncio.ensure_future(write)
     if isinstance(task, asyncio.Task):
@@ -343,6 +341,8 @@ async def writing(write: Awaitable[T]) -> T:
         return await asyncio.wait_for(asyncio.shield(task), ANSWER_WITHIN_S)
     except JournalAway as exc:
         raise journal_away() from exc
+    except KeyError as exc:  # the directory's word for what somebody else removed a moment ago
+        raise not_found("tenant or key") from exc
     except TimeoutError as exc:
         raise Problem("outcome_unknown", "The database answers slowly; look whether the change was made.") from exc
 

@@ -8,6 +8,7 @@ on the way is told apart: nothing was accepted (journal_away, overloaded), or no
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, cast
@@ -42,6 +43,8 @@ from hermes.domain.message import UTC, Message, is_message_id, rfc3339
 from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
 from hermes.runtime.reasons import CallTimeout, NotAlive, RuntimeFault
+
+logger = logging.getLogger(__name__)
 
 BATCH_TIMES: Final = 32  # a batch may be this many times as large as a single message
 
@@ -159,7 +162,6 @@ class Messages:
     # --- reading
     async def get(self, call: Call) -> Reply:
         """Show one message, with its attempts and events."""
-        decode_query(Nothing, call.request.query.items())
         stored = await self._find(call)
         return call.reply(200, public_message(stored.message, stored.events))
 
@@ -295,6 +297,9 @@ class Messages:
         except Problem as problem:
             self._count(problem)
             return problem
+        except Exception:  # the operator is told, in the log; one item's bug must not hide what became of the others
+            logger.exception("an item of a batch failed")
+            return Problem("internal", "This is a mistake of ours; the log tells more.")
         self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
         return BatchMessage(message.message_id, status, message.reference)
 
@@ -311,6 +316,8 @@ class Messages:
             raise _overloaded()
         submit = Submit(message, idempotency)
         left_s = ANSWER_WITHIN_S - (self._clock.monotonic() - started)
+        if left_s <= 0:
+            raise _overloaded()
         try:
             admitted = await ref.call(submit, timeout_s=left_s)
         except Refused as exc:

@@ -11,7 +11,7 @@ import hermes
 from gateway.auth import Access
 from gateway.problems import CODES, LAYERS
 from gateway.routes import Route
-from gateway.shapes import SEND_AT_MOST_DAYS, ProblemBody
+from gateway.shapes import SEND_AT_MOST_DAYS, Nothing, ProblemBody
 
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEM: Final = "application/problem+json"
@@ -213,7 +213,7 @@ def document(routes: Sequence[Route], server_url: str) -> dict[str, Any]:
             refusals[_refusal_name(status, codes)] = _refusal(codes, by_shape[ProblemBody])
         path = route.path.replace("...}", "}")
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, path, by_shape, components)
-    queries = {route.query.__name__ for route in routes if route.query is not None}
+    queries = {route.query.__name__ for route in routes if route.query not in (None, Nothing)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -272,7 +272,8 @@ def _operation(route: Route, path: str, by_shape: Mapping[type, Any], components
         }
         for name in (part[1:-1] for part in path.split("/") if part.startswith("{"))
     ]
-    if route.query is not None:
+    if route.query not in (None, Nothing):
+        assert route.query is not None
         parameters += _query(components[route.query.__name__])
     if (route.method, path) == ("POST", "/v1/messages"):
         parameters.append(
@@ -367,6 +368,8 @@ def _answer(
 
 def _codes(route: Route) -> dict[int, list[str]]:
     codes = [*route.codes, *_EVERYWHERE]
+    if route.query is not None:
+        codes.append("schema_invalid")
     if route.access is not Access.OPEN:
         codes += _AUTHENTICATED
         if route.access is not Access.OPERATOR:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.auth import Access
 from gateway.edge import Call, Reply
+from gateway.shapes import Nothing
 
 Handler = Callable[[Call], Awaitable[Reply]]
 
@@ -19,7 +20,7 @@ class Route:
         path: as OpenAPI writes it; `{name...}` at the end takes slashes too.
         answers: status -> the shape of its body; None for no body, a text for a media type other than JSON.
         body: the shape of the request's body.
-        query: the shape of the query.
+        query: the shape of the query; `Nothing` refuses any parameter by name, None lets all through.
         codes: problem codes beside those that every route of its kind has (401, 403, 503, ...).
         body_optional: an empty body is fine too.
     """
@@ -31,7 +32,7 @@ class Route:
     tag: str
     answers: Mapping[int, type | str | None]
     body: type | None = None
-    query: type | None = None
+    query: type | None = Nothing
     codes: tuple[str, ...] = ()
     body_optional: bool = False
 

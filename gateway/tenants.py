@@ -69,17 +69,14 @@ class Tenants:
         tenant = await writing(self._directory.create_tenant(name))
         if asked.status is not None and asked.status != tenant.status:
             tenant = await writing(self._directory.update_tenant(tenant.id, status=asked.status))
-        await self._changed(tenant.id)
         return call.reply(201, _view(tenant), headers=f"Location: /v1/tenants/{tenant.id}\r\n")
 
     async def list(self, call: Call) -> Reply:
         """List all tenants, oldest first."""
-        decode_query(Nothing, call.request.query.items())
         return call.reply(200, TenantPage([_view(tenant) for tenant in self._directory.tenants()], None))
 
     async def get(self, call: Call) -> Reply:
         """Show a tenant."""
-        decode_query(Nothing, call.request.query.items())
         return call.reply(200, _view(self._tenant(call)))
 
     async def change(self, call: Call) -> Reply:
@@ -91,14 +88,12 @@ class Tenants:
         name = _name(asked.name) if asked.name is not None else None
         if name is not None or asked.status is not None:
             tenant = await writing(self._directory.update_tenant(tenant.id, name=name, status=asked.status))
-            await self._changed(tenant.id)
         return call.reply(200, _view(tenant))
 
     async def delete(self, call: Call) -> Reply:
         """End a tenant: its keys end at once, its open messages still end."""
         tenant = self._tenant(call)
         await writing(self._directory.delete_tenant(tenant.id))
-        await self._changed(tenant.id)
         return _done(call)
 
     # --- keys
@@ -128,7 +123,6 @@ class Tenants:
     async def list_keys(self, call: Call) -> Reply:
         """List a tenant's keys, without the keys."""
         tenant = self._tenant(call)
-        decode_query(Nothing, call.request.query.items())
         keys = [
             KeyView(
                 key.id,
@@ -161,7 +155,6 @@ class Tenants:
     # --- what signs webhooks to a callback_url
     async def get_secret(self, call: Call) -> Reply:
         """Show the secret that signs webhooks to a callback_url."""
-        decode_query(Nothing, call.request.query.items())
         return call.reply(200, SecretView(self._tenant(call).secret))
 
     async def rotate_secret(self, call: Call) -> Reply:
@@ -184,7 +177,6 @@ class Tenants:
     async def list_endpoints(self, call: Call) -> Reply:
         """List a tenant's endpoints, without their secrets."""
         tenant = self._tenant(call)
-        decode_query(Nothing, call.request.query.items())
         endpoints = [
             EndpointView(
                 endpoint.id,
@@ -263,10 +255,6 @@ class Tenants:
         raw = await call.json_body(self._limit)
         asked = decode_json(_rotate_body, raw) if raw.strip() else RotateBody()
         return default if asked.overlap_s is None else asked.overlap_s
-
-    async def _changed(self, tenant_id: str) -> None:
-        if self._edge.tenant_changed is not None:
-            await self._edge.tenant_changed(tenant_id)
 
 
 def _view(tenant: Tenant) -> TenantView:

@@ -82,8 +82,8 @@ class Carriers:
         return name
 
     async def _order(self, call: Call, order: str) -> Reply:
-        raw = await call.body(self._edge.settings.server.max_body_bytes)
-        if raw.strip():
+        raw = await call.optional_body(self._edge.settings.server.max_body_bytes)
+        if raw:
             decode_json(_nothing, raw)
         name = self._known(call)
         ref = self._edge.system.whereis(f"provider/{name}")

@@ -266,10 +266,24 @@ class Call:
         Raises:
             Problem: as `body`, and unsupported_media_type.
         """
+        self._check_type()
+        return await self.body(limit)
+
+    async def optional_body(self, limit: int) -> bytes:
+        """Read a JSON body that may be left out: empty then, whatever content type the client's library adds.
+
+        Raises:
+            Problem: as `json_body`.
+        """
+        body = (await self.body(limit)).strip()
+        if body:
+            self._check_type()
+        return body
+
+    def _check_type(self) -> None:
         kind = self.request.headers.get("Content-Type")
         if kind is not None and kind != "application/json" and not _is_json(kind):
             raise Problem("unsupported_media_type", "Send application/json, in UTF-8.")
-        return await self.body(limit)
 
     def reply(self, status: int, value: object, headers: str = "") -> Reply:
         """Answer with a value as JSON."""

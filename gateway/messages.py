@@ -215,8 +215,8 @@ class Messages:
 
     async def cancel(self, call: Call) -> Reply:
         """Cancel a message, and show it."""
-        raw = await call.body(self._limit)
-        if raw.strip():
+        raw = await call.optional_body(self._limit)
+        if raw:
             decode_json(_nothing, raw)
         message_id = (await self._find(call, 0.5)).message.message_id
         tenant_id, _ = _tenant(call.caller)

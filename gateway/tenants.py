@@ -225,8 +225,8 @@ class Tenants:
     async def replay_dead_letter(self, call: Call) -> Reply:
         """Send a webhook that was given up again, with all its tries."""
         tenant = self._tenant(call)
-        raw = await call.body(self._limit)
-        if raw.strip():
+        raw = await call.optional_body(self._limit)
+        if raw:
             decode_json(_nothing, raw)
         letter = call.params["letter"]
         now = self._edge.clock.now()
@@ -252,8 +252,8 @@ class Tenants:
             raise not_found("key")
 
     async def _overlap(self, call: Call, default: float) -> float:
-        raw = await call.json_body(self._limit)
-        asked = decode_json(_rotate_body, raw) if raw.strip() else RotateBody()
+        raw = await call.optional_body(self._limit)
+        asked = decode_json(_rotate_body, raw) if raw else RotateBody()
         return default if asked.overlap_s is None else asked.overlap_s
 
 

@@ -74,9 +74,9 @@ def _concatenation(header: bytes) -> tuple[int, int, int]:
         element, size = header[at], header[at + 1]
         data = header[at + 2 : at + 2 + size]
         at += 2 + size
-        if element == CONCATENATED_8 and len(data) == 3:
+        if element == CONCATENATED_8 and size == len(data) == 3:
             found = (data[0], data[1], data[2])
-        elif element == CONCATENATED_16 and len(data) == 4:
+        elif element == CONCATENATED_16 and size == len(data) == 4:
             found = (data[0] << 8 | data[1], data[2], data[3])
         else:
             continue

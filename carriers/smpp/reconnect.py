@@ -58,7 +58,7 @@ def reconnect_delay(cause: Cause, attempt: int, since_s: float, max_s: float, ji
     if cause == "refused":
         return REFUSED_S[min(attempt, len(REFUSED_S) - 1)] * (1 + 0.1 * jitter)
     if cause == "already_bound":
-        return min(2.0**attempt, ALREADY_BOUND_MAX_S) * (1 - 0.25 * jitter)
+        return min(2.0 ** min(attempt, 30), ALREADY_BOUND_MAX_S) * (1 - 0.25 * jitter)
     if cause in ("closed_before_bind", "busy") or (cause == "unbound" and attempt > 0):
         return float(min(FIRST_SLOW_S * 2.0 ** min(attempt, 30), max(max_s, FIRST_SLOW_S))) * (1 + 0.1 * jitter)
     if attempt == 0:

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from carriers.smpp import constants as c
 from carriers.smpp import pdu as p
-
-_spec = importlib.util.spec_from_file_location("smpp_driver", Path(__file__).with_name("driver.py"))
-assert _spec is not None
-assert _spec.loader is not None
-_driver = importlib.util.module_from_spec(_spec)
-sys.modules["smpp_driver"] = _driver
-_spec.loader.exec_module(_driver)
-Driver, receipt, resp = _driver.Driver, _driver.receipt, _driver.resp
+from tests.carriers.smpp.driver import Driver, receipt, resp
 
 
 def test_1_numbers_start_at_1_on_each_bind_and_count_up():

@@ -133,6 +133,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.bind is not None)
     @rule(status=st.sampled_from([0, 0, 0, c.ESME_RALYBND, c.ESME_RINVPASWD, c.ESME_RSYSERR]))
     def answer_bind(self, status):
+        assert self.bind is not None
         self.get(p.PDUS[self.bind.response_id](status, self.bind.sequence_number))
 
     @rule()

@@ -70,9 +70,11 @@ class Callbacks:
             raise not_found("carrier")
         request = call.request
         body = await call.body(self._limit)
+        # What was signed is the target as it came, to the letter; only a proxy sends one with a host in it.
+        target = request.raw_path if request.raw_path[:1] == "/" else request.rel_url.raw_path_qs
         asked = CallbackRequest(
             call.method,
-            self._edge.public_url + request.rel_url.raw_path_qs,
+            self._edge.public_url + target,
             dict(request.query),
             {name.lower(): value for name, value in request.headers.items()},
             body,

@@ -230,6 +230,8 @@ def _join(path: str, name: str) -> str:
 
 
 def _short(name: str) -> str:
+    if not name:
+        return '""'
     return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
 
 

@@ -39,7 +39,12 @@ class HttpServer:
         Raises:
             OSError: the address is not ours, or taken.
         """
-        server = web.Server(self.gateway.handle, access_log=None, keepalive_timeout=KEEP_ALIVE_S)
+        server = web.Server(
+            self.gateway.handle,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE_S,
+            auto_decompress=False,  # aiohttp drops the connection when a coding is wrong; `Call.body` answers
+        )
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             server,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.submission import build
 from hermes.domain.message import is_message_id, new_message_id
 from tests.gateway.api import OPERATOR, SMS, Api
 
@@ -48,7 +49,7 @@ async def test_get_shows_what_was_sent_and_what_happened(api: Api) -> None:
     assert shown["to"] == {"phone": "+4520123456"} and shown["metadata"] == {"k": "v"}
     assert (shown["status"], shown["delivered_by"], shown["category"]) == ("delivered", 0, "otp")
     assert shown["tenant"] == api.node.tenant
-    assert [event["type"] for event in shown["events"]][0] == "accepted"
+    assert shown["events"][0]["type"] == "accepted"
     assert shown["attempts"][0]["carrier"] == "mock-sms"
 
 
@@ -208,16 +209,12 @@ async def test_a_batch_is_503_whole_only_when_no_item_was_judged(api: Api) -> No
 
 
 async def test_one_items_bug_does_not_hide_the_others(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    import gateway.messages
-
-    build = gateway.messages.build
-
     def broken(body: Any, *rest: Any) -> Any:
         if body.reference == "bug":
             raise RuntimeError("secret")
         return build(body, *rest)
 
-    monkeypatch.setattr(gateway.messages, "build", broken)
+    monkeypatch.setattr("gateway.messages.build", broken)
     answer = await api.call("POST", "/v1/messages/batch", {"messages": [SMS, {**SMS, "reference": "bug"}]})
     assert [result["status"] for result in answer.json["results"]] == [202, 500]
     assert b"secret" not in answer.raw

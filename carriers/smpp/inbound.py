@@ -23,7 +23,8 @@ class InboundPart:
     """One deliver_sm or data_sm from a handset.
 
     Attributes:
-        sender, recipient: as the carrier wrote them, with `+` before an international number.
+        sender, recipient: as the carrier wrote them, with `+` before an international number; a name is read in
+            the carrier's alphabet.
         octets: without the header.
         text: of this part alone; None for what is no text.
         reference, total, number: which part of which message; total 1 when it is whole.
@@ -57,8 +58,8 @@ def read_part(pdu: DeliverSm | DataSm, default_alphabet: str = "gsm7") -> Inboun
     elif pdu.tlvs:
         reference, total, number = _sar(pdu)
     return InboundPart(
-        sender=_address(pdu.source_addr, pdu.source_addr_ton),
-        recipient=_address(pdu.destination_addr, pdu.dest_addr_ton),
+        sender=_address(pdu.source_addr, pdu.source_addr_ton, default_alphabet),
+        recipient=_address(pdu.destination_addr, pdu.dest_addr_ton, default_alphabet),
         data_coding=pdu.data_coding,
         octets=octets,
         text=decode_text(octets, pdu.data_coding, default_alphabet),
@@ -94,7 +95,9 @@ def _sar(pdu: DeliverSm | DataSm) -> tuple[int, int, int]:
     return int.from_bytes(reference, "big"), total[0], number[0]
 
 
-def _address(address: str, ton: int) -> str:
+def _address(address: str, ton: int, default_alphabet: str) -> str:
+    if ton == c.TON_ALPHANUMERIC:
+        return decode_text(address.encode("latin-1"), c.DATA_CODING_DEFAULT, default_alphabet) or ""
     return "+" + address if ton == c.TON_INTERNATIONAL and address.isdigit() else address
 
 

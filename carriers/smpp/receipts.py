@@ -76,7 +76,7 @@ _submit: Final = _key(r"submit\s{0,8}date", r"\d{6,14}").search
 _done: Final = _key(r"done\s{0,8}date", r"\d{6,14}").search
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)  # not frozen: that costs a microsecond
 class SmscReceipt:
     """What a receipt says.
 
@@ -166,8 +166,10 @@ def text_of(pdu: DeliverSm | DataSm) -> str:
         octets = pdu.tlv(c.MESSAGE_PAYLOAD) or b""
     octets = octets[:MAX_TEXT]
     if pdu.data_coding == c.DATA_CODING_UCS2 and b"\0" in octets[:2]:  # some say UCS-2 and write ASCII
-        return octets.decode("utf-16-be", "replace")
-    return octets.decode("latin-1")
+        text = octets.decode("utf-16-be", "replace")
+    else:
+        text = octets.decode("latin-1")
+    return text.replace("\0", " ") if "\0" in text else text  # a NUL ends what centres write, no database takes it
 
 
 def looks_like_receipt(text: str) -> bool:
@@ -183,7 +185,7 @@ def read_receipt(pdu: DeliverSm | DataSm, *, intermediate: bool = False) -> Smsc
     network_error = b""
     for tag, value in pdu.tlvs:
         if tag == c.RECEIPTED_MESSAGE_ID:
-            tlv_id = value.rstrip(b"\0").decode("latin-1").strip()
+            tlv_id = value.split(b"\0", 1)[0].decode("latin-1").strip()
             if tlv_id:
                 ids = (tlv_id, text_id) if text_id and text_id != tlv_id else (tlv_id,)
         elif tag == c.MESSAGE_STATE:

@@ -35,7 +35,7 @@ class TextTooLong(ValueError):
     """A text needs more parts, or a longer payload, than SMS can tie together."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Part:
     """What one submit_sm carries.
 
@@ -50,7 +50,7 @@ class Part:
     tlvs: tuple[Tlv, ...] = ()
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Segmented:
     """A text ready to be sent: its parts in order, all of one data_coding.
 

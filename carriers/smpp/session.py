@@ -112,14 +112,17 @@ class SessionSettings:
     pressure: frozenset[int] = PRESSURE
 
 
-@dataclass(slots=True, frozen=True)
+# What every message makes is not frozen: freezing costs a microsecond each. Nobody changes them.
+
+
+@dataclass(slots=True)
 class Send:
     """Write these octets; they are whole PDUs."""
 
     data: bytes
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Answered:
     """What became of a request.
 
@@ -144,7 +147,7 @@ class Answered:
     detail: str = ""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class ReceiptArrived:
     """Store it, then `acknowledge(delivery)`."""
 
@@ -153,7 +156,7 @@ class ReceiptArrived:
     pdu: DeliverSm | DataSm
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class InboundArrived:
     """A message from a handset, or a part of one: store it, then `acknowledge(delivery)`."""
 
@@ -594,7 +597,7 @@ class Session:
         self.sc_interface_version = version[0] if version else None
         self._bind_due = inf
         self._bound_at = now
-        self._change("bound", getattr(pdu, "system_id", "") or "bound", now, out)
+        self._change("bound", "bound", now, out)
         self._arm(now + self.settings.enquire_link_s, out)
 
     def _bind_refused(self, status: int, now: float, out: list[Output]) -> None:

@@ -140,6 +140,7 @@ def test_42_sar_parameters_that_make_no_sense_tie_nothing():
 def test_42_addresses_and_alphabets():
     part = read_part(DeliverSm(0, 1, (), "", 5, 0, "Google", 1, 1, "4520000000", short_message=b"caf\xe9"), "latin1")
     assert (part.sender, part.recipient, part.text) == ("Google", "+4520000000", "café")
+    assert read_part(DeliverSm(0, 1, (), "", 5, 0, "\x0brsted")).sender == "Ørsted"
     assert read_part(DataSm(0, 1, ((c.MESSAGE_PAYLOAD, b"hi"),))).text == "hi"
     assert read_part(DeliverSm(0, 1, data_coding=4, short_message=b"\1\2")).text is None
 

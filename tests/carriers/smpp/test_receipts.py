@@ -245,6 +245,13 @@ def test_29_text_in_another_coding_after_ascii_keys():
     assert read_receipt(pdu).message_ids == ("0489708364",)
 
 
+def test_30_no_nul_gets_through():
+    got = read_receipt(receipt_pdu("id:a\0b stat:UNDELIV\0 err:0\x001 text:"))
+    assert (got.message_ids, got.state, got.error_code) == (("a",), "UNDELIV", "0")
+    tlvs = [(c.RECEIPTED_MESSAGE_ID, b"a\0b"), (c.MESSAGE_STATE, b"\2")]
+    assert read_receipt(receipt_pdu("", tlvs)).message_ids == ("a",)
+
+
 TEXT = "id:1 sub:001 dlvrd:001 submit date:2407190905 done date:2407191705 stat:DELIVRD err:000 text:x"
 
 

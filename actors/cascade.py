@@ -95,6 +95,7 @@ class CascadeActor(Actor):
         "_hand_over_at",
         "_idle_since",
         "_jobs",
+        "_note_soon",
         "_noted_until",
         "_parked",
         "_parking",
@@ -119,6 +120,7 @@ class CascadeActor(Actor):
         self._alarm_at: float = 0.0
         self._hand_over_at: float | None = None  # monotonic; no attempt is handed to a carrier before
         self._idle_since: float | None = None
+        self._note_soon = False
         self._noted_until = 0.0  # monotonic; until then the journal's note that nothing has left is good
 
     def init(self) -> None:
@@ -423,7 +425,10 @@ class CascadeActor(Actor):
             gone = "this carrier is not set any more"
             self._take(rules.Refused(attempt.step, attempt.attempt, attempt.carrier, "provider_config", None, gone))
             return
-        job = Job(self._submission(attempt), self.ref, attempt.policy == "never")
+        health = self._context.health.get(attempt.carrier)
+        unfit = health is not None and not health.available(self._context.clock.monotonic())
+        self._note_soon = unfit  # nobody else is left: it waits there, and the journal is told at once
+        job = Job(self._submission(attempt), self.ref, unfit or attempt.policy == "never")
         if self._tell_provider(attempt.carrier, job) == SendResult.DELIVERED:
             attempt.dispatched = True
             self._jobs[(attempt.step, attempt.attempt)] = job
@@ -498,6 +503,9 @@ class CascadeActor(Actor):
             if not self._jobs:
                 self._leave()
             return
+        if self._note_soon:
+            self._note_soon = False
+            self._note_not_left()
         due = state.due()
         if due is None:
             return

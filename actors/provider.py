@@ -136,6 +136,10 @@ class ProviderActor(Actor):
         if not self._queue and self._has_room():
             self._call_or_ask(job)
             return
+        fit = self._state == "up" or self._health.available(self._context.clock.monotonic())
+        if not fit and not job.write_ahead:
+            job.cascade.send_system(NotTaken(job, at_once=True))  # it became unfit while the job was on its way
+            return
         now = self._context.clock.monotonic()
         entry = self._queue.put(submission.tenant, submission.category, submission.segments or 1, job, now)
         if entry is None:

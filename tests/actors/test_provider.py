@@ -123,3 +123,18 @@ async def test_a_carrier_tells_its_queue_age_and_rate() -> None:
     await node.until(lambda: shown(node, "scripted")["queue_age_s"] > 0)
     await node.until(lambda: shown(node, "scripted")["rate_per_s"] == 0.1)  # one message within the last ten seconds
     await node.stop()
+
+
+async def test_what_waits_for_an_unfit_carrier_is_noted_at_once_as_not_left() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    await order(node, "scripted", "pause")
+    m = message(node.tenant)
+    await node.submit(m)
+    await node.until(lambda: shown(node, "scripted")["queue"] == 1)
+    await node.until(lambda: not node.journal.queued)
+    assert (await node.stored(m.message_id)).due is not None
+    await order(node, "scripted", "resume")
+    await node.until(lambda: carrier.asked)
+    assert (await node.stored(m.message_id)).due is None  # taken back before the call
+    await node.stop()

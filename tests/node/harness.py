@@ -174,11 +174,10 @@ class Node:
             await self._session.close()
         servers = self.postgres()
         self.kill()
-        _, left = await asyncio.to_thread(psutil.wait_procs, servers, 10)
-        for server in left:
+        for server in servers:
             with suppress(psutil.NoSuchProcess):
                 server.kill()
-        await asyncio.to_thread(psutil.wait_procs, left, 10)
+        await until(lambda: not any(map(is_alive, servers)), SOON_S, "the database's processes end")
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
     # --- its processes
@@ -193,7 +192,7 @@ class Node:
         """Process id of the embedded server; None while there is none alive."""
         try:
             pid = int((self.data_dir / "postgres/postmaster.pid").read_text().splitlines()[0])
-            return pid if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
+            return pid if is_alive(psutil.Process(pid)) else None
         except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
             return None
 
@@ -406,6 +405,14 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise AssertionError("no free port")
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process runs; one that is dead stays a zombie where nobody asks how it ended."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def until(condition: Callable[[], Any], within_s: float, what: str) -> Any:

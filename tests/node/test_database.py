@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import os
 import signal
@@ -21,11 +19,12 @@ from hermes.journal.embedded import EmbeddedPostgres
 from tests.node.harness import (
     READY_WITHIN_S,
     SOON_S,
-    Answer,
     Node,
     copy_data,
+    receipt,
     running,
     until,
+    waiting_for_receipts,
 )
 from tests.node.load import SWIFT, Load, MailServer, check_kept, mail_server
 
@@ -43,28 +42,6 @@ class Stage(NamedTuple):
     load: Load
     mail: MailServer
     waiting: list[dict[str, Any]]
-
-
-async def receipt(node: Node, carrier_message_id: str, secret: str = "receipts-sms") -> Answer:
-    """Report a delivery, signed as the contract says."""
-    raw = json.dumps({"carrier": "mock-sms", "carrier_message_id": carrier_message_id, "status": "delivered"}).encode()
-    signature = "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
-    return await node.ask("POST", "/v1/webhooks/dlr", raw, headers={"X-Hermes-Signature": signature})
-
-
-async def waiting_for_receipts(node: Node, key: str, count: int) -> list[dict[str, Any]]:
-    """Send messages whose carrier never reports; returns them once submitted."""
-    ids = [
-        (await node.send(key, {"channel": "sms", "to": "+4520120004", "content": {"text": "hi"}}))["id"]
-        for _ in range(count)
-    ]
-
-    async def submitted() -> list[dict[str, Any]] | None:
-        found = list((await node.messages(ids)).values())
-        return found if all(m["attempts"] and m["attempts"][0]["submitted_at"] for m in found) else None
-
-    messages: list[dict[str, Any]] = await until(submitted, SOON_S, "the messages are submitted")
-    return messages
 
 
 @asynccontextmanager

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from tests.node.harness import MOCKS, SOON_S, Node, running, until
+from tests.node.harness import MOCKS, SOON_S, Node, receipt, running, until, waiting_for_receipts
 from tests.node.hooks import ALLOW, Customer
-from tests.node.test_database import receipt, waiting_for_receipts
 
 LATE_S = 3.0  # the receipt of recipient 0006 (API.md, magic recipients)
 PUNCTUAL_S = 10.0  # what may be late on a machine that does much else; the contract says 1 s
@@ -160,6 +159,8 @@ async def test_parked_messages_and_receipts_are_kept_and_need_no_actor(node: Nod
     waiting = await waiting_for_receipts(node, tenant.key, 5)
     answer = await receipt(node, "nobody-knows-me")
     assert (answer.status, answer.body["result"]) == (202, "parked")
+    family = await node.get(f"/v1/actors/tenant%2F{tenant.id}")
+    assert family["children_total"] == 5
     assert await node.terminate() == 0
     await node.start()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.node.harness import SOON_S, STOP_WITHIN_S, running, until
 from tests.node.load import SWIFT, Load, check_kept, mail_server
 
-STOPS = 3
+STOPS = 2
 
 
 async def test_sigterm_under_load_exits_0_and_leaves_nothing_in_doubt(tmp_path: Path, data: Path) -> None:

@@ -55,7 +55,7 @@ class Directory:
 
     def tenants(self) -> list[Tenant]:
         """All tenants, oldest first."""
-        return sorted(self._tenants.values(), key=lambda t: t.id)
+        return sorted(self._tenants.values(), key=lambda t: (t.created_at, t.id))
 
     async def create_tenant(self, name: str) -> Tenant:
         """Make an active tenant with a fresh secret for its callback_url webhooks."""
@@ -128,7 +128,7 @@ class Directory:
                 for k in self._keys_by_id.values()
                 if k.tenant == tenant_id and (k.expires_at is None or k.expires_at > now)
             ),
-            key=lambda k: k.id,
+            key=lambda k: (k.created_at, k.id),
         )
 
     async def create_key(
@@ -196,7 +196,7 @@ class Directory:
     def endpoints(self, tenant_id: str) -> list[Endpoint]:
         """A tenant's endpoints, oldest first, disabled ones included."""
         found = self._endpoints.get(tenant_id)
-        return sorted(found.values(), key=lambda e: e.id) if found else []
+        return sorted(found.values(), key=lambda e: (e.created_at, e.id)) if found else []
 
     def endpoint(self, tenant_id: str, endpoint_id: str) -> Endpoint | None:
         """Find one of a tenant's endpoints."""

@@ -9,7 +9,8 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DEMO_TENANT: Final = "demo"
 DEMO_PORTS: Final = 200  # ports tried after the default one
+DEMO_TRIES: Final = 5  # another demo may take the port, or the folder, between the look and the start
 # The e-mail bounces (API.md, "Sandbox: magic recipients"), the SMS arrives.
 DEMO_REQUEST: Final = {
     "to": {"email": "undelivered@example.com", "phone": "+4520120001"},
@@ -33,6 +35,10 @@ DEMO_REQUEST: Final = {
 DEMO_CARRIERS: Final = tuple(
     {"name": f"mock-{channel}", "kind": "mock", "channel": channel} for channel in ("email", "sms", "push", "whatsapp")
 )
+
+
+class AddressTaken(client.Failed):
+    """Somebody else listens on the address."""
 
 
 def serve(
@@ -68,29 +74,45 @@ def demo(
     Raises:
         HermesError: the node could not start.
     """
+    from hermes.journal.embedded import DataFolderInUse  # not needed by the commands that are no node
+
     defaults = {
         "server": {"allow_private_callbacks": True},
         "log": {"level": "warning"},  # so that the line to paste stays in sight
         "carrier": list(DEMO_CARRIERS),
     }
-    loaded = settings.load(None, environ, defaults=defaults, options=_address(host, port))
-    if port is None and "HERMES_SERVER__PORT" not in environ:
-        free = free_port(loaded.server.host, loaded.server.port)
-        loaded = settings.load(None, environ, defaults=defaults, options=_address(host, None) | {"server.port": free})
-    folder = demo_folder(environ, data_dir)
+    named_port = port is not None or "HERMES_SERVER__PORT" in environ
+    in_use: set[Path] = set()
+    for left in reversed(range(DEMO_TRIES)):
+        loaded = settings.load(None, environ, defaults=defaults, options=_address(host, port))
+        if not named_port:
+            free = free_port(loaded.server.host, loaded.server.port)
+            loaded = settings.load(
+                None, environ, defaults=defaults, options=_address(host, None) | {"server.port": free}
+            )
+        folder = demo_folder(environ, data_dir, in_use)
+        if sys.stderr.isatty() and not (folder / "demo.json").exists():
+            sys.stderr.write("Making a database: this takes some seconds, the first time only.\n")
+        try:
+            return _run(loaded, folder, partial(_demo_ready, environ, folder, as_json))
+        except AddressTaken:
+            if named_port or not left:
+                raise
+        except DataFolderInUse:
+            if data_dir is not None or not left:
+                raise
+            in_use.add(folder)
+    raise AssertionError("the last try returns or raises")
 
-    async def ready(node: Node) -> None:
-        made = await demo_keys(node.directory, folder)
-        if as_json:
-            facts = {"url": node.url, "operator_key": node.operator_key, **made}
-            sys.stdout.write(json.dumps(facts) + "\n")
-            sys.stdout.flush()
-        else:
-            welcome(node.url, node.operator_key, made, _hint(environ, folder))
 
-    if sys.stderr.isatty() and not (folder / "demo.json").exists():
-        sys.stderr.write("Making a database: this takes some seconds, the first time only.\n")
-    return _run(loaded, folder, ready)
+async def _demo_ready(environ: Mapping[str, str], folder: Path, as_json: bool, node: Node) -> None:
+    made = await demo_keys(node.directory, folder)
+    if as_json:
+        facts = {"url": node.url, "operator_key": node.operator_key, **made}
+        sys.stdout.write(json.dumps(facts) + "\n")
+        sys.stdout.flush()
+    else:
+        welcome(node.url, node.operator_key, made, _hint(environ, folder))
 
 
 def _address(host: str | None, port: int | None) -> dict[str, Any]:
@@ -112,7 +134,8 @@ def _run(loaded: Settings, folder: Path, ready: Callable[[Node], Any]) -> int:
                 logs.get_logger("hermes.node").exception("the node failed")  # with the traceback, cleaned
             raise
         server = loaded.server
-        raise client.Failed(f"cannot listen on {server.host} port {server.port}: {reason}") from exc
+        kind = AddressTaken if reason == os.strerror(errno.EADDRINUSE) else client.Failed
+        raise kind(f"cannot listen on {server.host} port {server.port}: {reason}") from exc
 
 
 def _address_error(error: BaseException | None) -> str | None:
@@ -147,14 +170,17 @@ def free_port(host: str, first: int) -> int:
     return first
 
 
-def demo_folder(environ: Mapping[str, str], data_dir: Path | None) -> Path:
-    """Choose the demo's data folder: the named one, else `demo` in the default one, or the next free one."""
+def demo_folder(environ: Mapping[str, str], data_dir: Path | None, in_use: Collection[Path] = ()) -> Path:
+    """Choose the demo's data folder: the named one, else `demo` in the default one, or the next free one.
+
+    `in_use` are those known to be taken, though nobody answers there yet.
+    """
     if data_dir is not None:
         return settings.data_folder(data_dir, environ)
     folder = settings.data_folder(None, environ)
     chosen = folder / "demo"
     n = 1
-    while (found := settings.node_file(chosen)) is not None and client.is_alive(found.pid):
+    while chosen in in_use or ((found := settings.node_file(chosen)) is not None and client.is_alive(found.pid)):
         n += 1
         chosen = folder / f"demo-{n}"
     return chosen

@@ -200,17 +200,15 @@ async def test_two_demos_at_once_take_different_ports_and_folders(tmp_path: Path
     for name in ("demo", "demo-2"):
         (tmp_path / "hermes").mkdir(mode=0o700, exist_ok=True)
         copy_data(data, tmp_path / "hermes" / name)
-    async with demo(tmp_path, "--json") as one:
-        first = await facts(one)
+    async with demo(tmp_path, "--json") as one, demo(tmp_path, "--json") as two:
+        first, second = await asyncio.gather(facts(one), facts(two))
         assert set(first) == {"url", "operator_key", "tenant", "api_key", "test_key"}
-        async with demo(tmp_path, "--json") as two:
-            second = await facts(two)
-            assert first["url"] != second["url"]
-            for there in (first, second):
-                status, _ = await ask(f"{there['url']}/v1/tenants/{there['tenant']}", there["operator_key"])
-                assert status == 200
-            assert await two.stop() == 0
+        assert first["url"] != second["url"]
+        for there in (first, second):
+            status, _ = await ask(f"{there['url']}/v1/tenants/{there['tenant']}", there["operator_key"])
+            assert status == 200
         assert await one.stop() == 0
+        assert await two.stop() == 0
     for file in ("operator.key", "demo.json", "key-hash.secret"):
         assert stat.S_IMODE((tmp_path / "hermes/demo" / file).stat().st_mode) == 0o600
 

@@ -217,7 +217,16 @@ class CascadeActor(Actor):
             due = None
             self._parked = False
         outbox = self._outbox(message, events) if events else ()
-        write = Write(message.message_id, message.tenant, events, status=status, refs=refs, outbox=outbox, due=due)
+        self._write(
+            Write(message.message_id, message.tenant, events, status=status, refs=refs, outbox=outbox, due=due),
+            effects,
+            then,
+        )
+        if closes:
+            self._count_final()
+
+    def _write(self, write: Write, effects: list[rules.Effect], then: Then | None) -> None:
+        """Journal a write; its effects and `then` follow the commit, from the mailbox."""
         committed = _Committed(effects, then)
         self._pending += 1
         ref = self.ref
@@ -225,12 +234,16 @@ class CascadeActor(Actor):
         def done(error: JournalError | None) -> None:
             committed.error = error
             ref.send_system(committed)
-            if outbox and error is None:
-                self._context.webhook_due(message.tenant, message.message_id, list(outbox))
+            if write.outbox and error is None:
+                self._context.webhook_due(write.tenant, write.message_id, list(write.outbox))
 
         self._context.journal.append(write, done)
-        if closes:
-            self._count_final()
+
+    def _write_due(self, due: datetime, then: Then | None) -> None:
+        """Write when to look at the message next: as parked, or as one that has not left."""
+        message = self.state.message
+        self._parked = True
+        self._write(Write(message.message_id, message.tenant, (), due=due), [], then)
 
     def _outbox(self, message: Message, events: list[Event] | tuple[()]) -> tuple[OutboxEntry, ...] | list[OutboxEntry]:
         """Say which customer webhooks these events cause: one per (seq, target)."""
@@ -355,18 +368,8 @@ class CascadeActor(Actor):
         for job in jobs:
             job.write_ahead = True
         self._noted_until = now + NOTED_FOR_S
-        message = self.state.message
-        due = min(self._context.clock.now() + timedelta(seconds=NOTED_FOR_S), message.expires_at)
-        self._pending += 1
-        self._parked = True
-        committed = _Committed([], None)
-        ref = self.ref
-
-        def done(error: JournalError | None) -> None:
-            committed.error = error
-            ref.send_system(committed)
-
-        self._context.journal.append(Write(message.message_id, message.tenant, (), due=due), done)
+        noted_until = self._context.clock.now() + timedelta(seconds=NOTED_FOR_S)
+        self._write_due(min(noted_until, self.state.message.expires_at), None)
 
     def _has_queued(self) -> bool:
         """True while an attempt that may go now waits for its carrier."""
@@ -549,7 +552,8 @@ class CascadeActor(Actor):
         now = self._context.clock.now()
         if due is None or (due - now).total_seconds() < PARK_AT_LEAST_AHEAD_S:
             return
-        self._write_parked(due, self._parked_now)
+        self._parking = True
+        self._write_due(due, self._parked_now)
 
     def _parked_now(self, error: JournalError | None) -> None:
         self._parking = False
@@ -560,21 +564,6 @@ class CascadeActor(Actor):
         """End, unless there is mail: what is in the mailbox of an actor that ends is lost."""
         if not self.ref.mailbox:
             self.stop()
-
-    def _write_parked(self, due: datetime, then: Then | None) -> None:
-        message = self.state.message
-        write = Write(message.message_id, message.tenant, (), due=due)
-        committed = _Committed([], then)
-        self._pending += 1
-        self._parking = True
-        self._parked = True
-        ref = self.ref
-
-        def done(error: JournalError | None) -> None:
-            committed.error = error
-            ref.send_system(committed)
-
-        self._context.journal.append(write, done)
 
     def _park_until(self) -> datetime | None:
         """The next moment something must be done: a due time, or a receipt that must be asked for."""

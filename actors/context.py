@@ -54,6 +54,7 @@ class Context:
         linger_s: how long a cascade that only waits stays in memory before it is parked.
         linger_limit: how many may wait in memory; beyond, the longest waiting are parked first.
         open_messages: accepted and not final, over all tenants of this process.
+        webhooks_pending: deliveries not yet done, as last counted in the journal.
         active: cascade actors.
         queues: what waits for each carrier.
         health: whether each carrier is fit to be asked; the same dict that `routes` reads.
@@ -76,6 +77,7 @@ class Context:
     linger_s: float = 10.0
     linger_limit: int = 10_000
     open_messages: int = 0
+    webhooks_pending: int = 0
     active: int = 0
     in_flight: int = 0
     draining: bool = False

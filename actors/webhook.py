@@ -295,8 +295,10 @@ class WebhookSupervisor(Supervisor):
         return WebhookActor(self._context, self._shared, tenant)
 
     async def _ask_tenants(self) -> None:
+        context = self._context
         try:
-            tenants = await self._context.journal.outbox_tenants()
+            tenants = await context.journal.outbox_tenants()
+            context.webhooks_pending = await context.journal.outbox_pending() if tenants else 0
         except JournalError:
             tenants = []
         self.ref.send_system(_TenantsLeft(tenants))

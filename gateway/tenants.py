@@ -39,6 +39,7 @@ from gateway.shapes import (
 from gateway.submission import check_callback_url
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
 from hermes.domain.message import UTC, rfc3339
+from hermes.domain.webhooks import ReplayDue
 from hermes.journal.base import Tenant
 
 DEFAULT_OVERLAP_S = 0.0  # of a rotated key: the old one ends at once
@@ -232,6 +233,7 @@ class Tenants:
         now = self._edge.clock.now()
         if not letter.isprintable() or not await writing(self._edge.journal.replay_dead_letter(tenant.id, letter, now)):
             raise not_found("dead letter")
+        self._edge.system.send("webhooks", ReplayDue(tenant.id))
         return call.reply(202, Replayed(letter, rfc3339(now)))
 
     # --- inside

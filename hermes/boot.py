@@ -217,6 +217,7 @@ class Node:
 
         metrics.gauge("hermes_journal_queue", lambda: self.journal.queued)
         metrics.gauge("hermes_messages", messages)
+        metrics.gauge("hermes_webhooks_pending", lambda: context.webhooks_pending)
         metrics.gauge("hermes_carrier_queue", lambda: {name: len(queue) for name, queue in context.queues.items()})
 
     def _committed(self, writes: int, seconds: float) -> None:

@@ -80,7 +80,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "counter",
         ("outcome",),
         "requests",
-        "Calls to customers' webhooks: done, retry or dead.",
+        "Calls to customers' webhooks: delivered, retry, gone (410) or dead.",
     ),
     Family(
         "hermes_accept_seconds",

@@ -347,10 +347,6 @@ class Cascade:
                     due = start
         return due
 
-    def in_hand(self) -> bool:
-        """True while a carrier holds an attempt unanswered: such a message must not be parked."""
-        return any(a.left or (a.dispatched and a.status == "queued") for a in self.attempts)
-
     def cost(self) -> float | None:
         """Add up what the attempts cost, to a millionth; None when nothing did."""
         costs = [a.cost for a in self.attempts if a.cost is not None]

@@ -16,6 +16,34 @@ _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = [a + b for a in _CROCKFORD for b in _CROCKFORD]  # 1,024 pairs: ten bits at a time
 _DECODE: Final = {c: i for i, c in enumerate(_CROCKFORD)}
 _TIME_MASK: Final = (1 << 48) - 1
+_DRAWN_AT_ONCE: Final = 400  # ids; a system call for each would cost more than the rest of an id
+
+
+class _Random:
+    """80 random bits at a time from the operating system, drawn in blocks. A forked child draws its own."""
+
+    __slots__ = ("_block", "_next")
+
+    def __init__(self) -> None:
+        self.forget()
+        os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Drop what was drawn: nobody may use it twice."""
+        self._block = b""
+        self._next = 0
+
+    def take(self) -> int:
+        """Give 80 bits that were never given before."""
+        start = self._next
+        if start >= len(self._block):
+            self._block = os.urandom(10 * _DRAWN_AT_ONCE)
+            start = 0
+        self._next = start + 10
+        return int.from_bytes(self._block[start : start + 10], "big")
+
+
+_random: Final = _Random()
 
 
 def ulid(at_ms: int | None = None) -> str:
@@ -27,7 +55,7 @@ def ulid(at_ms: int | None = None) -> str:
         at_ms: Unix time in milliseconds; now when absent.
     """
     ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
-    value = ((ms & _TIME_MASK) << 80) | int.from_bytes(os.urandom(10), "big")
+    value = ((ms & _TIME_MASK) << 80) | _random.take()
     pairs = _PAIRS
     return "".join(
         [

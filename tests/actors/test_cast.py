@@ -684,3 +684,14 @@ async def test_what_waited_long_in_a_carriers_queue_is_in_doubt_again_once_it_ha
     await node.until(lambda: again.asked)
     assert (again.asked[0].message_id, again.asked[0].attempt) == (waiting.message_id, 2)
     await node.stop()
+
+
+async def test_webhooks_that_are_not_done_are_counted() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    m = message(node.tenant, callback_url="http://127.0.0.1:1/nobody-listens")
+    await node.submit(m)
+    await node.until(lambda: carrier.asked)
+    carrier.report(f"{m.message_id}-0-1", "delivered")
+    await node.until(lambda: node.context.webhooks_pending == 1)
+    await node.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -87,3 +88,16 @@ def test_a_channels_own_content_wins():
     assert content.for_channel("sms").subject == "s"
     assert content.for_channel("push") == Content(text="long", subject="s", html="<p>", data={"k": 1})
     assert content.for_channel("email") is content
+
+
+def test_a_forked_process_makes_ids_of_its_own() -> None:
+    ulid()  # the parent has drawn a block
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, ulid(0).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(read, 26).decode() not in {ulid(0) for _ in range(1000)}
+    os.close(read)
+    os.close(write)

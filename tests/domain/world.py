@@ -247,7 +247,7 @@ class World:
         """Write it away and bring it back, as for a receipt that comes much later."""
         if self.pending or self.jobs or not self.journal:
             return
-        assert not self.state.in_hand()
+        assert not any(a.left or (a.dispatched and a.status == "queued") for a in self.state.attempts)
         self.revive(datetime.min.replace(tzinfo=UTC), None)
 
     def revive(self, last_alive: datetime, crashed: Crashed | None) -> None:

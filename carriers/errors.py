@@ -143,12 +143,19 @@ def classify_http(status: int) -> ErrorFact:
 
 
 def classify_answer(provider: str, code: str | int | None, http_status: int) -> ErrorFact:
-    """Class of an HTTP answer to a send: the provider's code; for an unlisted code the HTTP status.
+    """Class of an HTTP answer to a send: the provider's code; without one, the HTTP status.
 
-    A code listed as `unknown` takes the HTTP status's class only for 5xx and 429 (errors.yaml, `classes`).
+    A code listed as `unknown` takes the HTTP status's class only for 5xx and 429 (errors.yaml, `classes`). So
+    does one nobody listed, also for what a status tells by itself (401, 402, 403, 408, 413); that a request
+    was bad (400, 404, 422) says nothing that its code would not say better.
     """
-    fact = None if code is None else _table(provider, "api").find(str(code))
-    if fact is None or (fact.error_class == "unknown" and (http_status == 429 or http_status >= 500)):
+    if code is None:
+        return classify_http(http_status)
+    fact = _table(provider, "api").find(str(code))
+    if fact is None:
+        told = classify_http(http_status)
+        return UNKNOWN if told.error_class == "invalid_request" else told
+    if fact.error_class == "unknown" and (http_status == 429 or http_status >= 500):
         return classify_http(http_status)
     return fact
 

@@ -62,6 +62,8 @@ def test_http_status_without_a_code_has_the_default_class(status, fact):
     [
         ("twilio", 21211, 400, "invalid_destination"),
         ("twilio", 123, 401, "provider_auth"),
+        ("twilio", 29999, 400, "unknown"),
+        ("twilio", 29999, 500, "retryable_transient"),
         ("whatsapp", 131056, 403, "throttled"),
         ("whatsapp", 0, 401, "provider_auth"),
         ("whatsapp", 135000, 400, "unknown"),

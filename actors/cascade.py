@@ -403,16 +403,16 @@ class CascadeActor(Actor):
             elif kind is rules.CallCarrier:
                 job = self._jobs.get((attempt.step, attempt.attempt))
                 if job is not None:
-                    self._tell_provider(attempt.carrier, GoAhead(job))
+                    self._tell_carrier(attempt.carrier, GoAhead(job))
             elif kind is rules.Withdraw:
                 job = self._jobs.get((attempt.step, attempt.attempt))
                 if job is not None and not job.left:  # one that left meanwhile is still waited for
                     job.withdrawn = True
                     del self._jobs[(attempt.step, attempt.attempt)]
-                    self._tell_provider(attempt.carrier, WithdrawJob(job))
+                    self._tell_carrier(attempt.carrier, WithdrawJob(job))
             elif kind is rules.CancelAtCarrier:
                 if attempt.carrier_message_ids:
-                    self._tell_provider(attempt.carrier, CancelSubmitted(tuple(attempt.carrier_message_ids)))
+                    self._tell_carrier(attempt.carrier, CancelSubmitted(tuple(attempt.carrier_message_ids)))
             elif attempt.submitted_at is not None:  # Resume
                 self._resume(attempt)
 
@@ -432,7 +432,7 @@ class CascadeActor(Actor):
         unfit = health is not None and not health.available(self._context.clock.monotonic())
         self._note_soon = unfit  # nobody else is left: it waits there, and the journal is told at once
         job = Job(self._submission(attempt), self.ref, unfit or attempt.policy == "never")
-        if self._tell_provider(attempt.carrier, job) == SendResult.DELIVERED:
+        if self._tell_carrier(attempt.carrier, job) == SendResult.DELIVERED:
             attempt.dispatched = True
             self._jobs[(attempt.step, attempt.attempt)] = job
         else:
@@ -458,8 +458,9 @@ class CascadeActor(Actor):
                 attempt.carrier = candidate.carrier
                 return
 
-    def _tell_provider(self, carrier: str, message: object) -> SendResult:
-        return self._context.system.send("provider/" + carrier, message)
+    def _tell_carrier(self, carrier: str, message: object) -> SendResult:
+        plan = self._context.carriers.get(carrier)
+        return SendResult.UNKNOWN if plan is None else self._context.system.send(plan.actor, message)
 
     def _resume(self, attempt: Attempt) -> None:
         """Wait again for the receipts of an attempt that was submitted before this actor began."""
@@ -470,7 +471,7 @@ class CascadeActor(Actor):
                 receipt = unmatched.mail.receipt
                 self._take(_receipt_input(receipt, attempt.step, attempt.attempt, n), partial(self._drop, unmatched))
         if attempt.submitted_at is not None and attempt.status not in ("delivered", "read", "undelivered"):
-            self._tell_provider(
+            self._tell_carrier(
                 attempt.carrier,
                 ResumeSubmitted(self._submission(attempt), tuple(attempt.carrier_message_ids), attempt.submitted_at),
             )

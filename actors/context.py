@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from actors.receipts import ReceiptIndex
 from actors.routing import CarrierEntry, RoutingTable
 from carriers.base import Carrier
+from hermes.domain.commands import carrier_actor
 from hermes.domain.health import DEFAULT_FAILURES, DEFAULT_OPEN_S, CarrierHealth
 from hermes.journal.base import Journal, OutboxEntry
 from hermes.journal.directory import Directory
@@ -27,6 +28,7 @@ class CarrierPlan:
         tenant: the only tenant it serves; None: all.
         weight: see `routing.CarrierEntry`.
         breaker_failures, breaker_open_s: see `hermes.domain.health.Breaker`.
+        actor: the name of the actor that holds its queue.
     """
 
     carrier: Carrier
@@ -39,6 +41,10 @@ class CarrierPlan:
     weight: float = 1.0
     breaker_failures: int = DEFAULT_FAILURES
     breaker_open_s: float = DEFAULT_OPEN_S
+    actor: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.actor = carrier_actor(self.carrier.name, self.carrier.kind)
 
     def entry(self) -> CarrierEntry:
         """What the router knows of it."""

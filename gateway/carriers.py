@@ -20,7 +20,7 @@ from gateway.shapes import (
     RoutePage,
 )
 from gateway.submission import build
-from hermes.domain.commands import ControlCarrier
+from hermes.domain.commands import ControlCarrier, carrier_actor
 from hermes.runtime import CallTimeout, NotAlive, RuntimeFault
 
 _nothing = msgspec.json.Decoder(Nothing)
@@ -81,12 +81,15 @@ class Carriers:
             raise not_found("carrier")
         return name
 
+    def _actor(self, name: str) -> str:
+        return carrier_actor(name, self._edge.carriers[name].kind)
+
     async def _order(self, call: Call, order: str) -> Reply:
         raw = await call.optional_body(self._edge.settings.server.max_body_bytes)
         if raw:
             decode_json(_nothing, raw)
         name = self._known(call)
-        ref = self._edge.system.whereis(f"provider/{name}")
+        ref = self._edge.system.whereis(self._actor(name))
         if ref is None:
             raise Problem("overloaded", "The carrier's actor is being restarted.")
         try:
@@ -99,7 +102,7 @@ class Carriers:
         edge = self._edge
         carrier = edge.carriers[name]
         try:
-            info = edge.system.info(f"provider/{name}")
+            info = edge.system.info(self._actor(name))
             detail: dict[str, Any] = info.detail
         except NotAlive:
             return CarrierView(name, carrier.kind, carrier.channel, state="down", reason="its actor is being restarted")

@@ -1,7 +1,7 @@
 """What the parts of Hermes say to each other: requests in the imperative, facts in the past.
 
 The gateway and the cast do not import each other; they meet here and by actor name:
-`tenant/<tenant id>`, `cascade/<message id>`, `provider/<carrier>`, `dlr`, `router`, `webhook/<tenant id>`.
+`tenant/<tenant id>`, `cascade/<message id>`, `carrier_actor(...)`, `dlr`, `router`, `webhook/<tenant id>`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.errors import HermesError
+
+
+def carrier_actor(name: str, kind: str) -> str:
+    """Name the actor that holds a carrier's queue and takes orders for it."""
+    return f"smpp/{name}/dispatcher" if kind == "smpp" else f"provider/{name}"
 
 
 @dataclass(slots=True)

@@ -1,0 +1,388 @@
+"""What every carrier's actor does, whatever it speaks: its queue, its fitness, its orders, its answers.
+
+It pulls: a job leaves the queue only when the carrier has room for it and is fit to be asked (breaker, an operator's
+order), so pressure stays in a bounded queue that is fair between tenants and serves one-time codes first. When the
+carrier becomes unfit, what waits goes back to its cascades, which ask another carrier, or the same one to hold it.
+What an answer means for the message is the cascade's business alone.
+
+How a job is sent is the subclass's: a call (`provider.py`), or submits over binds (`smpp.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from actors.context import CarrierPlan, Context
+from actors.messages import CancelSubmitted, GoAhead, Job, NotTaken, ResumeSubmitted, WithdrawJob
+from carriers.base import Carrier, SendError, SendResult
+from hermes.domain import cascade as rules
+from hermes.domain.commands import ControlCarrier
+from hermes.domain.health import Breaker, CarrierHealth, CarrierState
+from hermes.domain.message import rfc3339
+from hermes.domain.state import CATEGORIES
+from hermes.logs import get_logger
+from hermes.runtime import Actor, Reply
+from hermes.runtime.fairqueue import Entry, FairQueue
+
+log = get_logger("hermes.carrier")
+
+HIGH_WATER: Final = 0.9  # of queue_limit: the gateway refuses new messages for this carrier
+LOW_WATER: Final = 0.7
+
+
+class Pump:
+    """To itself: there may be room again."""
+
+    __slots__ = ()
+
+
+PUMP: Final = Pump()
+
+
+class CarrierActor(Actor):
+    """A carrier's queue and fitness. Subclasses say when there is room, and how a job is sent."""
+
+    mailbox_limit = 100_000  # answers and hand-overs; the jobs waiting are bounded by the plan's queue_limit
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context = context
+        self._name = name
+        self._plan: CarrierPlan = context.carriers[name]
+        self._carrier: Carrier = self._plan.carrier
+        self._queue = FairQueue(CATEGORIES, self._plan.queue_limit)
+        self._asked: set[Job] = set()  # written ahead, not yet allowed: each holds a place in flight
+        self._in_flight = 0
+        self._pump_set = False
+        self._sent = 0
+        self._failed = 0
+        self._last_error: str | None = None
+        self._rate = _Rate()
+        health = context.health.get(name)
+        if health is None:  # an order or a stop outlives a crash of this actor
+            breaker = Breaker(self._plan.breaker_failures, self._plan.breaker_open_s)
+            health = context.health[name] = CarrierHealth(context.clock.now(), breaker)
+        self._health = health
+        self._state: CarrierState = health.state(context.clock.monotonic())
+
+    # --- what a subclass says -------------------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Tell whether one more job may leave now, its fitness apart."""
+        raise NotImplementedError
+
+    def _room_at(self) -> float | None:
+        """Tell when the rate allows the next job (monotonic seconds); None when that is not what it waits for."""
+        raise NotImplementedError
+
+    def _send(self, job: Job) -> None:
+        """Give the job to the carrier; `_answer` follows, once."""
+        raise NotImplementedError
+
+    def _cancel(self, carrier_message_id: str) -> None:
+        """Ask the carrier to stop what it took."""
+
+    def _leaving(self, job: Job) -> None:
+        """A job leaves the queue: count it against the rate."""
+
+    # --- mail -----------------------------------------------------------------------------------------------------
+
+    def handle_call(self, request: Any, reply: Reply) -> dict[str, Any]:
+        """Carry out an operator's order."""
+        if type(request) is not ControlCarrier:
+            raise TypeError(f"a carrier does not understand {type(request).__name__}")
+        health = self._health
+        if request.order == "resume":
+            health.order = None
+            health.stopped = None
+            health.breaker.succeeded()
+        else:
+            health.order = "paused" if request.order == "pause" else "draining"
+        self._look_at_health()
+        self._pump()
+        return self.inspect()
+
+    def handle(self, message: Any) -> None:
+        """Take a job, or hear that one can go on, or is not wanted."""
+        kind = type(message)
+        if kind is Job:
+            self._enqueue(message)
+        elif kind is Pump:
+            self._pump_set = False
+            self._look_at_health()
+            self._pump()
+        elif kind is GoAhead:
+            self._go_ahead(message.job)
+        elif kind is WithdrawJob:
+            self._withdraw(message.job)
+        elif kind is CancelSubmitted:
+            for carrier_message_id in message.carrier_message_ids:
+                self._cancel(carrier_message_id)
+        elif kind is ResumeSubmitted:
+            self._carrier.resume(message.submission, message.carrier_message_ids, message.submitted_at)
+        else:
+            raise TypeError(f"a carrier does not understand {kind.__name__}")
+
+    # --- the queue ------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, job: Job) -> None:
+        if job.withdrawn:
+            return
+        submission = job.submission
+        if not self._queue and self._may_send():
+            self._send_or_ask(job)
+            return
+        fit = self._state == "up" or self._health.available(self._context.clock.monotonic())
+        if not fit and not job.write_ahead:
+            job.cascade.send_system(NotTaken(job, at_once=True))  # it became unfit while the job was on its way
+            return
+        now = self._context.clock.monotonic()
+        entry = self._queue.put(submission.tenant, submission.category, submission.segments or 1, job, now)
+        if entry is None:
+            job.cascade.send(NotTaken(job))
+            return
+        job.entry = entry
+        if len(self._queue) >= HIGH_WATER * self._plan.queue_limit:
+            self._context.full_carriers.add(self._name)
+        self._pump()
+
+    def _may_send(self) -> bool:
+        if self._context.draining:
+            return False
+        if self._state != "up" and not self._health.may_call(self._context.clock.monotonic()):
+            return False
+        return self._has_room()
+
+    def _pump(self) -> None:
+        """Let jobs go while there is room, and come back when the rate allows more."""
+        queue = self._queue
+        while queue and self._may_send():
+            entry: Entry | None = queue.pop()
+            if entry is None:
+                break
+            job = entry.item
+            job.entry = None
+            if not job.withdrawn:
+                self._send_or_ask(job)
+        if self._name in self._context.full_carriers and len(queue) < LOW_WATER * self._plan.queue_limit:
+            self._context.full_carriers.discard(self._name)
+        if not self._pump_set and not self._context.draining and self._has_work():
+            self._set_pump()
+
+    def _has_work(self) -> bool:
+        """Tell whether something waits to be sent."""
+        return bool(self._queue)
+
+    def _set_pump(self) -> None:
+        opened_at = self._health.breaker.opened_at
+        until = self._room_at() if opened_at is None else opened_at + self._health.breaker.open_s
+        now = self._context.clock.monotonic()
+        if until is not None and until > now:
+            self._pump_set = True
+            self.send_after(until - now, PUMP, coarse=False)
+
+    # --- health ---------------------------------------------------------------------------------------------------
+
+    def _look_at_health(self) -> None:
+        """After anything that may have changed it: note since when, and give back what another could send."""
+        context = self._context
+        now = context.clock.monotonic()
+        state = self._health.state(now)
+        if state == self._state:
+            return
+        was, self._state = self._state, state
+        self._health.since = context.clock.now()
+        log.warning("carrier state", carrier=self._name, state=state, was=was, reason=self._health.reason(now))
+        if not self._health.available(now):
+            self._give_back(at_once=True)
+            self._set_probe()
+
+    def _set_probe(self) -> None:
+        """An open breaker half-opens by itself: look again then."""
+        opened_at = self._health.breaker.opened_at
+        if opened_at is not None and not self._pump_set:
+            wait = opened_at + self._health.breaker.open_s - self._context.clock.monotonic()
+            self._pump_set = True
+            self.send_after(max(wait, 0.0), PUMP, coarse=False)
+
+    def _give_back(self, *, at_once: bool) -> None:
+        """Return every job that has not left."""
+        while self._queue:
+            entry = self._queue.pop()
+            if entry is None:
+                break
+            job: Job = entry.item
+            job.entry = None
+            if not job.withdrawn:
+                job.cascade.send_system(NotTaken(job, at_once))
+        self._context.full_carriers.discard(self._name)
+
+    def _learn(self, outcome: SendResult | BaseException) -> None:
+        """Let an answer say how the carrier is."""
+        health = self._health
+        breaker = health.breaker
+        error_class = outcome.error_class if isinstance(outcome, SendError) else ""
+        now = self._context.clock.monotonic()
+        if isinstance(outcome, SendResult):
+            if breaker.failures or breaker.opened_at is not None:
+                breaker.succeeded()
+        elif error_class == "throttled":
+            breaker.said_nothing()
+        elif error_class == "provider_auth":
+            assert isinstance(outcome, SendError)
+            health.stopped = f"provider_auth {outcome.code or ''}".strip()
+            breaker.said_nothing()
+        elif not isinstance(outcome, SendError) or outcome.ambiguous or error_class == "retryable_transient":
+            breaker.failed(now)
+        else:
+            breaker.succeeded()
+        if self._state != "up" or breaker.opened_at is not None or health.stopped is not None:
+            self._look_at_health()
+
+    # --- sending --------------------------------------------------------------------------------------------------
+
+    def _withdraw(self, job: Job) -> None:
+        if job.entry is not None:
+            self._queue.remove(job.entry)
+            job.entry = None
+        elif job in self._asked:  # waiting for its write-ahead, which will not be asked for any more
+            self._asked.discard(job)
+            self._count(-1)
+            self._pump()
+
+    def _send_or_ask(self, job: Job) -> None:
+        self._leaving(job)
+        if job.write_ahead:
+            self._count(1)
+            self._asked.add(job)
+            submission = job.submission
+            job.cascade.send(rules.Sending(submission.step, submission.attempt, self._name))
+        else:
+            self._leave(job)
+
+    def _go_ahead(self, job: Job) -> None:
+        if job not in self._asked:
+            return
+        self._asked.discard(job)
+        self._count(-1)
+        if not job.withdrawn:
+            self._leave(job)
+        self._pump()
+
+    def _leave(self, job: Job) -> None:
+        job.left = True
+        if self._state != "up":
+            self._health.breaker.called(self._context.clock.monotonic())
+        self._send(job)
+
+    def _count(self, more: int) -> None:
+        """Count what is in the carrier's hands; a node that stops waits for it."""
+        self._in_flight += more
+        self._context.in_flight += more
+
+    def _answer(self, job: Job, outcome: SendResult | BaseException) -> None:
+        """Tell the cascade what happened; what it means is the cascade's business."""
+        self._learn(outcome)
+        submission = job.submission
+        step, attempt = submission.step, submission.attempt
+        if isinstance(outcome, SendResult):
+            self._sent += 1
+            self._rate.count(self._context.clock.monotonic())
+            segments = submission.segments
+            cost = outcome.cost
+            if cost is None and self._carrier.cost:
+                cost = round(self._carrier.cost * (segments or 1), 6)
+            self._tell(job, rules.Submitted(step, attempt, self._name, outcome.carrier_message_ids, segments, cost))
+            return
+        self._failed += 1
+        if isinstance(outcome, SendError) and not outcome.ambiguous:
+            self._last_error = f"{outcome.error_class} {outcome.code or ''}".strip()
+            refused = rules.Refused(
+                step,
+                attempt,
+                self._name,
+                outcome.error_class,
+                outcome.code,
+                outcome.detail,
+                outcome.retryable,
+                outcome.retry_after_s,
+            )
+            self._tell(job, refused)
+            return
+        if isinstance(outcome, SendError):
+            doubt = rules.InDoubt(step, attempt, self._name, outcome.error_class, outcome.code, outcome.detail)
+        elif isinstance(outcome, TimeoutError):
+            doubt = rules.InDoubt(step, attempt, self._name, "retryable_transient", None, "no answer in time")
+        else:
+            kind = type(outcome).__name__
+            if not isinstance(outcome, asyncio.CancelledError):
+                log.error("carrier raised what it should not", carrier=self._name, error=kind, exc_info=outcome)
+            doubt = rules.InDoubt(step, attempt, self._name, "unknown", None, f"the carrier call failed: {kind}")
+        self._last_error = doubt.detail
+        self._tell(job, doubt)
+
+    def _tell(self, job: Job, answer: rules.Submitted | rules.Refused | rules.InDoubt) -> None:
+        job.cascade.send(answer)
+
+    # --- ending and showing ---------------------------------------------------------------------------------------
+
+    def _give_back_all(self) -> None:
+        """The actor ends: return what has not left."""
+        for job in list(self._asked):
+            job.cascade.send(NotTaken(job))
+        self._give_back(at_once=False)
+        self._context.in_flight -= self._in_flight
+
+    def inspect(self) -> dict[str, Any]:
+        """Show the queue, the calls under way, its fitness, and the carrier's own view."""
+        now = self._context.clock.monotonic()
+        health = self._health
+        oldest = self._queue.oldest_at()
+        return {
+            "carrier": self._name,
+            "kind": self._carrier.kind,
+            "channel": self._carrier.channel,
+            "tenant": self._plan.tenant,
+            "state": health.state(now),
+            "since": rfc3339(health.since),
+            "reason": health.reason(now),
+            "breaker": health.breaker.state(now),
+            "queue": len(self._queue),
+            "queue_age_s": 0.0 if oldest is None else round(max(now - oldest, 0.0), 3),
+            "in_flight": self._in_flight,
+            "sent": self._sent,
+            "failed": self._failed,
+            "rate_per_s": self._rate.per_s(now),
+            "last_error": self._last_error,
+            **{key: value for key, value in self._carrier.inspect().items() if key != "state"},
+        }
+
+
+class _Rate:
+    """Messages per second, over the last ten whole seconds."""
+
+    __slots__ = ("_counts", "_second")
+
+    SECONDS: Final = 10
+
+    def __init__(self) -> None:
+        self._counts = [0] * (self.SECONDS + 1)
+        self._second = 0
+
+    def _advance(self, now: float) -> None:
+        second = int(now)
+        for passed in range(self._second + 1, min(second, self._second + len(self._counts)) + 1):
+            self._counts[passed % len(self._counts)] = 0
+        if second - self._second > len(self._counts):
+            self._counts = [0] * len(self._counts)
+        self._second = second
+
+    def count(self, now: float) -> None:
+        if int(now) != self._second:
+            self._advance(now)
+        self._counts[self._second % len(self._counts)] += 1
+
+    def per_s(self, now: float) -> float:
+        self._advance(now)
+        current = self._counts[self._second % len(self._counts)]
+        return round((sum(self._counts) - current) / self.SECONDS, 1)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from actors.context import CarrierPlan, Context
 from actors.messages import CancelSubmitted, GoAhead, Job, NotTaken, ResumeSubmitted, WithdrawJob
+from actors.throughput import Throughput
 from carriers.base import Carrier, SendError, SendResult
 from hermes.domain import cascade as rules
 from hermes.domain.commands import ControlCarrier
@@ -57,7 +58,7 @@ class CarrierActor(Actor):
         self._sent = 0
         self._failed = 0
         self._last_error: str | None = None
-        self._rate = _Rate()
+        self._rate = Throughput()
         health = context.health.get(name)
         if health is None:  # an order or a stop outlives a crash of this actor
             breaker = Breaker(self._plan.breaker_failures, self._plan.breaker_open_s)
@@ -356,33 +357,3 @@ class CarrierActor(Actor):
             "last_error": self._last_error,
             **{key: value for key, value in self._carrier.inspect().items() if key != "state"},
         }
-
-
-class _Rate:
-    """Messages per second, over the last ten whole seconds."""
-
-    __slots__ = ("_counts", "_second")
-
-    SECONDS: Final = 10
-
-    def __init__(self) -> None:
-        self._counts = [0] * (self.SECONDS + 1)
-        self._second = 0
-
-    def _advance(self, now: float) -> None:
-        second = int(now)
-        for passed in range(self._second + 1, min(second, self._second + len(self._counts)) + 1):
-            self._counts[passed % len(self._counts)] = 0
-        if second - self._second > len(self._counts):
-            self._counts = [0] * len(self._counts)
-        self._second = second
-
-    def count(self, now: float) -> None:
-        if int(now) != self._second:
-            self._advance(now)
-        self._counts[self._second % len(self._counts)] += 1
-
-    def per_s(self, now: float) -> float:
-        self._advance(now)
-        current = self._counts[self._second % len(self._counts)]
-        return round((sum(self._counts) - current) / self.SECONDS, 1)

@@ -36,6 +36,7 @@ from hermes.domain.cascade import Attempt, Cascade
 from hermes.domain.commands import AlreadyFinal
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, Event, webhook_type
 from hermes.domain.message import Message
+from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import ADDRESS_FIELD
 from hermes.journal.base import KEEP, CarrierRef, JournalError, OutboxEntry, Write
 from hermes.runtime import SHUTDOWN, Actor, Reply, SendResult, Timer
@@ -185,6 +186,8 @@ class CascadeActor(Actor):
         if events:
             was_open = state.open
             for event in events:
+                if event.type == "fallback" or event.type == "timed_out":
+                    self._count_event(event)
                 rules.apply(state, event)
             self._append(events, refs, decision.effects, then, closes=was_open and not state.open)
         elif decision.effects and self._parked:
@@ -301,7 +304,7 @@ class CascadeActor(Actor):
         self._take(answer, None, refs)
         for n, unmatched in early:
             receipt = unmatched.mail.receipt
-            self._take(_receipt_input(receipt, answer.step, answer.attempt, n), partial(self._drop, unmatched))
+            self._take_receipt(receipt, answer.step, answer.attempt, n, partial(self._drop, unmatched))
 
     def _drop(self, unmatched: Unmatched, error: JournalError | None) -> None:
         """An early receipt is in the message's events: its parked row has done its duty."""
@@ -313,7 +316,20 @@ class CascadeActor(Actor):
         step, attempt, segment = mail.target
         stored = mail.stored
         then = None if stored is None else (lambda error: stored(error is None))
-        self._take(_receipt_input(mail.receipt, step, attempt, segment), then)
+        self._take_receipt(mail.receipt, step, attempt, segment, then)
+
+    def _take_receipt(self, receipt: DeliveryReceipt, step: int, attempt: int, segment: int, then: Then | None) -> None:
+        """Take a receipt, and count what it was to the message."""
+        state = self.state
+        a = state.find(step, attempt)
+        was = None if a is None else a.status
+        over = not state.open or step != state.step or was == "timed_out" or was == "superseded"
+        seq = state.seq
+        self._take(_receipt_input(receipt, step, attempt, segment), then)
+        metrics = self._context.metrics
+        metrics.receipts.inc(receipt.carrier, "duplicate" if state.seq == seq else "late" if over else "matched")
+        if a is not None and a.status != was:
+            metrics.attempts.inc(a.carrier, a.status)
 
     def _on_cancel(self, reply: Reply) -> None:
         if not self.state.open:
@@ -623,7 +639,23 @@ class CascadeActor(Actor):
         else:
             metrics.attempts.inc(answer.carrier, "rejected")
 
+    def _count_event(self, event: Event) -> None:
+        """Count the end of an attempt, or of a step; called before the event is applied."""
+        if event.type == "fallback":
+            self._count_step()
+        elif event.step is not None and event.attempt is not None:
+            a = self.state.find(event.step, event.attempt)
+            if a is not None:
+                self._context.metrics.attempts.inc(a.carrier, "timed_out")
+
+    def _count_step(self) -> None:
+        began = self.state.step_started_at
+        if began is not None:
+            took_s = (self._context.clock.now() - began).total_seconds()
+            self._context.metrics.step_seconds.observe(max(took_s, 0.0))
+
     def _count_final(self) -> None:
+        self._count_step()
         state = self.state
         context = self._context
         context.open_messages -= 1
@@ -635,7 +667,7 @@ class CascadeActor(Actor):
             context.metrics.end_to_end_seconds.observe((state.final_at - began).total_seconds(), channel)
 
 
-def _receipt_input(receipt: Any, step: int, attempt: int, segment: int) -> rules.Receipt:
+def _receipt_input(receipt: DeliveryReceipt, step: int, attempt: int, segment: int) -> rules.Receipt:
     return rules.Receipt(
         step,
         attempt,

@@ -117,7 +117,6 @@ class DLRProcessor(Actor):
         if cascade.send_system(addressed) != SendResult.DELIVERED:
             return False  # it is just ending; the journal knows the id by now
         self._matched += 1
-        self._context.metrics.receipts.inc(mail.receipt.carrier, "matched")
         return True
 
     def _look_up(self) -> None:
@@ -151,7 +150,6 @@ class DLRProcessor(Actor):
                 continue
             if target is not None:
                 self._woken += 1
-                self._context.metrics.receipts.inc(receipt.carrier, "late")
                 at = (target.step, target.attempt, target.segment)
                 self.system.send("waker", Wake(target.message_id, replace(mail, target=at)))
                 continue

@@ -46,7 +46,8 @@ class JournalActor(Actor):
         context = self._context
         while True:
             try:
-                await context.journal.housekeep(context.clock.now(), self._messages_days)
+                for carrier in await context.journal.housekeep(context.clock.now(), self._messages_days):
+                    context.metrics.receipts.inc(carrier, "orphan")
             except JournalError as error:
                 log.warning("housekeeping is put off", error=str(error))
             await asyncio.sleep(HOUSEKEEPING_EVERY_S)

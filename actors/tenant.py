@@ -9,6 +9,7 @@ from typing import Any, Final
 from actors.cascade import CascadeActor
 from actors.context import Context
 from actors.messages import Adopt, CancelMail, Wake
+from actors.throughput import Throughput
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Cascade
 from hermes.domain.commands import Admitted, CancelMessage, Refused, Submit
@@ -45,6 +46,7 @@ class TenantSupervisor(Supervisor):
         self._context = context
         self._tenant = tenant
         self._accepted = 0
+        self._throughput = Throughput()
         self._crashes = 0
 
     def handle_call(self, request: Any, reply: Reply) -> Any:
@@ -131,6 +133,7 @@ class TenantSupervisor(Supervisor):
         state = admission.state
         self._accepted += 1
         context = self._context
+        self._throughput.count(context.clock.monotonic())
         context.open_messages += 1
         context.metrics.accepted.inc()
         admission.reply.ok(Admitted(state.status))
@@ -164,8 +167,13 @@ class TenantSupervisor(Supervisor):
         self.system.send("waker", Wake(name.removeprefix("cascade/"), rules.Crashed(detail), delay_s=0.5))
 
     def inspect(self) -> dict[str, Any]:
-        """Show what was admitted and what crashed."""
-        return {"tenant": self._tenant, "accepted": self._accepted, "cascade_crashes": self._crashes}
+        """Show what was admitted, at what rate, and what crashed."""
+        return {
+            "tenant": self._tenant,
+            "accepted": self._accepted,
+            "rate_per_s": self._throughput.per_s(self._context.clock.monotonic()),
+            "cascade_crashes": self._crashes,
+        }
 
 
 class _Admission:

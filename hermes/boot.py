@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from actors import tree
+from actors import gauges, tree
 from actors.context import CarrierPlan, Context
 from actors.journal import JournalActor
 from actors.receipts import ReceiptIndex
@@ -209,16 +210,10 @@ class Node:
         return None
 
     def _gauges(self) -> None:
-        context, metrics = self.context, self.metrics
-
-        def messages() -> dict[str, float]:
-            active = context.active
-            return {"active": active, "parked": max(context.open_messages - active, 0)}
-
-        metrics.gauge("hermes_journal_queue", lambda: self.journal.queued)
-        metrics.gauge("hermes_messages", messages)
-        metrics.gauge("hermes_webhooks_pending", lambda: context.webhooks_pending)
-        metrics.gauge("hermes_carrier_queue", lambda: {name: len(queue) for name, queue in context.queues.items()})
+        gauges.measure(self.context)
+        self.metrics.gauge("hermes_ready", self._is_ready)
+        self.metrics.gauge("hermes_data_free_bytes", lambda: shutil.disk_usage(self.data_dir).free)
+        self.metrics.gauge("hermes_data_size_bytes", lambda: shutil.disk_usage(self.data_dir).total)
 
     def _committed(self, writes: int, seconds: float) -> None:
         self.metrics.journal_batch_rows.observe(writes)
@@ -228,7 +223,8 @@ class Node:
 
     def _supervised(self, event: SupervisorEvent) -> None:
         """Every decision of a supervisor is counted and logged."""
-        if event.decision == "restart":
+        self.metrics.supervisor_decisions.inc(event.supervisor, event.decision)
+        if event.decision in ("restart", "back_off"):  # a restart at once, or after a wait
             self.metrics.restarts.inc(event.supervisor)
         log.warning("supervisor", **event.as_dict())
 

@@ -50,7 +50,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "counter",
         ("carrier", "status"),
         "attempts",
-        "Tries that a carrier answered or that ended, by status of the attempt.",
+        "Statuses that attempts reached: submitted, rejected, ambiguous, timed_out, delivered, read, undelivered. "
+        "One attempt reaches several.",
     ),
     Family(
         "hermes_errors_total",
@@ -64,8 +65,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "counter",
         ("carrier", "kind"),
         "receipts",
-        "Delivery receipts: matched, parked (nobody knows the id yet), orphan (parked until dropped), late "
-        "(after its step was over) or duplicate.",
+        "Delivery receipts: matched, late (after its step was over), duplicate, parked (nobody knows the id yet) or "
+        "orphan (parked for a day, then dropped).",
     ),
     Family(
         "hermes_ambiguous_total",
@@ -75,6 +76,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Tries of which nobody knows whether the carrier took them, by what follows: resend or never.",
     ),
     Family("hermes_restarts_total", "counter", ("supervisor",), "restarts", "Children restarted, by supervisor."),
+    Family(
+        "hermes_supervisor_decisions_total",
+        "counter",
+        ("supervisor", "decision"),
+        "decisions",
+        "What supervisors decided: restart, back_off, escalate, remove, disable, enable and the like.",
+    ),
     Family(
         "hermes_webhook_attempts_total",
         "counter",
@@ -88,6 +96,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         (),
         "seconds",
         "From a submission read to its 202 committed.",
+    ),
+    Family(
+        "hermes_step_seconds",
+        "histogram",
+        (),
+        "seconds",
+        "From a step of a cascade begun to its end: success, or on to the next step.",
     ),
     Family(
         "hermes_end_to_end_seconds",
@@ -113,8 +128,67 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "messages",
         "Messages that wait for a carrier's window.",
     ),
+    Family(
+        "hermes_carrier_queue_age_seconds",
+        "gauge",
+        ("carrier",),
+        "seconds",
+        "How long the message that has waited longest for the carrier has waited; 0 when none waits.",
+    ),
+    Family(
+        "hermes_carrier_window",
+        "gauge",
+        ("carrier",),
+        "requests",
+        "Requests that the carrier has not answered yet; SMPP: in the windows of all its binds.",
+    ),
+    Family(
+        "hermes_carrier_up",
+        "gauge",
+        ("carrier",),
+        "1 or 0",
+        "1 while the carrier is up or degraded; 0: down, paused or draining.",
+    ),
+    Family(
+        "hermes_breaker_state",
+        "gauge",
+        ("carrier",),
+        "state",
+        "The carrier's breaker: 0 closed, 1 half open, 2 open.",
+    ),
+    Family(
+        "hermes_binds",
+        "gauge",
+        ("carrier", "state"),
+        "binds",
+        "SMPP binds by state: connecting, bound, unbinding or refused.",
+    ),
+    Family(
+        "hermes_mailbox_depth",
+        "gauge",
+        ("actor",),
+        "messages",
+        "Mail that waits for the children of the root; tenants/*, providers/*: the deepest mailbox among them.",
+    ),
+    Family(
+        "hermes_tenant_accepted_per_second",
+        "gauge",
+        ("tenant",),
+        "messages per second",
+        "Messages accepted, over the last ten seconds, of the twenty busiest tenants.",
+    ),
+    Family("hermes_ready", "gauge", (), "1 or 0", "1 while messages can be accepted, as /readyz says."),
+    Family("hermes_journal_up", "gauge", (), "1 or 0", "1 while the database answers."),
     Family("hermes_journal_queue", "gauge", (), "writes", "Writes not yet committed."),
     Family("hermes_webhooks_pending", "gauge", (), "webhooks", "Webhooks not yet answered by customers."),
+    Family(
+        "hermes_data_free_bytes",
+        "gauge",
+        (),
+        "bytes",
+        "Room left on the disk of the data folder, where the embedded database is.",
+    ),
+    Family("hermes_data_size_bytes", "gauge", (), "bytes", "Size of that disk."),
 )
 _BY_NAME: Final = {family.name: family for family in FAMILIES}
 
@@ -252,8 +326,8 @@ class Histogram1:
         return [((label,), series) for label, series in self._series.items()]
 
 
-# One number; for a metric with a label, one for each of its values.
-GaugeCallback = Callable[[], float | Mapping[str, float]]
+# One number; for a metric with labels, one for each value of its label (or tuple of values).
+GaugeCallback = Callable[[], float | Mapping[str, float] | Mapping[tuple[str, ...], float]]
 
 
 class Metrics:
@@ -272,8 +346,10 @@ class Metrics:
         self.receipts = Counter2("hermes_receipts_total")
         self.ambiguous = Counter1("hermes_ambiguous_total")
         self.restarts = Counter1("hermes_restarts_total")
+        self.supervisor_decisions = Counter2("hermes_supervisor_decisions_total")
         self.webhook_attempts = Counter1("hermes_webhook_attempts_total")
         self.accept_seconds = Histogram("hermes_accept_seconds", FAST_SECONDS)
+        self.step_seconds = Histogram("hermes_step_seconds", SLOW_SECONDS)
         self.end_to_end_seconds = Histogram1("hermes_end_to_end_seconds", SLOW_SECONDS)
         self.timer_late_seconds = Histogram("hermes_timer_late_seconds", FAST_SECONDS)
         self.journal_commit_seconds = Histogram("hermes_journal_commit_seconds", FAST_SECONDS)
@@ -349,7 +425,7 @@ def _gauge(name: str, callback: GaugeCallback) -> Metric | None:
         value: Any = callback()
         if isinstance(value, Mapping):
             for label, number in list(value.items())[:MOST_SERIES]:
-                metric.add_metric([label], float(number))
+                metric.add_metric([label] if isinstance(label, str) else label, float(number))
         else:
             metric.add_metric([], float(value))
     except Exception:  # the operator is told, in the log; the other metrics are still worth reading

@@ -396,8 +396,12 @@ class Journal(Protocol):
     async def workers(self) -> list[WorkerRow]:
         """Load the worker rows of living processes, and dead ones of the last day."""
 
-    async def housekeep(self, now: datetime, messages_days: int) -> None:
-        """Make partitions ahead, drop those past retention, purge old idempotency rows and parked receipts."""
+    async def housekeep(self, now: datetime, messages_days: int) -> list[str]:
+        """Make partitions ahead, drop those past retention, purge old idempotency rows and parked receipts.
+
+        Returns:
+            The carrier of each parked receipt that was dropped: nobody ever waited for them.
+        """
 
 
 def day_of(at: datetime) -> date:

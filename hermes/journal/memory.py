@@ -590,7 +590,7 @@ class MemoryJournal:
             if worker.dead_at is None or worker.dead_at > now - DEAD_WORKERS_SHOWN
         ]
 
-    async def housekeep(self, now: datetime, messages_days: int) -> None:
+    async def housekeep(self, now: datetime, messages_days: int) -> list[str]:
         self._reach()
         store = self._store
         oldest_kept = (now - timedelta(days=messages_days)).date()
@@ -608,6 +608,5 @@ class MemoryJournal:
         for idem, (_, at) in list(store.idempotency.items()):
             if at <= now - IDEMPOTENCY_KEPT:
                 del store.idempotency[idem]
-        for id_, (_, _, at) in list(store.parked.items()):
-            if at <= now - PARKED_KEPT:
-                del store.parked[id_]
+        orphans = [id_ for id_, (_, _, at) in store.parked.items() if at <= now - PARKED_KEPT]
+        return [receipt_from_json(store.parked.pop(id_)[0]).carrier for id_ in orphans]

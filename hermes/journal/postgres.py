@@ -544,7 +544,7 @@ class PostgresJournal:
         rows = await self._link.fetch(QUERIES["workers"], self._clock.now() - DEAD_WORKERS_SHOWN)
         return [WorkerRow(**row) for row in rows]
 
-    async def housekeep(self, now: datetime, messages_days: int) -> None:
+    async def housekeep(self, now: datetime, messages_days: int) -> list[str]:
         connection = await self._link.open(timeout_s=HOUSEKEEPING_TIMEOUT_S)
         try:
             await ensure_days(connection, days_ahead(now.date()))
@@ -556,9 +556,10 @@ class PostgresJournal:
             connection.terminate()
         while len(await self._link.fetch(QUERIES["purge_idempotency"], now - IDEMPOTENCY_KEPT, PURGE_SLICE)):
             pass
-        await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
+        orphans = await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
         await self._link.fetch(QUERIES["forget_workers"], now - WORKERS_KEPT)
         await self._link.fetch(QUERIES["forget_dead_batches"])
+        return [receipt_from_json(row["receipt"]).carrier for row in orphans]
 
     async def _drop_old_days(self, connection: Any, now: datetime, messages_days: int) -> None:
         oldest_kept = (now - timedelta(days=messages_days)).date()

@@ -326,7 +326,7 @@ DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
 )) RETURNING 1
 
 -- name: purge_parked
-DELETE FROM parked_receipt WHERE stored_at <= $1
+DELETE FROM parked_receipt WHERE stored_at <= $1 RETURNING receipt
 
 -- name: purge_outbox
 DELETE FROM outbox WHERE message_id >= $1 AND message_id < $2

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,10 +45,15 @@ COUNTERS: dict[str, tuple[Callable[[Metrics], None], tuple[tuple[str, str], ...]
     ),
     "hermes_ambiguous_total": (lambda m: m.ambiguous.inc("resend"), (("policy", "resend"),)),
     "hermes_restarts_total": (lambda m: m.restarts.inc("tenants"), (("supervisor", "tenants"),)),
+    "hermes_supervisor_decisions_total": (
+        lambda m: m.supervisor_decisions.inc("root", "escalate"),
+        (("decision", "escalate"), ("supervisor", "root")),
+    ),
     "hermes_webhook_attempts_total": (lambda m: m.webhook_attempts.inc("done"), (("outcome", "done"),)),
 }
 HISTOGRAMS: dict[str, tuple[Callable[[Metrics, float], None], tuple[tuple[str, str], ...]]] = {
     "hermes_accept_seconds": (lambda m, x: m.accept_seconds.observe(x), ()),
+    "hermes_step_seconds": (lambda m, x: m.step_seconds.observe(x), ()),
     "hermes_end_to_end_seconds": (
         lambda m, x: m.end_to_end_seconds.observe(x, "sms"),
         (("channel", "sms"),),
@@ -69,6 +76,14 @@ def test_documentation_of_a_metric_follows_the_conventions(family: module.Family
     assert family.help.endswith(".") and family.unit
     if family.unit in ("seconds", "rows"):
         assert family.name.endswith(family.unit)
+
+
+def test_the_page_lists_every_metric_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [
+        [f"`{f.name}`", f.type, ", ".join(f"`{label}`" for label in f.labels), f.unit, f.help] for f in FAMILIES
+    ]
 
 
 @pytest.mark.parametrize("name", COUNTERS)
@@ -132,15 +147,17 @@ def test_gauge_is_asked_at_each_scrape(name: str) -> None:
     labels = GAUGES[name]
     asked: list[int] = []
 
-    def callback() -> float | dict[str, float]:
+    def callback() -> Any:
         asked.append(1)
+        if len(labels) == 2:
+            return {("a", "b"): float(len(asked))}
         return {"a": len(asked)} if labels else len(asked)
 
     metrics = Metrics()
     metrics.gauge(name, callback)
     assert asked == []
     for n in (1, 2):
-        assert read(metrics)[name, ((labels[0], "a"),) if labels else ()] == n
+        assert read(metrics)[name, tuple(zip(labels, "ab", strict=False))] == n
 
 
 def test_gauge_that_fails_is_logged_and_costs_only_itself(caplog: pytest.LogCaptureFixture) -> None:

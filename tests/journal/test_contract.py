@@ -642,7 +642,7 @@ async def test_housekeeping_forgets_old_keys_and_receipts(bench, now):
     bench.clock.offset = -23 * HOUR
     await journal.park_receipt(DeliveryReceipt("mock", "new", "delivered"), "new")
     await store(journal, accept(message(now), idempotency=IdempotencyRecord("new", b"", "{}")))
-    await journal.housekeep(now, 30)
+    assert await journal.housekeep(now, 30) == ["mock"]
     assert [p.ref for p in await journal.parked_receipts(10)] == ["new"]
     assert await journal.find_idempotent("ten_1", "old") is None
     assert await journal.find_idempotent("ten_1", "new") is not None

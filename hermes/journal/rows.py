@@ -56,6 +56,15 @@ def receipt_from_json(text: str) -> DeliveryReceipt:
     return _decode_receipt(text)
 
 
+def storable(text: str) -> str | None:
+    """Return the text, or None when no text column can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return None if "\0" in text else text
+
+
 _days: dict[str, date] = {}  # first 6 characters of an id's time, a window of 17.5 minutes -> its day
 
 

@@ -552,7 +552,7 @@ class ReceiptAnswer(Struct):
 
 # --- operating
 class ActorView(Struct):
-    """An actor and the first of its children."""
+    """An actor and the first of its children; one that does not run is in state down, back_off or disabled."""
 
     name: str
     kind: str

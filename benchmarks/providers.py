@@ -1,9 +1,9 @@
 """What a send costs a carrier: CPU of this process only, the other side runs in another.
 
-    python -m benchmarks.providers [--sends 5000] [--in-flight 16]
+    python -m benchmarks.providers [--kind ses] [--sends 5000] [--in-flight 16]
 
 `mock`: send and receipt, in process. `smtp`: whole transactions over kept-open loopback connections, a new
-text each time, against a server that only says yes.
+text each time, against a server that only says yes. HTTP kinds: adapter and client, the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from carriers.base import SendResult
@@ -23,6 +24,7 @@ from hermes.domain.message import Content
 from hermes.runtime.clock import SystemClock
 from hermes.testing.carriers import RememberingSink, submission
 
+SMTP = "smtp"  # what to serve when no HTTP answer is named
 REPLIES = {b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}
 
 
@@ -44,8 +46,30 @@ class YesServer(asyncio.Protocol):
         self.in_data = verb == b"DATA" and not self.in_data
 
 
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(YesServer, "127.0.0.1", 0)
+class HttpYesServer(asyncio.Protocol):
+    """Answers every request with the same JSON."""
+
+    answer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport, self.buffer = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, found, body = self.buffer.partition(b"\r\n\r\n")
+        _, _, length = head.lower().partition(b"content-length:")
+        if found and len(body) >= int(length.split(b"\r\n")[0] or 0):
+            self.buffer = b""
+            self.transport.write(self.answer)
+
+
+async def serve(answer: str | None) -> None:
+    if answer is not None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
+        HttpYesServer.answer = (head + answer).encode()
+    kind = YesServer if answer is None else HttpYesServer
+    server = await asyncio.get_running_loop().create_server(kind, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -84,13 +108,53 @@ async def bench_mock(sends: int) -> None:
     print(f"mock      {(sent - start) / sends * 1e6:7.1f} us a send, {(received - sent) / sends * 1e6:.1f} a receipt")
 
 
-async def bench_smtp(sends: int, in_flight: int) -> None:
+@asynccontextmanager
+async def serving(*answer: str) -> AsyncIterator[int]:
+    """Run a server in a process of its own; gives its port."""
     server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.providers", "--serve", stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "benchmarks.providers", "--serve", *answer, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert server.stdout is not None
-        port = int(await server.stdout.readline())
+        yield int(await server.stdout.readline())
+    finally:
+        server.terminate()
+        await server.wait()
+
+
+# Kind -> channel, settings, what the provider answers, the address.
+HTTP: dict[str, tuple[str, dict[str, object], str, str]] = {
+    "ses": (
+        "email",
+        {"region": "eu-west-1", "access_key_id": "AKID", "secret_access_key": "x", "from": "Acme <news@acme.test>"},
+        '{"MessageId": "0102018a00000001-11111111-2222-3333-4444-000000000001-000000"}',
+        "jane@example.test",
+    ),
+}
+
+
+async def bench_http(kind: str, sends: int, in_flight: int) -> None:
+    channel, options, answer, to = HTTP[kind]
+    async with serving(answer) as port:
+        options = {**options, "base_url": f"http://127.0.0.1:{port}"}
+        carrier = make_carrier(kind, kind, channel, options, clock=SystemClock())
+        await carrier.open(RememberingSink())
+        base = submission(channel=channel, to=to)
+
+        async def send(n: int) -> None:
+            content = Content(text=f"Your code is {n:06}", subject="Your code")
+            answer = carrier.send(replace(base, message_id=f"msg_{n:026}", content=content))
+            assert not isinstance(answer, SendResult)
+            await answer
+
+        await cpu_us(200, in_flight, send)
+        cpu, rate = await cpu_us(sends, in_flight, send)
+        print(f"{kind:9} {cpu:7.1f} us a send, {rate:,.0f} a second on this host")
+        await carrier.close()
+
+
+async def bench_smtp(sends: int, in_flight: int) -> None:
+    async with serving() as port:
         options = {"host": "127.0.0.1", "port": port, "tls": "none", "from": "Acme <news@acme.test>"}
         carrier = make_carrier("smtp", "smtp", "email", options, clock=SystemClock())
         await carrier.open(RememberingSink())
@@ -109,9 +173,6 @@ async def bench_smtp(sends: int, in_flight: int) -> None:
             cpu, rate = await cpu_us(sends, in_flight, work)
             print(f"smtp      {cpu:7.1f} us a send, {rate:,.0f} a second on this host ({label})")
         await carrier.close()
-    finally:
-        server.terminate()
-        await server.wait()
 
 
 async def bench_mime(sends: int) -> None:
@@ -129,15 +190,21 @@ async def bench_mime(sends: int) -> None:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    await bench_mock(arguments.sends)
-    await bench_smtp(arguments.sends, arguments.in_flight)
-    await bench_mime(arguments.sends)
+    if arguments.kind in (None, "mock"):
+        await bench_mock(arguments.sends)
+    if arguments.kind in (None, "smtp"):
+        await bench_smtp(arguments.sends, arguments.in_flight)
+        await bench_mime(arguments.sends)
+    for kind in HTTP:
+        if arguments.kind in (None, kind):
+            await bench_http(kind, arguments.sends, arguments.in_flight)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sends", type=int, default=5000)
     parser.add_argument("--in-flight", type=int, default=16)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=["mock", "smtp", *HTTP], help="default: all")
+    parser.add_argument("--serve", nargs="?", const=SMTP, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    asyncio.run(serve() if given.serve else main(given))
+    asyncio.run(main(given) if given.serve is None else serve(None if given.serve == SMTP else given.serve))

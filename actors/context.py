@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.receipts import ReceiptIndex
@@ -11,6 +11,7 @@ from actors.routing import CarrierEntry, RoutingTable
 from carriers.base import Carrier
 from hermes.domain.commands import carrier_actor
 from hermes.domain.health import DEFAULT_FAILURES, DEFAULT_OPEN_S, CarrierHealth
+from hermes.domain.inbound import NumberOwner
 from hermes.journal.base import Journal, OutboxEntry
 from hermes.journal.directory import Directory
 from hermes.metrics import Metrics
@@ -64,6 +65,7 @@ class Context:
         active: cascade actors.
         queues: what waits for each carrier.
         health: whether each carrier is fit to be asked; the same dict that `routes` reads.
+        numbers: whose our numbers are, as the settings say (`[[number]]`).
         draining: the node is stopping: nothing new is sent, answers are still taken.
         lingering: cascades that only wait, longest first.
         receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
@@ -78,6 +80,7 @@ class Context:
     carriers: Mapping[str, CarrierPlan]
     routes: RoutingTable
     receipts: ReceiptIndex
+    numbers: Sequence[NumberOwner] = ()
     max_open_messages: int = 2_000_000
     allow_private_callbacks: bool = False
     linger_s: float = 10.0

@@ -4,7 +4,7 @@ root                       rest_for_one: start order is dependency order; stop o
 |- journal                 permanent: watches the group-commit writer and its database
 |- carriers                one_for_one
 |  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent
-|- router, dlr             permanent
+|- router, dlr, mo         permanent
 |- webhooks                simple_one_for_one, one per tenant
 |- tenants                 one_for_one
 |  `- tenant/<id>          TenantSupervisor, simple_one_for_one
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from actors.context import Context
 from actors.dlr import DLRProcessor
+from actors.mo import InboundActor
 from actors.provider import ProviderActor
 from actors.router import RouterActor
 from actors.tenant import TenantSupervisor
@@ -105,6 +106,7 @@ def root(
             ChildSpec("carriers", CarriersSupervisor, (Strategy.ONE_FOR_ONE, carriers), shutdown_s=STOP_S),
             ChildSpec("router", RouterActor, (context,)),
             ChildSpec("dlr", DLRProcessor, (context,)),
+            ChildSpec("mo", InboundActor, (context,)),
             ChildSpec("webhooks", WebhookSupervisor, (context,), shutdown_s=STOP_S),
             ChildSpec("tenants", TenantsSupervisor, (context,), shutdown_s=STOP_S),
             ChildSpec("waker", waker),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from hermes.domain.inbound import KEYWORDS, Inbound, Keywords
 from hermes.domain.message import Content
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.errors import HermesError
@@ -116,9 +117,10 @@ class CallbackRequest:
 
 @dataclass(slots=True, frozen=True)
 class CallbackAnswer:
-    """What a provider's call meant, and the answer it gets once the receipts are stored."""
+    """What a provider's call meant, and the answer it gets once the receipts and inbound messages are stored."""
 
     receipts: Sequence[DeliveryReceipt] = ()
+    inbound: Sequence[Inbound] = ()
     status: int = 200
     body: bytes = b""
     content_type: str = "text/plain"
@@ -141,6 +143,7 @@ class Carrier:
 
     kind: str = "carrier"
     receipts: bool = True  # False: an accepted message is all it will ever tell
+    keywords: Keywords = KEYWORDS  # what a whole inbound text may ask for
 
     def __init__(self, name: str, channel: str, *, cost: float = 0.0) -> None:
         self.name = name

@@ -20,6 +20,7 @@ from gateway.edge import ANSWER_WITHIN_S, Call, Edge, Reply, journal_away
 from gateway.problems import Problem, invalid, not_found
 from gateway.shapes import ReceiptAnswer, ReceiptBody
 from hermes.domain.commands import ReceiptArrived
+from hermes.domain.inbound import InboundReceived
 from hermes.domain.message import UTC
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import JournalError
@@ -83,6 +84,7 @@ class Callbacks:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 answer = await carrier.on_callback(asked)
                 await self._store(answer.receipts)
+                await self._hand_over("mo", [InboundReceived(inbound) for inbound in answer.inbound])
         except CallbackRefused as exc:
             code = {401: "unauthenticated", 404: "not_found"}.get(exc.status, "scope_missing")
             headers = 'WWW-Authenticate: Signature realm="hermes"\r\n' if code == "unauthenticated" else ""
@@ -92,25 +94,28 @@ class Callbacks:
         return Reply(answer.status, answer.body, call.request_id, content_type=answer.content_type)
 
     async def _store(self, receipts: Sequence[DeliveryReceipt]) -> list[Any]:
-        """Hand receipts to `dlr`, in order, and wait until all are stored.
+        """Hand receipts to `dlr`, in order, and wait until all are stored; as `_hand_over`."""
+        return await self._hand_over("dlr", [ReceiptArrived(receipt) for receipt in receipts])
+
+    async def _hand_over(self, actor: str, facts: Sequence[ReceiptArrived | InboundReceived]) -> list[Any]:
+        """Hand what a provider said to an actor, in order, and wait until all of it is stored.
 
         Raises:
             Problem: at least one is not stored.
         """
-        if not receipts:
+        if not facts:
             return []
-        ref = self._edge.system.whereis("dlr")
+        ref = self._edge.system.whereis(actor)
         if ref is None:
-            raise Problem("overloaded", "Receipts cannot be stored now; send it again.")
+            raise Problem("overloaded", "This cannot be stored now; send it again.")
         results = await asyncio.gather(
-            *(ref.call(ReceiptArrived(receipt), timeout_s=ANSWER_WITHIN_S) for receipt in receipts),
-            return_exceptions=True,
+            *(ref.call(fact, timeout_s=ANSWER_WITHIN_S) for fact in facts), return_exceptions=True
         )
         for result in results:
             if isinstance(result, JournalError | CallTimeout):
                 raise journal_away() from result
             if isinstance(result, RuntimeFault):
-                raise Problem("overloaded", "Receipts cannot be stored now; send it again.") from result
+                raise Problem("overloaded", "This cannot be stored now; send it again.") from result
             if isinstance(result, BaseException):
                 raise result
         return results

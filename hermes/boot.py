@@ -31,6 +31,7 @@ from gateway.edge import Edge
 from gateway.server import HttpServer
 from hermes import settings as config
 from hermes.domain.health import CarrierHealth
+from hermes.domain.inbound import NumberOwner
 from hermes.domain.message import ulid
 from hermes.journal.base import Journal
 from hermes.journal.directory import Directory
@@ -145,6 +146,7 @@ class Node:
             self._routes(health),
             ReceiptIndex(),
             health=health,
+            numbers=tuple(NumberOwner(n.number, n.tenant, n.carrier, n.keyword) for n in settings.numbers),
             max_open_messages=settings.server.max_open_messages,
             allow_private_callbacks=settings.server.allow_private_callbacks,
             open_messages=await journal.count_open(),

@@ -69,6 +69,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "orphan (parked for a day, then dropped).",
     ),
     Family(
+        "hermes_inbound_total",
+        "counter",
+        ("carrier", "outcome"),
+        "messages",
+        "Messages to our numbers: stored, repeated (the carrier brought it again) or unrouted (nobody's).",
+    ),
+    Family(
         "hermes_ambiguous_total",
         "counter",
         ("policy",),
@@ -344,6 +351,7 @@ class Metrics:
         self.attempts = Counter2("hermes_attempts_total")
         self.errors = Counter2("hermes_errors_total")
         self.receipts = Counter2("hermes_receipts_total")
+        self.inbound = Counter2("hermes_inbound_total")
         self.ambiguous = Counter1("hermes_ambiguous_total")
         self.restarts = Counter1("hermes_restarts_total")
         self.supervisor_decisions = Counter2("hermes_supervisor_decisions_total")

@@ -14,7 +14,7 @@ import re
 import secrets
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
@@ -30,6 +30,7 @@ __all__ = [
     "DatabaseSettings",
     "LogSettings",
     "NodeFile",
+    "NumberSettings",
     "RetentionSettings",
     "RouteSettings",
     "ServerSettings",
@@ -59,7 +60,6 @@ NOT_YET: Final[dict[str, str]] = {
     "nats": "one process needs no bus",
     "telemetry": "metrics are at /metrics",
     "tenant_defaults": "no tenant has a limit",
-    "number": "inbound messages are not taken",
 }
 
 _SECRET_FILE_BYTES: Final = 1 << 20  # a service account's JSON takes 2 KiB; more is surely the wrong file
@@ -274,6 +274,38 @@ def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSet
     return route
 
 
+class NumberSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[number]]`: whose messages to one of our numbers are. `keyword` is their first word, in any case."""
+
+    number: Annotated[str, Meta(min_length=1, max_length=64)]
+    tenant: Annotated[str, Meta(min_length=1, max_length=64)]
+    carrier: str | None = None
+    keyword: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+def check_number(entry: Any, label: str, carriers: Collection[str]) -> NumberSettings:
+    """Read one `[[number]]`.
+
+    Args:
+        entry: as the file gives it.
+        label: how errors name it.
+        carriers: the names there are.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    try:
+        number = msgspec.convert(entry, NumberSettings)
+    except msgspec.ValidationError as exc:
+        why, _, where = str(exc).partition(" - at `$")
+        raise ValueError(f"{label}{where.rstrip('`')}: {why[0].lower() + why[1:]}") from exc
+    if number.carrier is not None and number.carrier not in carriers:
+        raise ValueError(f"{label}.carrier: no carrier is called {_shown(number.carrier)}")
+    if number.keyword is not None and len(number.keyword.split()) != 1:
+        raise ValueError(f"{label}.keyword: expected one word")
+    return number
+
+
 class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that is set."""
 
@@ -283,6 +315,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention: RetentionSettings = RetentionSettings()
     carriers: tuple[CarrierSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
+    numbers: tuple[NumberSettings, ...] = ()
 
     def require_carrier(self) -> None:
         """Make sure that something can be sent at all.
@@ -363,6 +396,7 @@ class _Reader:
         self.given: dict[tuple[str, str], _Given] = {}
         self.carriers: list[tuple[Any, Path]] = []
         self.routes: list[Any] = []
+        self.numbers: list[Any] = []
         self.errors: list[str] = []
 
     def tables(self, document: Mapping[str, Any], folder: Path) -> None:
@@ -379,6 +413,11 @@ class _Reader:
                     self.routes = table
                 else:
                     self.errors.append("route: expected one [[route]] (two brackets) for each route")
+            elif section == "number":
+                if isinstance(table, list):
+                    self.numbers = table
+                else:
+                    self.errors.append("number: expected one [[number]] (two brackets) for each number")
             elif section not in SECTIONS:
                 self.errors.append(_unknown(section, "", ""))
             elif not isinstance(table, dict):
@@ -400,8 +439,8 @@ class _Reader:
             key = "__".join(rest)
             if section in NOT_YET:
                 self.errors.append(f"{variable}: not available yet; {NOT_YET[section]}")
-            elif section == "route":
-                self.errors.append(f"{variable}: a route is set in the file")
+            elif section in ("route", "number"):
+                self.errors.append(f"{variable}: a {section} is set in the file")
             elif section == "carrier":
                 self.errors.append(
                     f"{variable}: a carrier is set in the file; a secret of it may be a variable (password = "
@@ -427,6 +466,7 @@ class _Reader:
             built[section] = kind(**values)
         built["carriers"] = tuple(self.all_carriers())
         built["routes"] = tuple(self.all_routes(built["carriers"]))
+        built["numbers"] = tuple(self.all_numbers(built["carriers"]))
         if self.errors:
             raise SettingsError("\n".join(self.errors))
         return Settings(**built)
@@ -459,6 +499,14 @@ class _Reader:
         for n, entry in enumerate(self.routes, 1):
             try:
                 yield check_route(entry, f"route {n}", channels)
+            except ValueError as exc:
+                self.errors.append(str(exc))
+
+    def all_numbers(self, carriers: tuple[CarrierSettings, ...]) -> Iterator[NumberSettings]:
+        names = {carrier.name for carrier in carriers}
+        for n, entry in enumerate(self.numbers, 1):
+            try:
+                yield check_number(entry, f"number {n}", names)
             except ValueError as exc:
                 self.errors.append(str(exc))
 

@@ -1,4 +1,4 @@
-"""Messages from handsets: their text, their parts put together, and the words that stop them.
+"""Messages from handsets: their text, and their parts put together.
 
 A part is known by its user data header (TS 23.040, 9.2.3.24.1 and .8) or by the sar_* parameters (SMPP
 v3.4, 5.3.2.22-24).
@@ -6,13 +6,12 @@ v3.4, 5.3.2.22-24).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from carriers.smpp import constants as c
 from carriers.smpp.pdu import DataSm, DeliverSm
-from carriers.smpp.text import decode_text, plain
+from carriers.smpp.text import decode_text
 
 CONCATENATED_8: Final = 0x00  # information elements (TS 23.040, 9.2.3.24)
 CONCATENATED_16: Final = 0x08
@@ -213,40 +212,3 @@ class Reassembler:
         texts = [decode_text(octets, coding, self._alphabet) for coding, _, octets in runs]
         known = [text for text in texts if text is not None]
         return "".join(known) if known else None
-
-
-STOP_WORDS: Final = ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "AFMELD")
-START_WORDS: Final = ("START", "UNSTOP", "TILMELD")
-HELP_WORDS: Final = ("HELP", "INFO", "HJÆLP")
-DEFAULT_KEYWORDS: Final[Mapping[str, Iterable[str]]] = {
-    "stop": STOP_WORDS,
-    "start": START_WORDS,
-    "help": HELP_WORDS,
-}
-
-
-class Keywords:
-    """Words a whole message may consist of: what they ask for. STOP within a sentence asks for nothing."""
-
-    __slots__ = ("_meaning",)
-
-    def __init__(self, sets: Mapping[str, Iterable[str]] | None = None) -> None:
-        """Take the sets.
-
-        Args:
-            sets: what is asked -> its words, in any case; the defaults stand for a set that is absent.
-        """
-        self._meaning: dict[str, str] = {}
-        for asked, words in {**DEFAULT_KEYWORDS, **(sets or {})}.items():
-            for word in words:
-                key = plain(word)
-                if key:
-                    self._meaning.setdefault(key, asked)
-
-    def find(self, text: str | None) -> tuple[str, str] | None:
-        """Tell what a text asks for: ("stop", the keyword as it was compared); None for any other text."""
-        if not text or len(text) > 100:
-            return None
-        word = plain(text)
-        asked = self._meaning.get(word)
-        return None if asked is None else (asked, word)

@@ -13,7 +13,6 @@ Sources: SMPP v3.4, 5.2.19 (data_coding); 3GPP TS 23.038, 4 and 6.2.1 (alphabets
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
 from carriers.smpp import constants as c
@@ -193,18 +192,3 @@ def decode_text(octets: bytes, data_coding: int, default_alphabet: str = "gsm7")
     else:
         text = octets.decode(codec, "replace")
     return text.replace("\0", REPLACEMENT) if "\0" in text else text
-
-
-def plain(text: str) -> str:
-    """Reduce a text to what is compared of it: case-folded, outer blanks and punctuation dropped."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    start, end = 0, len(folded)
-    while start < end and _is_outer(folded[start]):
-        start += 1
-    while end > start and _is_outer(folded[end - 1]):
-        end -= 1
-    return " ".join(folded[start:end].split())
-
-
-def _is_outer(letter: str) -> bool:
-    return letter == "\ufe0f" or unicodedata.category(letter)[0] in "PSZC"  # U+FE0F: how an emoji is drawn

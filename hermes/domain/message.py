@@ -81,6 +81,11 @@ def new_message_id(at: datetime | None = None) -> str:
     return "msg_" + ulid(None if at is None else int(at.timestamp() * 1000))
 
 
+def new_inbound_id(at: datetime) -> str:
+    """Make an inbound message's id: `inb_` and 26 characters that sort by the time it was received."""
+    return "inb_" + ulid(int(at.timestamp() * 1000))
+
+
 def is_message_id(text: str) -> bool:
     """Tell whether `text` has the form of a message id (and so a creation time that can be read)."""
     if len(text) != 30 or not text.startswith("msg_") or text[4] not in "01234567":

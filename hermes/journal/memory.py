@@ -24,15 +24,16 @@ from hermes.journal.base import (
     KEEP,
     SHARDS,
     ApiKey,
-    Change,
     Conflict,
     Done,
     Endpoint,
     Fenced,
     IdempotencyRecord,
+    InboundRecord,
     JournalAway,
     JournalError,
     MessageQuery,
+    OutboxEntry,
     OutboxItem,
     OutboxResult,
     ParkedReceipt,
@@ -40,7 +41,6 @@ from hermes.journal.base import (
     RefTarget,
     StoredMessage,
     Tenant,
-    TenantRows,
     WorkerRow,
     Write,
     WriteRefused,
@@ -52,9 +52,12 @@ from hermes.journal.rows import (
     PARKED_KEPT,
     day_of_id,
     from_json,
+    inbound_from_json,
     message_from_json,
     outbox_id,
     receipt_from_json,
+    recipient_hash,
+    recipient_of,
     split_outbox_id,
     split_statuses,
     status_of,
@@ -98,11 +101,11 @@ class _Store:
     idempotency: dict[tuple[str, str], tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
     parked: dict[int, tuple[str, str, datetime]] = field(default_factory=dict)
     parked_id: int = 0
+    inbound: dict[str, tuple[str | None, str, datetime]] = field(default_factory=dict)
+    inbound_known: set[tuple[str, str]] = field(default_factory=set)  # carrier, its id
     tenants: dict[str, Tenant] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
-    watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     workers: dict[str, _Worker] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
@@ -160,7 +163,7 @@ class MemoryJournal:
 
     def copy(self, *, worker_id: str | None = None, clock: Clock | None = None) -> MemoryJournal:
         """Make a new worker over a copy of what is committed now, as after a crash of the whole machine."""
-        store = deepcopy(replace(self._store, watchers=[]))
+        store = deepcopy(self._store)
         for worker in store.workers.values():
             worker.gone = True
         return self._over(store, worker_id, clock)
@@ -490,6 +493,46 @@ class MemoryJournal:
         for id_ in ids:
             self._store.parked.pop(id_, None)
 
+    # --- what somebody writes to us
+    async def store_inbound(self, record: InboundRecord, outbox: Sequence[OutboxEntry] = ()) -> bool:
+        self._reach()
+        store, message = self._store, record.inbound
+        if message.carrier_message_id is not None:
+            known = (message.carrier, message.carrier_message_id)
+            if known in store.inbound_known:
+                return False
+            store.inbound_known.add(known)
+        store.inbound[record.inbound_id] = (record.tenant, to_json(message), record.received_at)
+        for entry in outbox:
+            key = (record.inbound_id, entry.seq, entry.target)
+            store.outbox[key] = OutboxItem(
+                *key,
+                record.tenant or "",
+                entry.type,
+                entry.due,
+                0,
+                record.received_at,
+                entry.payload,
+                id=outbox_id(*key),
+            )
+        return True
+
+    async def inbound(self, tenant: str | None, limit: int) -> list[InboundRecord]:
+        self._reach()
+        newest = sorted((row for row in self._store.inbound.items() if row[1][0] == tenant), reverse=True)[:limit]
+        return [InboundRecord(id_, owner, inbound_from_json(body), at) for id_, (owner, body, at) in newest]
+
+    async def messages_to(self, phone: str, since: datetime, limit: int) -> list[StoredMessage]:
+        self._reach()
+        wanted = recipient_hash(phone)
+        newest = sorted(self._store.messages.items(), reverse=True)
+        found = [
+            stored
+            for stored in (self._stored(id_) for id_, row in newest if row.mode == "live")
+            if recipient_of(stored.message.to) == wanted and day_of_id(stored.message.message_id) >= since.date()
+        ]
+        return found[:limit]
+
     # --- webhooks
     def _undone(self) -> list[OutboxItem]:
         """Deliveries of this worker's shards that are neither done nor dead, earliest first."""
@@ -547,30 +590,17 @@ class MemoryJournal:
         return len(self._undone())
 
     # --- tenants and keys
-    def on_directory(self, callback: Callable[[str | None], None]) -> None:
-        self._store.watchers.append((self.worker_id, callback))
-
-    def _changed(self, tenant: str, change: Change | None) -> None:
-        """Store the change's row of the audit log, and tell the other workers on the next turn of the loop."""
-        if change is not None:
-            self._store.changes.append(replace(deepcopy(change), id=len(self._store.changes) + 1))
-        for worker_id, callback in self._store.watchers:
-            if worker_id != self.worker_id:
-                asyncio.get_running_loop().call_soon(callback, tenant)
-
-    async def put_tenant(self, tenant: Tenant, change: Change | None = None) -> None:
+    async def put_tenant(self, tenant: Tenant) -> None:
         self._reach()
         self._store.tenants[tenant.id] = deepcopy(tenant)
-        self._changed(tenant.id, change)
 
     async def tenants(self) -> list[Tenant]:
         self._reach()
         return [deepcopy(t) for _, t in sorted(self._store.tenants.items()) if t.status != "deleted"]
 
-    async def put_key(self, key: ApiKey, change: Change | None = None) -> None:
+    async def put_key(self, key: ApiKey) -> None:
         self._reach()
         self._store.keys[key.id] = deepcopy(key)
-        self._changed(key.tenant, change)
 
     async def keys(self) -> list[ApiKey]:
         self._reach()
@@ -578,55 +608,21 @@ class MemoryJournal:
         keys = [key for _, key in sorted(self._store.keys.items())]
         return [deepcopy(key) for key in keys if key.expires_at is None or key.expires_at > now]
 
-    async def delete_key(self, tenant: str, key_id: str, change: Change | None = None) -> bool:
+    async def delete_key(self, key_id: str) -> bool:
         self._reach()
-        key = self._store.keys.get(key_id)
-        if key is None or key.tenant != tenant:
-            return False
-        del self._store.keys[key_id]
-        self._changed(tenant, change)
-        return True
+        return self._store.keys.pop(key_id, None) is not None
 
-    async def keys_used(self, key_ids: Sequence[str], at: datetime) -> None:
-        self._reach()
-        for key_id in key_ids:
-            key = self._store.keys.get(key_id)
-            if key is not None and (key.last_used_at is None or key.last_used_at < at):
-                key.last_used_at = at
-
-    async def put_endpoint(self, endpoint: Endpoint, change: Change | None = None) -> None:
+    async def put_endpoint(self, endpoint: Endpoint) -> None:
         self._reach()
         self._store.endpoints[endpoint.id] = deepcopy(endpoint)
-        self._changed(endpoint.tenant, change)
 
     async def endpoints(self) -> list[Endpoint]:
         self._reach()
         return [deepcopy(endpoint) for _, endpoint in sorted(self._store.endpoints.items())]
 
-    async def delete_endpoint(self, tenant: str, endpoint_id: str, change: Change | None = None) -> bool:
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
         self._reach()
-        endpoint = self._store.endpoints.get(endpoint_id)
-        if endpoint is None or endpoint.tenant != tenant:
-            return False
-        del self._store.endpoints[endpoint_id]
-        self._changed(tenant, change)
-        return True
-
-    async def tenant_rows(self, tenant: str) -> TenantRows:
-        return TenantRows(
-            next((t for t in await self.tenants() if t.id == tenant), None),
-            [key for key in await self.keys() if key.tenant == tenant],
-            [endpoint for endpoint in await self.endpoints() if endpoint.tenant == tenant],
-        )
-
-    async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
-        self._reach()
-        found = [
-            deepcopy(change)
-            for change in reversed(self._store.changes)
-            if tenant in (None, change.tenant) and (before_id is None or change.id < before_id)
-        ]
-        return found[:limit]
+        return self._store.endpoints.pop(endpoint_id, None) is not None
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
@@ -659,5 +655,13 @@ class MemoryJournal:
         for idem, (_, at) in list(store.idempotency.items()):
             if at <= now - IDEMPOTENCY_KEPT:
                 del store.idempotency[idem]
+        for inbound_id, (_, body, at) in list(store.inbound.items()):
+            if at < now - timedelta(days=messages_days):
+                message = inbound_from_json(body)
+                store.inbound_known.discard((message.carrier, message.carrier_message_id or ""))
+                del store.inbound[inbound_id]
+        for key in list(store.outbox):
+            if key[0].startswith("inb_") and key[0] not in store.inbound:
+                del store.outbox[key]
         orphans = [id_ for id_, (_, _, at) in store.parked.items() if at <= now - PARKED_KEPT]
         return [receipt_from_json(store.parked.pop(id_)[0]).carrier for id_ in orphans]

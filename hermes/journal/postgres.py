@@ -21,18 +21,23 @@ from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import OPEN_STATUSES
 from hermes.journal.base import (
     SHARDS,
+    ApiKey,
     Done,
+    Endpoint,
     Fenced,
     IdempotencyRecord,
+    InboundRecord,
     JournalAway,
     JournalError,
     MessageQuery,
+    OutboxEntry,
     OutboxItem,
     OutboxResult,
     ParkedReceipt,
     QueueFull,
     RefTarget,
     StoredMessage,
+    Tenant,
     WorkerRow,
     Write,
     WriteRefused,
@@ -48,7 +53,6 @@ from hermes.journal.partitions import (
     ensure_days,
     partition_day,
 )
-from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
 from hermes.journal.process import is_gone, started_at, this_host
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import (
@@ -58,12 +62,13 @@ from hermes.journal.rows import (
     PARKED_KEPT,
     day_of_id,
     from_json,
+    inbound_from_json,
     message_from_json,
     outbox_id,
     receipt_from_json,
+    recipient_hash,
     split_outbox_id,
     split_statuses,
-    storable,
     to_json,
 )
 from hermes.journal.writer import GroupCommitWriter
@@ -89,7 +94,7 @@ _OPEN_STATUS: Final = """(
 )"""
 
 
-class PostgresJournal(PostgresDirectory):
+class PostgresJournal:
     """A `Journal` on PostgreSQL.
 
     Args:
@@ -114,14 +119,14 @@ class PostgresJournal(PostgresDirectory):
         heartbeat_s: float = 3.0,
         host: str | None = None,
     ) -> None:
-        self.worker_id = worker_id
-        self._clock = clock
+        self.worker_id: Final = worker_id
+        self._clock: Final = clock
         self._queue_limit: Final = queue_limit
         self._lease_s: Final = lease_s
         self._heartbeat_s: Final = heartbeat_s
         self._host: Final = host or this_host()
         self._connect: Final = connect
-        self._link = Link(connect, f"hermes {worker_id}")
+        self._link: Final = Link(connect, f"hermes {worker_id}")
         self._writer: Final = GroupCommitWriter(
             self._link,
             worker_id,
@@ -132,8 +137,6 @@ class PostgresJournal(PostgresDirectory):
         self._link.on_hang.append(self._writer.hang_up)
         self._link.on_look.append(self._writer.look)
         self._on_fenced: list[Callable[[], None]] = []
-        self._on_directory: list[Callable[[str | None], None]] = []
-        self._link.listen(DIRECTORY_CHANNEL, self._told_of_directory)
         self._shards: dict[int, datetime] = {}
         self._heart: asyncio.Task[None] | None = None
         self._stopped = False
@@ -265,7 +268,7 @@ class PostgresJournal(PostgresDirectory):
         for message_id in message_ids:
             with contextlib.suppress(KeyError, ValueError):
                 days.append(day_of_id(message_id))
-                ids.append(message_id if storable(message_id) else "")
+                ids.append(message_id if _storable(message_id) else "")
         if not ids:
             return []
         async with self._link.borrow() as connection:
@@ -388,14 +391,14 @@ class PostgresJournal(PostgresDirectory):
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         found: list[RefTarget | None] = [None] * len(keys)
-        refs, carriers = [storable(ref) for _, ref in keys], [storable(carrier) for carrier, _ in keys]
+        refs, carriers = [_storable(ref) for _, ref in keys], [_storable(carrier) for carrier, _ in keys]
         rows = await self._link.fetch(QUERIES["find_refs"], refs, carriers)
         for n, message_id, step, attempt, segment in rows:
             found[n - 1] = RefTarget(message_id, step, attempt, segment)
         return found
 
     async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
-        if storable(key) is None:
+        if _storable(key) is None:
             return None
         oldest = self._clock.now() - IDEMPOTENCY_KEPT
         rows = await self._link.fetch(QUERIES["find_idempotent"], tenant, key, oldest)
@@ -422,6 +425,35 @@ class PostgresJournal(PostgresDirectory):
 
     async def drop_parked(self, ids: Sequence[int]) -> None:
         await self._link.fetch(QUERIES["drop_parked"], list(ids))
+
+    # --- what somebody writes to us
+    async def store_inbound(self, record: InboundRecord, outbox: Sequence[OutboxEntry] = ()) -> bool:
+        message = record.inbound
+        known_as = message.carrier_message_id
+        rows = await self._link.fetch(
+            QUERIES["store_inbound"],
+            record.inbound_id,
+            record.tenant,
+            message.carrier,
+            None if known_as is None else _storable(known_as),
+            record.received_at,
+            to_json(message),
+            shard_of(record.inbound_id),
+            [entry.seq for entry in outbox],
+            [entry.target for entry in outbox],
+            [entry.type for entry in outbox],
+            [entry.due for entry in outbox],
+            [entry.payload for entry in outbox],
+        )
+        return bool(rows[0][0])
+
+    async def inbound(self, tenant: str | None, limit: int) -> list[InboundRecord]:
+        rows = await self._link.fetch(QUERIES["inbound"], tenant, limit)
+        return [InboundRecord(id_, owner, inbound_from_json(body), at) for id_, owner, body, at in rows]
+
+    async def messages_to(self, phone: str, since: datetime, limit: int) -> list[StoredMessage]:
+        rows = await self._link.fetch(QUERIES["messages_to"], recipient_hash(phone), since.date(), limit)
+        return await self.load([row[0] for row in rows])
 
     # --- webhooks
     async def outbox_due(self, tenant: str | None, before: datetime, limit: int) -> list[OutboxItem]:
@@ -462,7 +494,7 @@ class PostgresJournal(PostgresDirectory):
         before: tuple[str | None, int | None, str | None] | None = (None, None, None)
         if before_id is not None:
             before = split_outbox_id(before_id)
-        if before is None or storable(before_id or "") is None:
+        if before is None or _storable(before_id or "") is None:
             return []
         return [_outbox_item(r) for r in await self._link.fetch(QUERIES["dead_letters"], tenant, *before, limit)]
 
@@ -470,12 +502,75 @@ class PostgresJournal(PostgresDirectory):
         key = split_outbox_id(id)
         return (
             key is not None
-            and storable(id) is not None
+            and _storable(id) is not None
             and bool(await self._link.fetch(QUERIES["replay_dead_letter"], *key, tenant, due))
         )
 
     async def outbox_pending(self) -> int:
         return int((await self._link.fetch(QUERIES["outbox_pending"], list(self._shards)))[0][0])
+
+    # --- tenants and keys
+    async def put_tenant(self, tenant: Tenant) -> None:
+        await self._link.fetch(
+            QUERIES["put_tenant"],
+            tenant.id,
+            tenant.name,
+            tenant.status,
+            tenant.created_at,
+            tenant.secret,
+            tenant.previous_secret,
+            tenant.previous_secret_until,
+            to_json(tenant.settings),
+        )
+
+    async def tenants(self) -> list[Tenant]:
+        rows = await self._link.fetch(QUERIES["tenants"])
+        return [Tenant(**{**row, "settings": from_json(row["settings"])}) for row in rows]
+
+    async def put_key(self, key: ApiKey) -> None:
+        await self._link.fetch(
+            QUERIES["put_key"],
+            key.id,
+            key.tenant,
+            key.key_hash,
+            key.prefix,
+            key.mode,
+            list(key.scopes),
+            key.created_at,
+            key.expires_at,
+            list(key.allow_from),
+            key.last_used_at,
+        )
+
+    async def keys(self) -> list[ApiKey]:
+        return [
+            ApiKey(**{**row, "scopes": tuple(row["scopes"]), "allow_from": tuple(row["allow_from"])})
+            for row in await self._link.fetch(QUERIES["keys"], self._clock.now())
+        ]
+
+    async def delete_key(self, key_id: str) -> bool:
+        return _storable(key_id) is not None and bool(await self._link.fetch(QUERIES["delete_key"], key_id))
+
+    async def put_endpoint(self, endpoint: Endpoint) -> None:
+        await self._link.fetch(
+            QUERIES["put_endpoint"],
+            endpoint.id,
+            endpoint.tenant,
+            endpoint.url,
+            list(endpoint.events),
+            endpoint.secret,
+            endpoint.created_at,
+            endpoint.disabled_at,
+        )
+
+    async def endpoints(self) -> list[Endpoint]:
+        rows = await self._link.fetch(QUERIES["endpoints"])
+        return [Endpoint(**{**row, "events": tuple(row["events"])}) for row in rows]
+
+    async def delete_endpoint(self, endpoint_id: str) -> bool:
+        if _storable(endpoint_id) is None:
+            return False
+        return bool(await self._link.fetch(QUERIES["delete_endpoint"], endpoint_id))
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
@@ -495,6 +590,11 @@ class PostgresJournal(PostgresDirectory):
         while len(await self._link.fetch(QUERIES["purge_idempotency"], now - IDEMPOTENCY_KEPT, PURGE_SLICE)):
             pass
         orphans = await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
+        oldest_inbound = now - timedelta(days=messages_days)
+        await self._link.fetch(QUERIES["purge_inbound"], oldest_inbound)
+        await self._link.fetch(
+            QUERIES["purge_inbound_outbox"], "inb_" + ulid(int(oldest_inbound.timestamp() * 1000))[:10]
+        )
         await self._link.fetch(QUERIES["forget_workers"], now - WORKERS_KEPT)
         await self._link.fetch(QUERIES["forget_dead_batches"])
         return [receipt_from_json(row["receipt"]).carrier for row in orphans]
@@ -528,6 +628,15 @@ class PostgresJournal(PostgresDirectory):
 
 def _outbox_item(row: Any) -> OutboxItem:
     return OutboxItem(**row, id=outbox_id(row["message_id"], row["seq"], row["target"]))
+
+
+def _storable(text: str) -> str | None:
+    """Return the text, or None when no row can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return None if "\0" in text else text
 
 
 def _shift(at: datetime, by: timedelta) -> datetime:

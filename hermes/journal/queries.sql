@@ -11,11 +11,12 @@ WITH alive AS MATERIALIZED (
 ), marked AS (
     INSERT INTO batch (worker, n) SELECT $1, $2::bigint FROM alive RETURNING 1
 ), messages AS (
-    INSERT INTO message (message_id, day, tenant, mode, reference, channels, created_at, body)
-    SELECT message_id, coalesce(day, $5::date), tenant, mode, substr(reference, 2), channels, created_at, body
+    INSERT INTO message (message_id, day, tenant, mode, reference, channels, created_at, body, recipient)
+    SELECT message_id, coalesce(day, $5::date), tenant, mode, substr(reference, 2), channels, created_at, body, recipient
     FROM unnest(string_to_array($6, $4), $7::date[], string_to_array($8, $4), string_to_array($9, $4),
-                string_to_array($10, $4, ''), $11::smallint[], $12::timestamptz[], string_to_array($13, $4))
-        AS m (message_id, day, tenant, mode, reference, channels, created_at, body)
+                string_to_array($10, $4, ''), $11::smallint[], $12::timestamptz[], string_to_array($13, $4),
+                $51::bigint[])
+        AS m (message_id, day, tenant, mode, reference, channels, created_at, body, recipient)
     WHERE EXISTS (SELECT FROM alive)
 ), opened AS (
     INSERT INTO open_message (shard, message_id, due)
@@ -201,6 +202,32 @@ SELECT id, ref, receipt, stored_at FROM parked_receipt ORDER BY id DESC LIMIT $1
 -- name: drop_parked
 DELETE FROM parked_receipt WHERE id = ANY ($1::bigint[])
 
+-- name: store_inbound
+WITH kept AS (
+    INSERT INTO inbound (inbound_id, tenant, carrier, carrier_message_id, received_at, body)
+    VALUES ($1, $2, $3, $4, $5, $6)
+    ON CONFLICT (carrier, carrier_message_id) WHERE carrier_message_id IS NOT NULL DO NOTHING
+    RETURNING 1
+), deliveries AS (
+    INSERT INTO outbox (message_id, seq, target, shard, tenant, type, due, payload, created_at)
+    SELECT $1, seq, target, $7::smallint, $2, type, due, payload, $5
+    FROM unnest($8::integer[], $9::text[], $10::text[], $11::timestamptz[], $12::text[])
+        AS o (seq, target, type, due, payload)
+    WHERE EXISTS (SELECT FROM kept)
+)
+SELECT EXISTS (SELECT FROM kept)
+
+-- name: inbound
+SELECT inbound_id, tenant, body, received_at FROM inbound
+WHERE tenant IS NOT DISTINCT FROM $1 ORDER BY inbound_id DESC LIMIT $2
+
+-- name: messages_to
+SELECT message_id FROM message
+WHERE recipient = $1 AND day >= $2 AND mode = 'live' ORDER BY message_id DESC LIMIT $3
+
+-- name: purge_inbound
+DELETE FROM inbound WHERE received_at < $1
+
 -- name: outbox_due
 SELECT message_id, seq, target, tenant, type, due, attempts, created_at, payload, last_error, dead_at
 FROM outbox
@@ -270,67 +297,38 @@ ON CONFLICT (id) DO UPDATE
 SET name = excluded.name, status = excluded.status, created_at = excluded.created_at, secret = excluded.secret,
     previous_secret = excluded.previous_secret, previous_secret_until = excluded.previous_secret_until,
     settings = excluded.settings
-RETURNING 1
 
 -- name: tenants
 SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings
 FROM tenant WHERE status <> 'deleted' ORDER BY id
 
--- name: tenant_by_id
-SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings
-FROM tenant WHERE id = $1 AND status <> 'deleted'
-
 -- name: put_key
 INSERT INTO api_key (id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (id) DO UPDATE
-SET prefix = excluded.prefix, scopes = excluded.scopes, expires_at = excluded.expires_at,
-    allow_from = excluded.allow_from
-WHERE api_key.tenant = excluded.tenant
-RETURNING 1
+SET tenant = excluded.tenant, key_hash = excluded.key_hash, prefix = excluded.prefix, mode = excluded.mode,
+    scopes = excluded.scopes, created_at = excluded.created_at, expires_at = excluded.expires_at,
+    allow_from = excluded.allow_from, last_used_at = excluded.last_used_at
 
 -- name: keys
 SELECT id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at
 FROM api_key WHERE expires_at IS NULL OR expires_at > $1 ORDER BY id
 
--- name: tenant_keys
-SELECT id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at
-FROM api_key WHERE tenant = $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id
-
--- name: keys_used
-UPDATE api_key SET last_used_at = $2 WHERE id = ANY ($1::text[]) AND (last_used_at IS NULL OR last_used_at < $2)
-
 -- name: delete_key
-DELETE FROM api_key WHERE tenant = $1 AND id = $2 RETURNING 1
+DELETE FROM api_key WHERE id = $1 RETURNING 1
 
 -- name: put_endpoint
 INSERT INTO endpoint (id, tenant, url, events, secret, created_at, disabled_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (id) DO UPDATE
-SET url = excluded.url, events = excluded.events, secret = excluded.secret, disabled_at = excluded.disabled_at
-WHERE endpoint.tenant = excluded.tenant
-RETURNING 1
+SET tenant = excluded.tenant, url = excluded.url, events = excluded.events, secret = excluded.secret,
+    created_at = excluded.created_at, disabled_at = excluded.disabled_at
 
 -- name: endpoints
 SELECT id, tenant, url, events, secret, created_at, disabled_at FROM endpoint ORDER BY id
 
--- name: tenant_endpoints
-SELECT id, tenant, url, events, secret, created_at, disabled_at FROM endpoint WHERE tenant = $1 ORDER BY id
-
 -- name: delete_endpoint
-DELETE FROM endpoint WHERE tenant = $1 AND id = $2 RETURNING 1
-
--- name: put_change
-INSERT INTO change (at, actor, request_id, tenant, action, target, before, after)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-
--- name: changes
-SELECT id, at, actor, request_id, tenant, action, target, before, after FROM change
-WHERE tenant = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
-
--- name: all_changes
-SELECT id, at, actor, request_id, tenant, action, target, before, after FROM change
-WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
+DELETE FROM endpoint WHERE id = $1 RETURNING 1
 
 -- name: partitions
 SELECT parent.relname AS parent, child.relname AS name, i.inhdetachpending AS detaching
@@ -359,3 +357,6 @@ DELETE FROM parked_receipt WHERE stored_at <= $1 RETURNING receipt
 
 -- name: purge_outbox
 DELETE FROM outbox WHERE message_id >= $1 AND message_id < $2
+
+-- name: purge_inbound_outbox
+DELETE FROM outbox WHERE message_id >= 'inb_' AND message_id < $1

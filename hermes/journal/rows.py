@@ -7,14 +7,16 @@ Hermes can read one journal during an upgrade.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 
 from hermes.domain.events import INTERNAL_EVENTS, Event
+from hermes.domain.inbound import Inbound
 from hermes.domain.message import Message, message_created_ms
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import CHANNELS, OPEN_STATUSES
@@ -22,6 +24,7 @@ from hermes.domain.state import CHANNELS, OPEN_STATUSES
 encode: Final = msgspec.json.Encoder().encode  # any of our values to JSON, as UTF-8
 _decode = msgspec.json.Decoder().decode
 _decode_message = msgspec.json.Decoder(Message).decode
+_decode_inbound = msgspec.json.Decoder(Inbound).decode
 _decode_receipt = msgspec.json.Decoder(DeliveryReceipt).decode
 
 IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
@@ -56,13 +59,21 @@ def receipt_from_json(text: str) -> DeliveryReceipt:
     return _decode_receipt(text)
 
 
-def storable(text: str) -> str | None:
-    """Return the text, or None when no text column can hold it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return None
-    return None if "\0" in text else text
+def inbound_from_json(text: str) -> Inbound:
+    """Read a stored inbound message."""
+    return _decode_inbound(text)
+
+
+def recipient_of(to: Mapping[str, str]) -> int | None:
+    """Hash the number a message goes to, for finding who wrote to it; None when it goes to none."""
+    number = to.get("phone") or to.get("whatsapp")
+    return recipient_hash(number) if number else None
+
+
+def recipient_hash(number: str) -> int:
+    """Hash a number to a bigint, the same with and without `+`."""
+    digest = blake2b(number.removeprefix("+").encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 _days: dict[str, date] = {}  # first 6 characters of an id's time, a window of 17.5 minutes -> its day

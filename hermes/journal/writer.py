@@ -34,7 +34,7 @@ from hermes.journal.base import (
 from hermes.journal.link import BACK_OFF_S, CONNECT_TIMEOUT_S, LOST, Link, is_refusal, refusal
 from hermes.journal.partitions import ensure_days
 from hermes.journal.queries import QUERIES
-from hermes.journal.rows import channel_mask, day_of_id, encode
+from hermes.journal.rows import channel_mask, day_of_id, encode, recipient_of
 
 BATCH_LIMIT: Final = 1000  # writes; encoding them keeps the event loop busy for 10 ms
 BYTES_LIMIT: Final = 16 * 1024 * 1024  # of bodies and data; the server takes at most 1 GB as one text
@@ -72,6 +72,7 @@ class Batch:
         m_channels: list[int] = []
         m_created: list[datetime] = []
         m_body: list[str] = []
+        m_recipient: list[int | None] = []
         e_id: list[str] = []
         e_day: list[date] = []
         e_seq: list[str] = []
@@ -105,6 +106,7 @@ class Batch:
                 m_channels.append(channel_mask(tuple([step.channel for step in message.cascade])))
                 m_created.append(message.created_at)
                 m_body.append(body)
+                m_recipient.append(recipient_of(message.to))
                 opened[message_id] = None
             for event in events:
                 data = encode(event.data).decode()
@@ -167,6 +169,7 @@ class Batch:
             *(list(closed), c_day, [close[1] for close in closes], [close[2] for close in closes]),
             [str(shard_of(message_id)) for message_id in closed],
             *([shard_of(message_id) for message_id in parked], list(parked), list(parked.values())),
+            m_recipient,
         ]
         separator = _SEPARATOR
         texts = self._join(columns, separator)
@@ -506,7 +509,7 @@ class GroupCommitWriter:
             statement = await connection.prepare(_WRITE_BATCH, timeout=CONNECT_TIMEOUT_S)
         except BaseException as exc:
             connection.terminate()
-            if isinstance(exc, (asyncpg.PostgresError, *LOST)):
+            if isinstance(exc, asyncpg.PostgresError | LOST):
                 raise JournalAway("the database cannot be reached") from None
             raise
         self._connection, self._statement = connection, statement

@@ -14,6 +14,7 @@ from yarl import URL
 
 from actors.context import CarrierPlan
 from carriers.base import CallbackAnswer, CallbackRefused, CallbackRequest, Carrier, SendResult, Submission
+from hermes.domain.inbound import Inbound, NumberOwner
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.memory import MemoryJournal
 from tests.gateway.api import SECRET, Answer, Api
@@ -45,6 +46,9 @@ class Provider(Carrier):
             raise CallbackRefused(403, "wrong signature")
         if request.body == b"bug":
             raise RuntimeError("secret")
+        if request.body.startswith(b'"'):
+            text = json.loads(request.body)
+            return CallbackAnswer(inbound=[Inbound(self.name, "sms", "+4520123456", "1234", text, f"mo-{text}")])
         receipts = [DeliveryReceipt(self.name, id_, status) for id_, status in json.loads(request.body)]
         return CallbackAnswer(receipts, body=b"<ok/>", content_type="text/xml")
 
@@ -193,6 +197,26 @@ async def test_a_provider_is_answered_in_its_own_format_once_its_receipts_are_st
     answer = await call(api, [["p-1", "delivered"], ["p-2", "undelivered"], ["p-3", "delivered"]])
     assert (answer.status, answer.raw, answer.headers["Content-Type"]) == (200, b"<ok/>", "text/xml")
     assert [(await api.node.final(message)).status for message in messages] == ["delivered", "failed"]
+
+
+async def test_an_inbound_message_is_stored_before_its_200_and_once(api: Api) -> None:
+    api.node.context.numbers = (NumberOwner("1234", api.node.tenant),)
+    for _ in range(2):
+        assert (await call(api, "Hello")).status == 200
+    (record,) = await api.node.journal.inbound(api.node.tenant, 10)
+    assert record.inbound.text == "Hello"
+    assert (await call(api, "Hello again", signature="bad")).status == 403
+    assert len(await api.node.journal.inbound(api.node.tenant, 10)) == 1
+
+
+async def test_an_inbound_message_is_not_acknowledged_while_the_database_is_away(api: Api) -> None:
+    journal = api.node.journal
+    assert isinstance(journal, MemoryJournal)
+    journal.set_available(False)
+    answer = await call(api, "Hello")
+    assert (answer.status, answer.code) == (503, "journal_away")
+    journal.set_available(True)
+    assert (await call(api, "Hello")).status == 200
 
 
 async def test_a_provider_is_told_apart_by_the_public_url_not_the_host_header(api: Api, provider: Provider) -> None:

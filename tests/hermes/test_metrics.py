@@ -43,6 +43,7 @@ COUNTERS: dict[str, tuple[Callable[[Metrics], None], tuple[tuple[str, str], ...]
         lambda m: m.receipts.inc("a", "matched"),
         (("carrier", "a"), ("kind", "matched")),
     ),
+    "hermes_inbound_total": (lambda m: m.inbound.inc("a", "stored"), (("carrier", "a"), ("outcome", "stored"))),
     "hermes_ambiguous_total": (lambda m: m.ambiguous.inc("resend"), (("policy", "resend"),)),
     "hermes_restarts_total": (lambda m: m.restarts.inc("tenants"), (("supervisor", "tenants"),)),
     "hermes_supervisor_decisions_total": (

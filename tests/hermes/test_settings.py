@@ -22,6 +22,7 @@ from hermes.settings import (
     SECTIONS,
     CarrierSettings,
     MatchSettings,
+    NumberSettings,
     RouteSettings,
     Settings,
     base_url,
@@ -371,13 +372,41 @@ def test_example_shows_every_setting_and_no_other() -> None:
     document = example_with_everything()
     shown = {(section, key) for section in SECTIONS for key in document[section]}
     assert shown == {(section, key) for section, kind in SECTIONS.items() for key in kind.__struct_fields__}
-    assert set(document) == {*SECTIONS, "carrier", "route"}
+    assert set(document) == {*SECTIONS, "carrier", "route", "number"}
 
 
 def test_example_shows_every_key_of_a_route() -> None:
     (route,) = example_with_everything()["route"]
     assert set(route) == set(RouteSettings.__struct_fields__)
     assert set(route["match"]) == set(MatchSettings.__struct_fields__)
+
+
+def test_example_shows_every_key_of_a_number() -> None:
+    (number,) = example_with_everything()["number"]
+    assert set(number) == set(NumberSettings.__struct_fields__)
+
+
+def test_a_number_names_its_tenant(tmp_path: Path) -> None:
+    carrier = '[[carrier]]\nname = "a"\nkind = "mock"\nchannel = "sms"\n'
+    file = tmp_path / "hermes.toml"
+    file.write_text(f'{carrier}[[number]]\nnumber = "1234"\ntenant = "ten_1"\ncarrier = "a"\nkeyword = "ACME"\n')
+    assert load(file, {}).numbers == (NumberSettings(number="1234", tenant="ten_1", carrier="a", keyword="ACME"),)
+
+
+@pytest.mark.parametrize(
+    ("number", "refused"),
+    [
+        ('number = "1"', "number 1: object missing required field `tenant`"),
+        ('number = 1\ntenant = "t"', "number 1.number: expected `str`"),
+        ('number = "1"\ntenant = "t"\ncarrier = "nobody"', 'number 1.carrier: no carrier is called "nobody"'),
+        ('number = "1"\ntenant = "t"\nkeyword = "two words"', "number 1.keyword: expected one word"),
+        ('number = "1"\ntenant = "t"\nzip = 1', "number 1: object contains unknown field"),
+    ],
+)
+def test_a_number_is_refused_by_name_and_reason(tmp_path: Path, number: str, refused: str) -> None:
+    carrier = '[[carrier]]\nname = "a"\nkind = "mock"\nchannel = "sms"\n'
+    assert refused in refusal(tmp_path, f"{carrier}[[number]]\n{number}\n")
+    assert "number: expected one [[number]]" in refusal(tmp_path, f'{carrier}[number]\nnumber = "1"\n')
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hermes.domain.message import Content, Step, new_message_id
+from hermes.domain.inbound import Inbound
+from hermes.domain.message import Content, Step, new_inbound_id, new_message_id
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import (
     SHARDS,
@@ -19,6 +20,7 @@ from hermes.journal.base import (
     Endpoint,
     Fenced,
     IdempotencyRecord,
+    InboundRecord,
     MessageQuery,
     OutboxEntry,
     OutboxResult,
@@ -555,17 +557,17 @@ async def test_tenants_keys_and_endpoints_come_back_equal(journal, now):
     for each in (key, brief, past, key):
         await journal.put_key(each)
     assert await journal.keys() == [key, brief]
-    assert await journal.delete_key("ten_1", "key_1")
-    assert not await journal.delete_key("ten_1", "key_1")
-    assert not await journal.delete_key("ten_1", "\0")
+    assert await journal.delete_key("key_1")
+    assert not await journal.delete_key("key_1")
+    assert not await journal.delete_key("\0")
 
     endpoint = Endpoint("whk_1", "ten_1", "https://x.example", ("message.read",), "whsec_3", now)
     await journal.put_endpoint(endpoint)
     endpoint.disabled_at = now
     await journal.put_endpoint(endpoint)
     assert await journal.endpoints() == [endpoint]
-    assert await journal.delete_endpoint("ten_1", "whk_1")
-    assert not await journal.delete_endpoint("ten_1", "whk_1")
+    assert await journal.delete_endpoint("whk_1")
+    assert not await journal.delete_endpoint("whk_1")
 
 
 # --- workers
@@ -646,3 +648,65 @@ async def test_housekeeping_forgets_old_keys_and_receipts(bench, now):
     assert [p.ref for p in await journal.parked_receipts(10)] == ["new"]
     assert await journal.find_idempotent("ten_1", "old") is None
     assert await journal.find_idempotent("ten_1", "new") is not None
+
+
+# --- what somebody writes to us
+def written(inbound_id="inb_1", tenant="ten_1", at=None, **fields):
+    given: dict[str, Any] = {"carrier": "a", "channel": "sms", "sender": "+4520123456", "recipient": "1234"}
+    return InboundRecord(inbound_id, tenant, Inbound(**{**given, "text": "nul\0 é 💬", **fields}), at)
+
+
+async def test_an_inbound_message_comes_back_equal_and_its_webhooks_are_due(journal, now):
+    record = written(new_inbound_id(now), at=now, carrier_message_id="SM1", media=("https://m.example/1",), parts=2)
+    entry = OutboxEntry(1, "whk_1", "inbound.received", now, '{"text":"nul\\u0000"}')
+    assert await journal.store_inbound(record, [entry])
+    assert await journal.inbound("ten_1", 10) == [record]
+    assert await journal.inbound(None, 10) == []
+    (item,) = await journal.outbox_due("ten_1", now + HOUR, 10)
+    assert (item.message_id, item.seq, item.target, item.type, item.payload, item.created_at) == (
+        *(record.inbound_id, 1, "whk_1", "inbound.received", entry.payload),
+        now,
+    )
+
+
+async def test_what_a_carrier_brings_again_is_stored_once(journal, now):
+    entry = OutboxEntry(1, "whk_1", "inbound.received", now, "{}")
+    assert await journal.store_inbound(written("inb_1", at=now, carrier_message_id="SM1"), [entry])
+    assert not await journal.store_inbound(written("inb_2", at=now, carrier_message_id="SM1"), [entry])
+    assert await journal.store_inbound(written("inb_3", at=now, carrier="b", carrier_message_id="SM1"))
+    assert [record.inbound_id for record in await journal.inbound("ten_1", 10)] == ["inb_3", "inb_1"]
+    assert len(await journal.outbox_due("ten_1", now + HOUR, 10)) == 1
+
+
+async def test_inbound_without_the_carriers_id_always_counts(journal, now):
+    for n in range(2):
+        assert await journal.store_inbound(written(f"inb_{n}", None, at=now))
+    assert len(await journal.inbound(None, 10)) == 2
+    assert [record.inbound_id for record in await journal.inbound(None, 1)] == ["inb_1"]
+
+
+async def test_messages_to_a_number_are_found_newest_first(journal, now):
+    old = message(now - 40 * DAY)
+    first, second = message(now - HOUR), message(now, to={"whatsapp": "+4520123456"})
+    others = [
+        message(now, to={"phone": "+4520999999"}),
+        message(now, to={"email": "a@example.com"}),
+        message(now, mode="test"),
+    ]
+    await store(journal, *(accept(made) for made in (old, first, second, *others)))
+    found = await journal.messages_to("4520123456", now - 30 * DAY, 10)
+    assert [stored.message for stored in found] == [second, first]
+    assert found[0].events
+    assert [stored.message for stored in await journal.messages_to("+4520123456", now - 30 * DAY, 1)] == [second]
+
+
+async def test_inbound_messages_leave_after_their_retention_with_their_dead_letters(journal, now):
+    entry = OutboxEntry(1, "whk_1", "inbound.received", now, "{}")
+    for age in (40 * DAY, HOUR):
+        id_ = new_inbound_id(now - age)
+        assert await journal.store_inbound(written(id_, at=now - age, carrier_message_id=f"SM{age}"), [entry])
+    await journal.housekeep(now, 30)
+    (kept,) = await journal.inbound("ten_1", 10)
+    assert kept.received_at == now - HOUR
+    assert [item.message_id for item in await journal.outbox_due("ten_1", now + HOUR, 10)] == [kept.inbound_id]
+    assert await journal.store_inbound(written("inb_1", at=now, carrier_message_id=f"SM{40 * DAY}"))

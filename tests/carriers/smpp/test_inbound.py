@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carriers.smpp import constants as c
-from carriers.smpp.inbound import Keywords, Reassembler, read_part
+from carriers.smpp.inbound import Reassembler, read_part
 from carriers.smpp.pdu import DataSm, DeliverSm
 from carriers.smpp.segmentation import segment
 
@@ -143,35 +143,3 @@ def test_42_addresses_and_alphabets():
     assert read_part(DeliverSm(0, 1, (), "", 5, 0, "\x0brsted")).sender == "Ørsted"
     assert read_part(DataSm(0, 1, ((c.MESSAGE_PAYLOAD, b"hi"),))).text == "hi"
     assert read_part(DeliverSm(0, 1, data_coding=4, short_message=b"\1\2")).text is None
-
-
-@pytest.mark.parametrize(
-    ("text", "asked"),
-    [
-        ("STOP", "stop"),
-        (" stop. ", "stop"),
-        ("Stopall!", "stop"),
-        ("AFMELD", "stop"),
-        ("afmeld", "stop"),
-        ("START", "start"),
-        ("help?", "help"),
-        ("please stop", None),
-        ("STOP sending me these", None),
-        ("stopping", None),
-        ("", None),
-        (None, None),
-        ("!!!", None),
-        ("x" * 10_000, None),
-    ],
-)
-def test_43_keywords_are_the_whole_text(text, asked):
-    found = Keywords().find(text)
-    assert (found and found[0]) == asked
-
-
-def test_43_sets_are_configurable_one_by_one():
-    keywords = Keywords({"stop": ["Afslut", "Slet mig"], "vote": ["JA"]})
-    assert keywords.find("SLET  MIG!") == ("stop", "slet mig")
-    assert keywords.find("ja") == ("vote", "ja")
-    assert keywords.find("STOP") is None
-    assert keywords.find("help") == ("help", "help")

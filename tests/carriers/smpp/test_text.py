@@ -15,7 +15,6 @@ from carriers.smpp.text import (
     encode_gsm7,
     encode_text,
     pack,
-    plain,
     unpack,
 )
 from hermes.domain.segments import GSM7_BASIC, GSM7_ESCAPE, GSM7_EXTENSION, split
@@ -239,21 +238,3 @@ def test_35_references_go_on_ahead_of_themselves_after_a_restart():
     before = {references.next("4520123456") & 0xFF for _ in range(60)}
     after = References(now_s=1_800_000_000.0 + 3_600)
     assert before.isdisjoint(after.next("4520123456") & 0xFF for _ in range(60))
-
-
-@pytest.mark.parametrize(
-    ("text", "plain_text"),
-    [
-        ("STOP", "stop"),
-        ("  Stop!! ", "stop"),
-        ("\u201cAFMELD\u201d.", "afmeld"),
-        ("ＳＴＯＰ", "stop"),
-        ("stop  all", "stop all"),
-        ("STOP\ufe0f\u200b", "stop"),
-        ("don't stop", "don't stop"),
-        ("…", ""),
-        ("HJÆLP?", "hjælp"),
-    ],
-)
-def test_43_what_is_compared_of_a_text(text, plain_text):
-    assert plain(text) == plain_text

@@ -1,0 +1,159 @@
+"""The inbound actor: what somebody writes to one of our numbers, whatever carrier brought it.
+
+It finds the tenant whose number it is, does what the words ask for, stores it with the customer's webhooks, and only
+then says so: the carrier acknowledges it to its other side, or hears that it must offer it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from actors.background import Background
+from actors.context import Context
+from hermes.domain.inbound import (
+    WROTE_WITHIN,
+    Inbound,
+    InboundReceived,
+    last_writer,
+    owner_of,
+    received_data,
+    storable,
+)
+from hermes.domain.message import new_inbound_id
+from hermes.journal.base import InboundRecord, JournalAway, JournalError, OutboxEntry
+from hermes.journal.rows import to_json
+from hermes.runtime import NO_REPLY, Actor, Reply
+
+WAITING_LIMIT: Final = 5_000  # messages not yet stored; beyond, carriers are told to offer them again
+AT_ONCE: Final = 16  # stored at the same time; the journal's connections are for others too
+WRITERS_LOOKED_AT: Final = 50  # of the newest messages to the sender
+
+
+class _Item:
+    """A message on its way into the journal, and whom to tell."""
+
+    __slots__ = ("_reply", "_stored", "inbound")
+
+    def __init__(self, received: InboundReceived, reply: Reply | None) -> None:
+        self.inbound = storable(received.inbound)
+        self._stored = received.stored
+        self._reply = reply
+
+    def done(self, outcome: str) -> None:
+        if self._reply is not None:
+            self._reply.ok(outcome)
+        elif self._stored is not None:
+            self._stored(True)
+
+    def failed(self) -> None:
+        if self._reply is not None:
+            self._reply.error(JournalAway("the message could not be stored"))
+        elif self._stored is not None:
+            self._stored(False)
+
+
+class InboundActor(Actor):
+    """`mo`: every message to one of our numbers comes through here."""
+
+    kind = "Inbound"
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._waiting: deque[_Item] = deque()
+        self._running: set[_Item] = set()
+        self._counts = dict.fromkeys(("stored", "repeated", "unrouted", "refused"), 0)
+
+    def init(self) -> None:
+        """Get ready."""
+        self._background = Background(self.ref)
+
+    def handle(self, message: Any) -> None:
+        """Take a message; `stored` is told what became of it."""
+        if type(message) is not InboundReceived:
+            raise TypeError(f"mo does not understand {type(message).__name__}")
+        self._take(_Item(message, None))
+
+    def handle_call(self, request: Any, reply: Reply) -> Any:
+        """Take a message and answer once it is stored."""
+        if type(request) is not InboundReceived:
+            raise TypeError(f"mo does not understand {type(request).__name__}")
+        self._take(_Item(request, reply))
+        return NO_REPLY
+
+    def _take(self, item: _Item) -> None:
+        if len(self._waiting) >= WAITING_LIMIT:
+            self._counts["refused"] += 1
+            item.failed()
+            return
+        self._waiting.append(item)
+        self._start()
+
+    def _start(self) -> None:
+        while self._waiting and len(self._running) < AT_ONCE:
+            item = self._waiting.popleft()
+            self._running.add(item)
+            self._background.run(self._work(item))
+
+    async def _work(self, item: _Item) -> None:
+        try:
+            outcome = await self._store(item.inbound)
+        except JournalError:
+            self._counts["refused"] += 1
+            item.failed()
+        else:
+            self._counts[outcome] += 1
+            self._context.metrics.inbound.inc(item.inbound.carrier, outcome)
+            item.done(outcome)
+        self._running.discard(item)
+        self._start()
+
+    async def _store(self, inbound: Inbound) -> str:
+        """Store a message; says stored, repeated or unrouted."""
+        context = self._context
+        tenant = await self._tenant(inbound)
+        now = context.clock.now()
+        record = InboundRecord(new_inbound_id(now), tenant, inbound, now)
+        outbox: list[OutboxEntry] = []
+        if tenant is not None:
+            told = [(1, "inbound.received", to_json(received_data(inbound, now)))]
+            outbox = [
+                OutboxEntry(seq, endpoint.id, type_, now, payload)
+                for seq, type_, payload in told
+                for endpoint in context.directory.endpoints(tenant)
+                if endpoint.disabled_at is None and type_ in endpoint.events
+            ]
+        if not await context.journal.store_inbound(record, outbox):
+            return "repeated"
+        if tenant is None:
+            return "unrouted"
+        if outbox:
+            context.webhook_due(tenant, record.inbound_id, outbox)
+        return "stored"
+
+    async def _tenant(self, inbound: Inbound) -> str | None:
+        """Name the tenant a message belongs to; None: nobody's."""
+        context = self._context
+        tenants = context.directory.tenants()
+        own = {tenant.id: numbers for tenant in tenants if (numbers := tenant.settings.get("numbers"))}
+        owner = owner_of(inbound, context.numbers, own)
+        if owner is None:
+            since = context.clock.now() - WROTE_WITHIN
+            found = await context.journal.messages_to(inbound.sender, since, WRITERS_LOOKED_AT)
+            owner = last_writer(inbound, ((stored.message, _carriers(stored.events)) for stored in found))
+        return owner if owner is not None and context.directory.tenant(owner) is not None else None
+
+    def terminate(self, reason: Any) -> None:
+        """What was not stored is offered again by the carriers."""
+        self._background.cancel()
+        for item in (*self._running, *self._waiting):
+            item.failed()
+
+    def inspect(self) -> dict[str, Any]:
+        """Count what came and what became of it; no text and no address."""
+        return {**self._counts, "waiting": len(self._waiting) + len(self._running)}
+
+
+def _carriers(events: list[Any]) -> set[str]:
+    """Name the carriers that were asked to send a message."""
+    return {str(event.data["carrier"]) for event in events if "carrier" in event.data}

@@ -27,6 +27,7 @@ from actors.messages import (
     NotTaken,
     ReceiptMail,
     ResumeSubmitted,
+    Wake,
     WithdrawJob,
 )
 from actors.receipts import Unmatched, canonical
@@ -44,6 +45,7 @@ from hermes.runtime import SHUTDOWN, Actor, Reply, SendResult, Timer
 RETRY_HAND_OVER_S: Final = 0.5  # a carrier's queue was full, or its actor is being restarted
 # Why a message that only waits is parked no earlier: a receipt that comes soon then costs no read of the journal.
 PARK_AT_LEAST_AHEAD_S: Final = 2.0  # nothing due sooner is parked
+WAKE_AGAIN_S: Final = 0.5  # after its tenant ended under it
 NOTE_AFTER_S: Final = 1.0  # in a carrier's queue, before the journal is told that it has not left
 NOTED_FOR_S: Final = 60.0  # the due time of such a note; a restart looks this far ahead (waker.py)
 
@@ -611,6 +613,8 @@ class CascadeActor(Actor):
                 due = self._park_until() or context.clock.now()
                 message = self.state.message
                 context.journal.append(Write(message.message_id, message.tenant, (), due=due))
+            elif not context.draining:  # its tenant is restarted: what is in a carrier's hands is in doubt
+                self.system.send("waker", Wake(self.state.message.message_id, delay_s=WAKE_AGAIN_S))
 
     def inspect(self) -> dict[str, Any]:
         """Show where the message stands; no address and no text."""

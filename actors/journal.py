@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -15,10 +16,11 @@ from hermes.runtime import Actor
 log = get_logger("hermes.journal")
 
 HOUSEKEEPING_EVERY_S: Final = 3600.0
+NOTE_KEYS_EVERY_S: Final = 60.0  # when keys were last used is stored once in so long, in one statement
 
 
 class JournalActor(Actor):
-    """`journal`: watches the embedded server (if there is one) and keeps house once an hour.
+    """`journal`: watches the embedded server (if there is one), keeps house once an hour, notes which keys were used.
 
     Args:
         watch: runs until cancelled and restarts the embedded server when it dies; None with a server of one's own.
@@ -38,6 +40,7 @@ class JournalActor(Actor):
         if self._watch is not None:
             self._background.run(self._watched(self._watch))
         self._background.run(self._keep_house())
+        self._background.run(self._note_keys())
 
     async def _watched(self, watch: Callable[[], Awaitable[None]]) -> None:
         await watch()
@@ -51,6 +54,12 @@ class JournalActor(Actor):
             except JournalError as error:
                 log.warning("housekeeping is put off", error=str(error))
             await asyncio.sleep(HOUSEKEEPING_EVERY_S)
+
+    async def _note_keys(self) -> None:
+        while True:
+            await asyncio.sleep(NOTE_KEYS_EVERY_S)
+            with contextlib.suppress(JournalError):  # which tells everyone itself; the next minute has its own
+                await self._context.directory.note_use()
 
     def terminate(self, reason: Any) -> None:
         """Stop watching."""

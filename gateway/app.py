@@ -65,6 +65,7 @@ def routes(
     body, known = _BODY_CODES, ("not_found",)
     change = ("not_found", "outcome_unknown", *_BODY_CODES)
     end = ("not_found", "outcome_unknown")
+    order = ("not_found", "overloaded", *_BODY_CODES)
     m, t = "Messages", "/v1/tenants/{id}"
     return [
         R("POST", "/v1/messages", messages.send, send, m, {202: s.Accepted}, s.MessageBody,
@@ -101,6 +102,9 @@ def routes(
         R("POST", t + "/keys/{key}/rotate", tenants.rotate_key, operator, "Keys", {201: s.KeyRotated},
           s.RotateBody, codes=change, body_optional=True),
         R("DELETE", t + "/keys/{key}", tenants.delete_key, operator, "Keys", {204: None}, codes=end),
+        R("GET", t + "/audit", tenants.list_changes, own, "Tenants", {200: s.ChangePage}, query=s.PageQuery,
+          codes=known),
+        R("GET", "/v1/audit", tenants.list_all_changes, operator, "Tenants", {200: s.ChangePage}, query=s.PageQuery),
         R("GET", t + "/secret", tenants.get_secret, own, "Events out", {200: s.SecretView}, codes=known),
         R("POST", t + "/secret", tenants.rotate_secret, own, "Events out", {200: s.SecretView}, s.RotateBody,
           codes=change, body_optional=True),
@@ -117,6 +121,14 @@ def routes(
 
         R("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}),
         R("GET", "/v1/actors/{name...}", operate.actor, operator, "Operate", {200: s.ActorView}, codes=known),
+        R("POST", "/v1/actors/{name...}/suspend", operate.suspend, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True),
+        R("POST", "/v1/actors/{name...}/resume", operate.resume, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True),
+        R("POST", "/v1/actors/{name...}/restart", operate.restart, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True),
+        R("POST", "/v1/actors/{name...}/stop", operate.stop, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True),
         R("GET", "/v1/carriers", carriers.list, operator, "Carriers", {200: s.CarrierPage}),
         R("GET", "/v1/carriers/{name}", carriers.get, operator, "Carriers", {200: s.CarrierView}, codes=known),
         R("POST", "/v1/carriers/{name}/pause", carriers.pause, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
@@ -159,13 +171,14 @@ class _Methods:
 class _Branch:
     """The paths below one part of a path: by the next part, or by a parameter."""
 
-    __slots__ = ("by_name", "ends", "methods", "parameter", "rest")
+    __slots__ = ("by_name", "ends", "methods", "parameter", "rest", "rest_orders")
 
     def __init__(self) -> None:
         self.methods: _Methods | None = None
         self.by_name: dict[str, _Branch] = {}
         self.parameter: _Branch | None = None
         self.rest: _Methods | None = None  # `{name...}`: all parts that are left
+        self.rest_orders: dict[str, _Methods] = {}  # `{name...}/order`: all but the last part
         self.ends: tuple[str, ...] = ()  # the parameters' names, in order
 
 
@@ -235,6 +248,10 @@ class Gateway:
         parts = raw_path.split("/")
         for n, part in enumerate(parts[1:], 1):
             if branch.rest is not None and part:
+                order = branch.rest_orders.get(parts[-1]) if n < len(parts) - 1 else None
+                if order is not None and call.method in order.routes:
+                    values.append("/".join(parts[n:-1]))
+                    return self._found(call, order, branch, values)
                 values.append("/".join(parts[n:]))
                 return self._found(call, branch.rest, branch, values)
             below = branch.by_name.get(part)
@@ -258,11 +275,13 @@ class Gateway:
             self._exact.setdefault(route.path, _Methods()).add(route)
         branch = self._root
         names: list[str] = []
-        for part in route.path.split("/")[1:]:
+        parts = route.path.split("/")[1:]
+        for n, part in enumerate(parts):
             if part.endswith("...}"):
                 branch.ends = (*names, part[1:-4])
                 branch.rest = branch.rest or _Methods()
-                branch.rest.add(route)
+                last = branch.rest if n == len(parts) - 1 else branch.rest_orders.setdefault(parts[-1], _Methods())
+                last.add(route)
                 return
             if part.startswith("{"):
                 names.append(part[1:-1])

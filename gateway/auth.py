@@ -68,6 +68,7 @@ def authenticate(edge: Edge, request: web.BaseRequest, access: Access) -> Caller
         raise Problem("scope_missing", "This needs the operator key.")
     if scope not in key.scopes:
         raise Problem("scope_missing", f"This needs a key with the scope {scope}.")
+    edge.directory.used_keys.add(key.id)
     return Caller(key, tenant)
 
 

@@ -17,7 +17,7 @@ class Route:
     """One method of one path.
 
     Attributes:
-        path: as OpenAPI writes it; `{name...}` at the end takes slashes too.
+        path: as OpenAPI writes it; `{name...}` at the end, or before one last part, takes slashes too.
         answers: status -> the shape of its body; None for no body, a text for a media type other than JSON.
         body: the shape of the request's body.
         query: the shape of the query; `Nothing` refuses any parameter by name, None lets all through.

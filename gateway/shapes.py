@@ -417,12 +417,34 @@ class KeyView(Struct):
     allow_from: list[str]
     created_at: str
     expires_at: str | None
+    last_used_at: Annotated[str, Meta(description="to the minute")] | None
 
 
 class KeyPage(Struct):
     """A tenant's keys, oldest first."""
 
     data: list[KeyView]
+    next_cursor: str | None
+
+
+class ChangeView(Struct):
+    """One change: who did what to which thing, and what differs. Secrets are never shown."""
+
+    id: str
+    at: str
+    actor: Annotated[str, Meta(description="operator, a key's id, signup, or hermes")]
+    request_id: str | None
+    tenant: str
+    action: Annotated[str, Meta(examples=["tenant.updated", "key.revoked"])]
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class ChangePage(Struct):
+    """Changes, newest first."""
+
+    data: list[ChangeView]
     next_cursor: str | None
 
 
@@ -530,7 +552,7 @@ class ReceiptAnswer(Struct):
 
 # --- operating
 class ActorView(Struct):
-    """An actor and the first of its children."""
+    """An actor and the first of its children; one that does not run is in state down, back_off or disabled."""
 
     name: str
     kind: str

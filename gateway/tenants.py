@@ -15,6 +15,8 @@ from gateway.edge import Call, Edge, Reply, reading, writing
 from gateway.hosts import Hosts
 from gateway.problems import invalid, not_found
 from gateway.shapes import (
+    ChangePage,
+    ChangeView,
     DeadLetter,
     DeadLetterPage,
     EndpointBody,
@@ -41,6 +43,7 @@ from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
 from hermes.domain.message import UTC, rfc3339
 from hermes.domain.webhooks import ReplayDue
 from hermes.journal.base import Tenant
+from hermes.journal.directory import Author
 
 DEFAULT_OVERLAP_S = 0.0  # of a rotated key: the old one ends at once
 DEFAULT_SECRET_OVERLAP_S = 86_400.0  # of a rotated secret: both sign for a day
@@ -67,9 +70,9 @@ class Tenants:
         """Make a tenant."""
         asked = decode_json(_tenant_body, await call.json_body(self._limit))
         name = _name(asked.name)
-        tenant = await writing(self._directory.create_tenant(name))
+        tenant = await writing(self._directory.create_tenant(name, by=_author(call)))
         if asked.status is not None and asked.status != tenant.status:
-            tenant = await writing(self._directory.update_tenant(tenant.id, status=asked.status))
+            tenant = await writing(self._directory.update_tenant(tenant.id, status=asked.status, by=_author(call)))
         return call.reply(201, _view(tenant), headers=f"Location: /v1/tenants/{tenant.id}\r\n")
 
     async def list(self, call: Call) -> Reply:
@@ -88,13 +91,14 @@ class Tenants:
             raise invalid("id", "is not the id of the path, and cannot be changed")
         name = _name(asked.name) if asked.name is not None else None
         if name is not None or asked.status is not None:
-            tenant = await writing(self._directory.update_tenant(tenant.id, name=name, status=asked.status))
+            change = self._directory.update_tenant(tenant.id, name=name, status=asked.status, by=_author(call))
+            tenant = await writing(change)
         return call.reply(200, _view(tenant))
 
     async def delete(self, call: Call) -> Reply:
         """End a tenant: its keys end at once, its open messages still end."""
         tenant = self._tenant(call)
-        await writing(self._directory.delete_tenant(tenant.id))
+        await writing(self._directory.delete_tenant(tenant.id, by=_author(call)))
         return _done(call)
 
     # --- keys
@@ -117,6 +121,7 @@ class Tenants:
                 tuple(dict.fromkeys(asked.scopes or ())),
                 expires_at=expires_at,
                 allow_from=[_block(n, block) for n, block in enumerate(asked.allow_from or ())],
+                by=_author(call),
             )
         )
         return call.reply(201, KeyCreated(key.id, text, asked.mode, list(key.scopes)))
@@ -124,6 +129,7 @@ class Tenants:
     async def list_keys(self, call: Call) -> Reply:
         """List a tenant's keys, without the keys."""
         tenant = self._tenant(call)
+        last_used = await reading(self._directory.last_used(tenant.id))
         keys = [
             KeyView(
                 key.id,
@@ -133,6 +139,7 @@ class Tenants:
                 list(key.allow_from),
                 rfc3339(key.created_at),
                 rfc3339(key.expires_at) if key.expires_at is not None else None,
+                rfc3339(last_used[key.id]) if key.id in last_used else None,
             )
             for key in self._directory.keys(tenant.id)
         ]
@@ -143,15 +150,49 @@ class Tenants:
         tenant = self._tenant(call)
         overlap_s = await self._overlap(call, DEFAULT_OVERLAP_S)
         self._key(call, tenant)
-        key, text = await writing(self._directory.rotate_key(tenant.id, call.params["key"], overlap_s))
+        rotation = self._directory.rotate_key(tenant.id, call.params["key"], overlap_s, by=_author(call))
+        key, text = await writing(rotation)
         return call.reply(201, KeyRotated(key.id, text))
 
     async def delete_key(self, call: Call) -> Reply:
         """End a key at once."""
         tenant = self._tenant(call)
         self._key(call, tenant)
-        await writing(self._directory.revoke_key(call.params["key"]))
+        await writing(self._directory.revoke_key(tenant.id, call.params["key"], by=_author(call)))
         return _done(call)
+
+    # --- the audit log
+    async def list_changes(self, call: Call) -> Reply:
+        """List what was changed of a tenant, newest first, and by whom."""
+        return await self._changes(call, self._tenant(call).id)
+
+    async def list_all_changes(self, call: Call) -> Reply:
+        """List what was changed of all tenants, deleted ones included, newest first, and by whom."""
+        return await self._changes(call, None)
+
+    async def _changes(self, call: Call, tenant_id: str | None) -> Reply:
+        asked = decode_query(PageQuery, call.request.query.items())
+        cursor = asked.cursor
+        if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 19):
+            raise invalid("cursor", "is no cursor of this list")
+        before_id = None if cursor is None else int(cursor)
+        found = await reading(self._edge.journal.changes(tenant_id, before_id, asked.limit + 1))
+        page = found[: asked.limit]
+        shown = [
+            ChangeView(
+                str(change.id),
+                rfc3339(change.at),
+                change.actor,
+                change.request_id,
+                change.tenant,
+                change.action,
+                change.target,
+                change.before,
+                change.after,
+            )
+            for change in page
+        ]
+        return call.reply(200, ChangePage(shown, shown[-1].id if len(found) > asked.limit else None))
 
     # --- what signs webhooks to a callback_url
     async def get_secret(self, call: Call) -> Reply:
@@ -162,7 +203,7 @@ class Tenants:
         """Make a new secret; the old one signs beside it for a day, or as long as `overlap_s` says."""
         tenant = self._tenant(call)
         overlap_s = await self._overlap(call, DEFAULT_SECRET_OVERLAP_S)
-        changed = await writing(self._directory.rotate_secret(tenant.id, overlap_s))
+        changed = await writing(self._directory.rotate_secret(tenant.id, overlap_s, by=_author(call)))
         return call.reply(200, SecretView(changed.secret))
 
     # --- webhook endpoints
@@ -172,7 +213,8 @@ class Tenants:
         asked = decode_json(_endpoint_body, await call.json_body(self._limit))
         await self._hosts.check(check_callback_url(asked.url, "url"), "url")
         wanted: list[str] = [*asked.events] if asked.events else sorted(DEFAULT_WEBHOOK_TYPES)
-        endpoint = await writing(self._directory.create_endpoint(tenant.id, asked.url, dict.fromkeys(wanted)))
+        creation = self._directory.create_endpoint(tenant.id, asked.url, dict.fromkeys(wanted), by=_author(call))
+        endpoint = await writing(creation)
         return call.reply(201, EndpointCreated(endpoint.id, endpoint.secret))
 
     async def list_endpoints(self, call: Call) -> Reply:
@@ -193,9 +235,9 @@ class Tenants:
     async def delete_endpoint(self, call: Call) -> Reply:
         """Remove an endpoint."""
         tenant = self._tenant(call)
-        if self._directory.endpoint(tenant.id, call.params["endpoint"]) is None:
+        deletion = self._directory.delete_endpoint(tenant.id, call.params["endpoint"], by=_author(call))
+        if not await writing(deletion):
             raise not_found("webhook endpoint")
-        await writing(self._directory.delete_endpoint(tenant.id, call.params["endpoint"]))
         return _done(call)
 
     # --- dead letters
@@ -257,6 +299,11 @@ class Tenants:
         raw = await call.optional_body(self._limit)
         asked = decode_json(_rotate_body, raw) if raw else RotateBody()
         return default if asked.overlap_s is None else asked.overlap_s
+
+
+def _author(call: Call) -> Author:
+    key = call.caller.key
+    return Author("operator" if key is None else key.id, call.request_id)
 
 
 def _view(tenant: Tenant) -> TenantView:

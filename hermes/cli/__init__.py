@@ -30,8 +30,10 @@ app = typer.Typer(
 _tenants = typer.Typer(help="Customers of this Hermes.", no_args_is_help=True)
 _keys = typer.Typer(help="The API keys of a tenant.", no_args_is_help=True)
 _dead_letters = typer.Typer(help="Webhooks that were given up.", no_args_is_help=True)
+_actors = typer.Typer(help="Orders to an actor.", no_args_is_help=True)
 _carriers = typer.Typer(help="The ways out, and orders to them.", no_args_is_help=True)
 _routes = typer.Typer(help="Which carrier a message takes.", no_args_is_help=True)
+app.add_typer(_actors, name="actor")
 app.add_typer(_carriers, name="carrier")
 app.add_typer(_routes, name="route")
 app.add_typer(_tenants, name="tenant")
@@ -261,6 +263,41 @@ def inspect(
     from hermes.cli import actors
 
     actors.inspect(os.environ, data_dir, name, as_json=as_json)
+
+
+ActorName = Annotated[str, typer.Argument(help="The actor's name, as hermes tree shows it.", show_default=False)]
+
+
+@_actors.command("suspend")
+def actor_suspend(name: ActorName, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Let an actor serve urgent mail only; the rest waits until it is resumed."""
+    from hermes.cli import actors
+
+    actors.order(os.environ, data_dir, name, "suspend", as_json=as_json)
+
+
+@_actors.command("resume")
+def actor_resume(name: ActorName, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Let a suspended actor go on."""
+    from hermes.cli import actors
+
+    actors.order(os.environ, data_dir, name, "resume", as_json=as_json)
+
+
+@_actors.command("restart")
+def actor_restart(name: ActorName, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Stop an actor and start it again; also one that is stopped, or waits for its back-off."""
+    from hermes.cli import actors
+
+    actors.order(os.environ, data_dir, name, "restart", as_json=as_json)
+
+
+@_actors.command("stop")
+def actor_stop(name: ActorName, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Stop an actor and leave it down until it is restarted."""
+    from hermes.cli import actors
+
+    actors.order(os.environ, data_dir, name, "stop", as_json=as_json)
 
 
 @app.command()

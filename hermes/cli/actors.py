@@ -1,4 +1,4 @@
-"""`hermes tree` and `hermes inspect`."""
+"""`hermes tree`, `hermes inspect` and `hermes actor`."""
 
 from __future__ import annotations
 
@@ -69,3 +69,14 @@ def inspect(environ: Mapping[str, str], data_dir: Path | None, name: str, *, as_
         return
     out = show.console()
     out.print(show.actor_facts(actor, ascii_only=not show.unicode_ok(out)))
+
+
+def order(environ: Mapping[str, str], data_dir: Path | None, name: str, what: str, *, as_json: bool) -> None:
+    """Suspend, resume, restart or stop an actor, and say how it is now."""
+    node = client.connect(environ, data_dir)
+    actor = node.request("POST", f"/v1/actors/{quote(name, safe='/')}/{what}")
+    if as_json:
+        client.print_json(actor)
+        return
+    why = f", last error: {actor['last_error']}" if actor["last_error"] and actor["state"] == "back_off" else ""
+    sys.stdout.write(client.clean(f"actor {name} is {actor['state']}, {actor['restarts']} restarts{why}") + "\n")

@@ -263,6 +263,38 @@ class Endpoint:
     disabled_at: datetime | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class Change:
+    """Who changed something of a tenant, and what: one row of the audit log, stored with the change itself.
+
+    Attributes:
+        id: in the order they were stored; 0 until then.
+        actor: "operator", a key's id, "signup", or "hermes" for what it did by itself.
+        action: what was done, as `tenant.updated`.
+        target: the id or name of what was changed.
+        before, after: what differs, JSON values; None where there was, or is, nothing. Never a secret.
+    """
+
+    at: datetime
+    actor: str
+    tenant: str
+    action: str
+    target: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    request_id: str | None = None
+    id: int = 0
+
+
+@dataclass(slots=True)
+class TenantRows:
+    """Everything the directory keeps of one tenant. `tenant` is None once it was deleted."""
+
+    tenant: Tenant | None
+    keys: list[ApiKey]
+    endpoints: list[Endpoint]
+
+
 @dataclass(slots=True)
 class WorkerRow:
     """One process incarnation."""
@@ -395,30 +427,42 @@ class Journal(Protocol):
     async def outbox_pending(self) -> int:
         """Count deliveries not yet done, dead ones left out."""
 
-    # --- tenants and keys
-    async def put_tenant(self, tenant: Tenant) -> None:
+    # --- tenants and keys: each change is stored with its row of the audit log, and other workers are told of it
+    def on_directory(self, callback: Callable[[str | None], None]) -> None:
+        """Call `callback(tenant)` when another worker changed a tenant, its keys or endpoints; None: any may have."""
+
+    async def put_tenant(self, tenant: Tenant, change: Change | None = None) -> None:
         """Insert or replace a tenant."""
 
     async def tenants(self) -> list[Tenant]:
         """Load all tenants, deleted ones left out, by id."""
 
-    async def put_key(self, key: ApiKey) -> None:
+    async def put_key(self, key: ApiKey, change: Change | None = None) -> None:
         """Insert or replace a key."""
 
     async def keys(self) -> list[ApiKey]:
         """Load all keys that have not expired."""
 
-    async def delete_key(self, key_id: str) -> bool:
-        """End a key. False: no such key."""
+    async def delete_key(self, tenant: str, key_id: str, change: Change | None = None) -> bool:
+        """End a key. False: the tenant has no such key."""
 
-    async def put_endpoint(self, endpoint: Endpoint) -> None:
+    async def keys_used(self, key_ids: Sequence[str], at: datetime) -> None:
+        """Note that keys were used, at `at` for the last time."""
+
+    async def put_endpoint(self, endpoint: Endpoint, change: Change | None = None) -> None:
         """Insert or replace a webhook endpoint."""
 
     async def endpoints(self) -> list[Endpoint]:
         """Load all endpoints."""
 
-    async def delete_endpoint(self, endpoint_id: str) -> bool:
-        """Remove an endpoint. False: no such endpoint."""
+    async def delete_endpoint(self, tenant: str, endpoint_id: str, change: Change | None = None) -> bool:
+        """Remove an endpoint. False: the tenant has no such endpoint."""
+
+    async def tenant_rows(self, tenant: str) -> TenantRows:
+        """Load one tenant with its keys that have not expired, and its endpoints."""
+
+    async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
+        """Page through the audit log of a tenant (None: of all), newest first."""
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

@@ -1,27 +1,56 @@
 """Tenants, their keys and webhook endpoints: read from the journal at start, kept in memory, written through.
 
-Every change is stored before it is seen. Reads never wait.
+Every change is stored, with its row of the audit log, before it is seen; workers that share the database are told
+and read the tenant again. Reads never wait.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any, Final
 
-from hermes.domain.message import ulid
-from hermes.journal.base import ApiKey, Endpoint, Journal, Tenant
+from hermes.domain.message import rfc3339, ulid
+from hermes.journal.base import ApiKey, Change, Endpoint, Journal, JournalError, Tenant, TenantRows
 from hermes.runtime.clock import Clock
 
 SCOPES = ("messages:write", "messages:read", "tenant:manage")
+REFRESH_RETRY_S: Final = 1.0  # when the journal could not be read after a change elsewhere
 
 
 def new_webhook_secret() -> str:
     """Make a Standard Webhooks secret: `whsec_` and 24 random bytes, base64."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+
+
+@dataclass(slots=True, frozen=True)
+class Author:
+    """Who makes a change, for the audit log.
+
+    Attributes:
+        name: "operator", a key's id, "signup", or "hermes".
+        request_id: of the HTTP request that asked for it.
+    """
+
+    name: str
+    request_id: str | None = None
+
+
+HERMES: Final = Author("hermes")
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A tenant and what is its own. `tenant.status` is "deleted" while its open messages still end."""
+
+    tenant: Tenant
+    keys: dict[str, ApiKey] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
 
 
 class Directory:
@@ -34,78 +63,165 @@ class Directory:
         self._journal = journal
         self._clock = clock
         self._hash_secret = hash_secret
-        self._tenants: dict[str, Tenant] = {}
+        self._entries: dict[str, _Entry] = {}
         self._keys: dict[bytes, ApiKey] = {}  # by keyed hash
-        self._keys_by_id: dict[str, ApiKey] = {}
-        self._endpoints: dict[str, dict[str, Endpoint]] = {}  # tenant -> id -> endpoint
+        self._changing = asyncio.Lock()  # what is read again must not be older than what is being written
+        self._stale: set[str | None] = set()  # tenants that another worker changed; None: any
+        self._refreshing: asyncio.Task[None] | None = None
+        self.used_keys: set[str] = set()  # ids of keys that were used since `note_use`
         self.on_tenant: Callable[[str], None] = lambda tenant_id: None  # told of each new tenant, before its creator
 
     async def load(self) -> None:
-        """Read everything; call once after the journal started."""
-        self._tenants = {t.id: t for t in await self._journal.tenants()}
+        """Read everything, and hear of other workers' changes from now on; call once after the journal started."""
+        self._journal.on_directory(self._changed_elsewhere)
+        await self._read_all()
+
+    # --- what other workers change
+    def _changed_elsewhere(self, tenant_id: str | None) -> None:
+        self._stale.add(tenant_id)
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh(), name="directory-refresh")
+
+    async def _refresh(self) -> None:
+        while self._stale:
+            stale, self._stale = self._stale, set()
+            try:
+                async with self._changing:
+                    if None in stale:
+                        await self._read_all()
+                    else:
+                        for tenant_id in stale:
+                            if tenant_id is not None:
+                                self._replace(tenant_id, await self._journal.tenant_rows(tenant_id))
+            except JournalError:
+                self._stale |= stale
+                await asyncio.sleep(REFRESH_RETRY_S)
+
+    async def _read_all(self) -> None:
+        tenants = {t.id: TenantRows(t, [], []) for t in await self._journal.tenants()}
+        gone = TenantRows(None, [], [])
         for key in await self._journal.keys():
-            self._remember_key(key)
+            tenants.get(key.tenant, gone).keys.append(key)
         for endpoint in await self._journal.endpoints():
-            self._endpoints.setdefault(endpoint.tenant, {})[endpoint.id] = endpoint
+            tenants.get(endpoint.tenant, gone).endpoints.append(endpoint)
+        for tenant_id in [*self._entries, *tenants]:
+            self._replace(tenant_id, tenants.get(tenant_id, gone))
+
+    def _replace(self, tenant_id: str, rows: TenantRows) -> None:
+        """Take in a tenant as it is stored now."""
+        former = self._entries.get(tenant_id)
+        if former is not None:
+            for key in former.keys.values():
+                self._keys.pop(key.key_hash, None)
+        if rows.tenant is None:
+            if former is not None:
+                former.tenant = replace(former.tenant, status="deleted")
+                former.keys.clear()
+                former.endpoints.clear()
+            return
+        self._entries[tenant_id] = _Entry(
+            rows.tenant, {key.id: key for key in rows.keys}, {endpoint.id: endpoint for endpoint in rows.endpoints}
+        )
+        for key in rows.keys:
+            self._keys[key.key_hash] = key
+        if former is None:
+            self.on_tenant(tenant_id)
+
+    def _change(
+        self,
+        by: Author,
+        tenant_id: str,
+        action: str,
+        target: str,
+        before: dict[str, Any] | None,
+        after: dict[str, Any] | None,
+    ) -> Change:
+        """Say what differs, for the audit log."""
+        if before is not None and after is not None:
+            same = {name for name, value in before.items() if name in after and after[name] == value}
+            before = {name: value for name, value in before.items() if name not in same}
+            after = {name: value for name, value in after.items() if name not in same}
+        now = self._clock.now()
+        return Change(now, by.name, tenant_id, action, target, before, after, by.request_id)
 
     # --- tenants
     def tenant(self, tenant_id: str) -> Tenant | None:
         """Find a tenant that was not deleted."""
-        return self._tenants.get(tenant_id)
+        entry = self._entries.get(tenant_id)
+        return entry.tenant if entry is not None and entry.tenant.status != "deleted" else None
 
     def tenants(self) -> list[Tenant]:
         """All tenants, oldest first."""
-        return sorted(self._tenants.values(), key=lambda t: (t.created_at, t.id))
+        found = (entry.tenant for entry in self._entries.values() if entry.tenant.status != "deleted")
+        return sorted(found, key=lambda t: (t.created_at, t.id))
 
-    async def create_tenant(self, name: str) -> Tenant:
+    def _entry(self, tenant_id: str) -> _Entry:
+        entry = self._entries[tenant_id]
+        if entry.tenant.status == "deleted":
+            raise KeyError(tenant_id)
+        return entry
+
+    async def create_tenant(self, name: str, *, by: Author = HERMES) -> Tenant:
         """Make an active tenant with a fresh secret for its callback_url webhooks."""
         now = self._clock.now()
         tenant = Tenant("ten_" + ulid(), name, "active", now, new_webhook_secret())
-        await self._journal.put_tenant(tenant)
-        self._tenants[tenant.id] = tenant
+        change = self._change(by, tenant.id, "tenant.created", tenant.id, None, _shown_tenant(tenant))
+        async with self._changing:
+            await self._journal.put_tenant(tenant, change)
+            self._entries[tenant.id] = _Entry(tenant)
         self.on_tenant(tenant.id)
         return tenant
 
-    async def update_tenant(self, tenant_id: str, *, name: str | None = None, status: str | None = None) -> Tenant:
+    async def _put_tenant(self, entry: _Entry, changed: Tenant, by: Author, action: str) -> Tenant:
+        before, after = _shown_tenant(entry.tenant), _shown_tenant(changed)
+        change = self._change(by, changed.id, action, changed.id, before, after)
+        await self._journal.put_tenant(changed, change)
+        entry.tenant = changed
+        return changed
+
+    async def update_tenant(
+        self, tenant_id: str, *, name: str | None = None, status: str | None = None, by: Author = HERMES
+    ) -> Tenant:
         """Replace what is named.
 
         Raises:
             KeyError: no such tenant.
         """
-        tenant = self._tenants[tenant_id]
-        changed = replace(tenant, name=name or tenant.name, status=status or tenant.status)
-        await self._journal.put_tenant(changed)
-        self._tenants[tenant_id] = changed
-        return changed
+        async with self._changing:
+            entry = self._entry(tenant_id)
+            changed = replace(entry.tenant, name=name or entry.tenant.name, status=status or entry.tenant.status)
+            return await self._put_tenant(entry, changed, by, "tenant.updated")
 
-    async def delete_tenant(self, tenant_id: str) -> None:
+    async def delete_tenant(self, tenant_id: str, *, by: Author = HERMES) -> None:
         """End a tenant and all its keys at once; its open messages still end.
 
         Raises:
             KeyError: no such tenant.
         """
-        tenant = self._tenants[tenant_id]
-        await self._journal.put_tenant(replace(tenant, status="deleted"))
-        for key in self.keys(tenant_id):
-            await self.revoke_key(key.id)
-        del self._tenants[tenant_id]
+        async with self._changing:
+            entry = self._entry(tenant_id)
+            await self._put_tenant(entry, replace(entry.tenant, status="deleted"), by, "tenant.deleted")
+            for key in list(entry.keys.values()):  # first here: whatever the database says next, they have ended
+                self._keys.pop(key.key_hash, None)
+            entry.endpoints.clear()
+            for key in list(entry.keys.values()):
+                await self._delete_key(entry, key, by)
 
-    async def rotate_secret(self, tenant_id: str, overlap_s: float = 86_400.0) -> Tenant:
+    async def rotate_secret(self, tenant_id: str, overlap_s: float = 86_400.0, *, by: Author = HERMES) -> Tenant:
         """Make a new callback secret; the old one signs beside it for `overlap_s` seconds.
 
         Raises:
             KeyError: no such tenant.
         """
-        tenant = self._tenants[tenant_id]
-        changed = replace(
-            tenant,
-            secret=new_webhook_secret(),
-            previous_secret=tenant.secret,
-            previous_secret_until=self._clock.now() + timedelta(seconds=overlap_s),
-        )
-        await self._journal.put_tenant(changed)
-        self._tenants[tenant_id] = changed
-        return changed
+        async with self._changing:
+            entry = self._entry(tenant_id)
+            changed = replace(
+                entry.tenant,
+                secret=new_webhook_secret(),
+                previous_secret=entry.tenant.secret,
+                previous_secret_until=self._clock.now() + timedelta(seconds=overlap_s),
+            )
+            return await self._put_tenant(entry, changed, by, "secret.rotated")
 
     # --- keys
     def hash_key(self, key: str) -> bytes:
@@ -121,15 +237,12 @@ class Directory:
 
     def keys(self, tenant_id: str) -> list[ApiKey]:
         """A tenant's keys, oldest first, expired ones left out."""
+        entry = self._entries.get(tenant_id)
+        if entry is None:
+            return []
         now = self._clock.now()
-        return sorted(
-            (
-                k
-                for k in self._keys_by_id.values()
-                if k.tenant == tenant_id and (k.expires_at is None or k.expires_at > now)
-            ),
-            key=lambda k: (k.created_at, k.id),
-        )
+        found = (key for key in entry.keys.values() if key.expires_at is None or key.expires_at > now)
+        return sorted(found, key=lambda k: (k.created_at, k.id))
 
     async def create_key(
         self,
@@ -139,89 +252,168 @@ class Directory:
         *,
         expires_at: datetime | None = None,
         allow_from: Iterable[str] = (),
+        by: Author = HERMES,
     ) -> tuple[ApiKey, str]:
-        """Make a key; the second value is the key itself, shown this once. No scope named means all."""
+        """Make a key; the second value is the key itself, shown this once. No scope named means all.
+
+        Raises:
+            KeyError: no such tenant.
+        """
+        async with self._changing:
+            entry = self._entry(tenant_id)
+            return await self._create_key(entry, mode, tuple(scopes) or SCOPES, expires_at, tuple(allow_from), by)
+
+    async def _create_key(
+        self,
+        entry: _Entry,
+        mode: str,
+        scopes: tuple[str, ...],
+        expires_at: datetime | None,
+        allow_from: tuple[str, ...],
+        by: Author,
+    ) -> tuple[ApiKey, str]:
         text = f"hk_{mode}_{secrets.token_urlsafe(32)}"
         key = ApiKey(
             id="key_" + ulid(),
-            tenant=tenant_id,
+            tenant=entry.tenant.id,
             key_hash=self.hash_key(text),
             prefix=text[: len(f"hk_{mode}_") + 4],
             mode=mode,
-            scopes=tuple(scopes) or SCOPES,
+            scopes=scopes,
             created_at=self._clock.now(),
             expires_at=expires_at,
-            allow_from=tuple(allow_from),
+            allow_from=allow_from,
         )
-        await self._journal.put_key(key)
-        self._remember_key(key)
+        await self._put_key(entry, key, by, "key.created")
         return key, text
 
-    async def rotate_key(self, tenant_id: str, key_id: str, overlap_s: float) -> tuple[ApiKey, str]:
+    async def _put_key(self, entry: _Entry, key: ApiKey, by: Author, action: str) -> None:
+        former = entry.keys.get(key.id)
+        before = None if former is None else _shown_key(former)
+        await self._journal.put_key(key, self._change(by, key.tenant, action, key.id, before, _shown_key(key)))
+        self._keys[key.key_hash] = key
+        entry.keys[key.id] = key
+
+    async def rotate_key(
+        self, tenant_id: str, key_id: str, overlap_s: float, *, by: Author = HERMES
+    ) -> tuple[ApiKey, str]:
         """Make a successor with the same rights; the old key ends after `overlap_s` seconds.
 
         Raises:
             KeyError: the tenant has no such key.
         """
-        old = self._keys_by_id[key_id]
-        if old.tenant != tenant_id:
-            raise KeyError(key_id)
-        new, text = await self.create_key(
-            tenant_id, old.mode, old.scopes, expires_at=old.expires_at, allow_from=old.allow_from
-        )
-        if overlap_s <= 0:
-            await self.revoke_key(key_id)
-        else:
-            end = self._clock.now() + timedelta(seconds=overlap_s)
-            ending = replace(old, expires_at=min(end, old.expires_at) if old.expires_at else end)
-            await self._journal.put_key(ending)
-            self._remember_key(ending)
-        return new, text
+        async with self._changing:
+            entry = self._entry(tenant_id)
+            old = entry.keys[key_id]
+            new, text = await self._create_key(entry, old.mode, old.scopes, old.expires_at, old.allow_from, by)
+            if overlap_s <= 0:
+                await self._delete_key(entry, old, by)
+            else:
+                end = self._clock.now() + timedelta(seconds=overlap_s)
+                ending = replace(old, expires_at=min(end, old.expires_at) if old.expires_at else end)
+                await self._put_key(entry, ending, by, "key.updated")
+            return new, text
 
-    async def revoke_key(self, key_id: str) -> bool:
-        """End a key at once. False: no such key."""
-        key = self._keys_by_id.get(key_id)
-        if key is None:
-            return False
-        await self._journal.delete_key(key_id)
-        self._keys_by_id.pop(key_id, None)
+    async def revoke_key(self, tenant_id: str, key_id: str, *, by: Author = HERMES) -> bool:
+        """End a key at once, on every worker. False: the tenant has no such key."""
+        async with self._changing:
+            entry = self._entries.get(tenant_id)
+            key = entry.keys.get(key_id) if entry is not None else None
+            if entry is None or key is None:
+                return False
+            await self._delete_key(entry, key, by)
+            return True
+
+    async def _delete_key(self, entry: _Entry, key: ApiKey, by: Author) -> None:
+        change = self._change(by, key.tenant, "key.revoked", key.id, _shown_key(key), None)
+        await self._journal.delete_key(key.tenant, key.id, change)
         self._keys.pop(key.key_hash, None)
-        return True
+        entry.keys.pop(key.id, None)
 
-    def _remember_key(self, key: ApiKey) -> None:
-        self._keys[key.key_hash] = key
-        self._keys_by_id[key.id] = key
+    async def note_use(self) -> None:
+        """Store which keys were used since the last call: one statement, however many requests there were."""
+        used, self.used_keys = self.used_keys, set()
+        if used:
+            await self._journal.keys_used(sorted(used), self._clock.now())
+
+    async def last_used(self, tenant_id: str) -> dict[str, datetime]:
+        """Tell when a tenant's keys were last used, as far as it is stored, by id."""
+        rows = await self._journal.tenant_rows(tenant_id)
+        return {key.id: key.last_used_at for key in rows.keys if key.last_used_at is not None}
 
     # --- webhook endpoints
     def endpoints(self, tenant_id: str) -> list[Endpoint]:
         """A tenant's endpoints, oldest first, disabled ones included."""
-        found = self._endpoints.get(tenant_id)
-        return sorted(found.values(), key=lambda e: (e.created_at, e.id)) if found else []
+        entry = self._entries.get(tenant_id)
+        if entry is None or not entry.endpoints:
+            return []
+        return sorted(entry.endpoints.values(), key=lambda e: (e.created_at, e.id))
 
     def endpoint(self, tenant_id: str, endpoint_id: str) -> Endpoint | None:
         """Find one of a tenant's endpoints."""
-        found = self._endpoints.get(tenant_id)
-        return found.get(endpoint_id) if found else None
+        entry = self._entries.get(tenant_id)
+        return entry.endpoints.get(endpoint_id) if entry is not None else None
 
-    async def create_endpoint(self, tenant_id: str, url: str, events: Iterable[str]) -> Endpoint:
-        """Add an endpoint with a fresh secret."""
+    async def create_endpoint(
+        self, tenant_id: str, url: str, events: Iterable[str], *, by: Author = HERMES
+    ) -> Endpoint:
+        """Add an endpoint with a fresh secret.
+
+        Raises:
+            KeyError: no such tenant.
+        """
         endpoint = Endpoint("whk_" + ulid(), tenant_id, url, tuple(events), new_webhook_secret(), self._clock.now())
-        await self._journal.put_endpoint(endpoint)
-        self._endpoints.setdefault(tenant_id, {})[endpoint.id] = endpoint
+        async with self._changing:
+            await self._put_endpoint(self._entry(tenant_id), endpoint, by, "endpoint.created")
         return endpoint
+
+    async def _put_endpoint(self, entry: _Entry, endpoint: Endpoint, by: Author, action: str) -> None:
+        former = entry.endpoints.get(endpoint.id)
+        before = None if former is None else _shown_endpoint(former)
+        change = self._change(by, endpoint.tenant, action, endpoint.id, before, _shown_endpoint(endpoint))
+        await self._journal.put_endpoint(endpoint, change)
+        entry.endpoints[endpoint.id] = endpoint
 
     async def disable_endpoint(self, tenant_id: str, endpoint_id: str) -> None:
         """Send nothing more to an endpoint (it answered 410)."""
-        endpoint = self.endpoint(tenant_id, endpoint_id)
-        if endpoint is not None and endpoint.disabled_at is None:
-            changed = replace(endpoint, disabled_at=self._clock.now())
-            await self._journal.put_endpoint(changed)
-            self._endpoints[tenant_id][endpoint_id] = changed
+        async with self._changing:
+            entry = self._entries.get(tenant_id)
+            endpoint = entry.endpoints.get(endpoint_id) if entry is not None else None
+            if entry is not None and endpoint is not None and endpoint.disabled_at is None:
+                disabled = replace(endpoint, disabled_at=self._clock.now())
+                await self._put_endpoint(entry, disabled, HERMES, "endpoint.disabled")
 
-    async def delete_endpoint(self, tenant_id: str, endpoint_id: str) -> bool:
+    async def delete_endpoint(self, tenant_id: str, endpoint_id: str, *, by: Author = HERMES) -> bool:
         """Remove an endpoint. False: the tenant has no such endpoint."""
-        if self.endpoint(tenant_id, endpoint_id) is None:
-            return False
-        await self._journal.delete_endpoint(endpoint_id)
-        del self._endpoints[tenant_id][endpoint_id]
-        return True
+        async with self._changing:
+            entry = self._entries.get(tenant_id)
+            endpoint = entry.endpoints.get(endpoint_id) if entry is not None else None
+            if entry is None or endpoint is None:
+                return False
+            change = self._change(by, tenant_id, "endpoint.deleted", endpoint_id, _shown_endpoint(endpoint), None)
+            await self._journal.delete_endpoint(tenant_id, endpoint_id, change)
+            del entry.endpoints[endpoint_id]
+            return True
+
+
+# --- what the audit log shows: never a secret, nor what a URL may carry as one
+def _shown_tenant(tenant: Tenant) -> dict[str, Any]:
+    return {"name": tenant.name, "status": tenant.status, "settings": tenant.settings}
+
+
+def _shown_key(key: ApiKey) -> dict[str, Any]:
+    return {
+        "prefix": key.prefix,
+        "mode": key.mode,
+        "scopes": list(key.scopes),
+        "allow_from": list(key.allow_from),
+        "expires_at": None if key.expires_at is None else rfc3339(key.expires_at),
+    }
+
+
+def _shown_endpoint(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "url": endpoint.url.partition("?")[0],
+        "events": list(endpoint.events),
+        "disabled_at": None if endpoint.disabled_at is None else rfc3339(endpoint.disabled_at),
+    }

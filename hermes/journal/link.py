@@ -96,6 +96,7 @@ class Link:
         self._on_change: list[Callable[[bool], None]] = []
         self.on_hang: list[Callable[[], None]] = []  # called when the server stopped answering: hang up
         self.on_look: list[Callable[[], None]] = []  # called after each sign of life
+        self._listeners: list[tuple[str, Callable[[str | None], None]]] = []
 
     @property
     def available(self) -> bool:
@@ -183,8 +184,23 @@ class Link:
                         {"message": "a listener of the journal failed", "exception": exc}
                     )
 
+    def listen(self, channel: str, callback: Callable[[str | None], None]) -> None:
+        """Call `callback(payload)` for each NOTIFY on a channel; before `start`.
+
+        None means that the connection was lost meanwhile: what was told then is not known.
+        """
+        self._listeners.append((channel, callback))
+
     async def _open_ping(self) -> Any:
         connection = await self.open({"synchronous_commit": "off"})
+        try:
+            for channel, callback in self._listeners:
+                await connection.add_listener(channel, lambda _c, _pid, _channel, text, tell=callback: tell(text))
+        except BaseException as exc:
+            connection.terminate()
+            if isinstance(exc, (asyncpg.PostgresError, *LOST)):
+                raise translate(exc) from None
+            raise
         connection.add_termination_listener(lambda _: self.suspect())
         return connection
 
@@ -194,6 +210,8 @@ class Link:
             if self._ping is None or self._ping.is_closed():
                 try:
                     self._ping = await asyncio.wait_for(self._open_ping(), CONNECT_TIMEOUT_S)
+                    for _, callback in self._listeners:
+                        callback(None)
                 except (JournalError, TimeoutError):
                     self._lost(hangs=False)
                     await asyncio.sleep(pause)

@@ -24,6 +24,7 @@ from hermes.journal.base import (
     KEEP,
     SHARDS,
     ApiKey,
+    Change,
     Conflict,
     Done,
     Endpoint,
@@ -41,6 +42,7 @@ from hermes.journal.base import (
     RefTarget,
     StoredMessage,
     Tenant,
+    TenantRows,
     WorkerRow,
     Write,
     WriteRefused,
@@ -106,6 +108,8 @@ class _Store:
     tenants: dict[str, Tenant] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     workers: dict[str, _Worker] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
@@ -163,7 +167,7 @@ class MemoryJournal:
 
     def copy(self, *, worker_id: str | None = None, clock: Clock | None = None) -> MemoryJournal:
         """Make a new worker over a copy of what is committed now, as after a crash of the whole machine."""
-        store = deepcopy(self._store)
+        store = deepcopy(replace(self._store, watchers=[]))
         for worker in store.workers.values():
             worker.gone = True
         return self._over(store, worker_id, clock)
@@ -590,17 +594,30 @@ class MemoryJournal:
         return len(self._undone())
 
     # --- tenants and keys
-    async def put_tenant(self, tenant: Tenant) -> None:
+    def on_directory(self, callback: Callable[[str | None], None]) -> None:
+        self._store.watchers.append((self.worker_id, callback))
+
+    def _changed(self, tenant: str, change: Change | None) -> None:
+        """Store the change's row of the audit log, and tell the other workers on the next turn of the loop."""
+        if change is not None:
+            self._store.changes.append(replace(deepcopy(change), id=len(self._store.changes) + 1))
+        for worker_id, callback in self._store.watchers:
+            if worker_id != self.worker_id:
+                asyncio.get_running_loop().call_soon(callback, tenant)
+
+    async def put_tenant(self, tenant: Tenant, change: Change | None = None) -> None:
         self._reach()
         self._store.tenants[tenant.id] = deepcopy(tenant)
+        self._changed(tenant.id, change)
 
     async def tenants(self) -> list[Tenant]:
         self._reach()
         return [deepcopy(t) for _, t in sorted(self._store.tenants.items()) if t.status != "deleted"]
 
-    async def put_key(self, key: ApiKey) -> None:
+    async def put_key(self, key: ApiKey, change: Change | None = None) -> None:
         self._reach()
         self._store.keys[key.id] = deepcopy(key)
+        self._changed(key.tenant, change)
 
     async def keys(self) -> list[ApiKey]:
         self._reach()
@@ -608,21 +625,55 @@ class MemoryJournal:
         keys = [key for _, key in sorted(self._store.keys.items())]
         return [deepcopy(key) for key in keys if key.expires_at is None or key.expires_at > now]
 
-    async def delete_key(self, key_id: str) -> bool:
+    async def delete_key(self, tenant: str, key_id: str, change: Change | None = None) -> bool:
         self._reach()
-        return self._store.keys.pop(key_id, None) is not None
+        key = self._store.keys.get(key_id)
+        if key is None or key.tenant != tenant:
+            return False
+        del self._store.keys[key_id]
+        self._changed(tenant, change)
+        return True
 
-    async def put_endpoint(self, endpoint: Endpoint) -> None:
+    async def keys_used(self, key_ids: Sequence[str], at: datetime) -> None:
+        self._reach()
+        for key_id in key_ids:
+            key = self._store.keys.get(key_id)
+            if key is not None and (key.last_used_at is None or key.last_used_at < at):
+                key.last_used_at = at
+
+    async def put_endpoint(self, endpoint: Endpoint, change: Change | None = None) -> None:
         self._reach()
         self._store.endpoints[endpoint.id] = deepcopy(endpoint)
+        self._changed(endpoint.tenant, change)
 
     async def endpoints(self) -> list[Endpoint]:
         self._reach()
         return [deepcopy(endpoint) for _, endpoint in sorted(self._store.endpoints.items())]
 
-    async def delete_endpoint(self, endpoint_id: str) -> bool:
+    async def delete_endpoint(self, tenant: str, endpoint_id: str, change: Change | None = None) -> bool:
         self._reach()
-        return self._store.endpoints.pop(endpoint_id, None) is not None
+        endpoint = self._store.endpoints.get(endpoint_id)
+        if endpoint is None or endpoint.tenant != tenant:
+            return False
+        del self._store.endpoints[endpoint_id]
+        self._changed(tenant, change)
+        return True
+
+    async def tenant_rows(self, tenant: str) -> TenantRows:
+        return TenantRows(
+            next((t for t in await self.tenants() if t.id == tenant), None),
+            [key for key in await self.keys() if key.tenant == tenant],
+            [endpoint for endpoint in await self.endpoints() if endpoint.tenant == tenant],
+        )
+
+    async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
+        self._reach()
+        found = [
+            deepcopy(change)
+            for change in reversed(self._store.changes)
+            if tenant in (None, change.tenant) and (before_id is None or change.id < before_id)
+        ]
+        return found[:limit]
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

@@ -21,9 +21,7 @@ from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import OPEN_STATUSES
 from hermes.journal.base import (
     SHARDS,
-    ApiKey,
     Done,
-    Endpoint,
     Fenced,
     IdempotencyRecord,
     InboundRecord,
@@ -37,7 +35,6 @@ from hermes.journal.base import (
     QueueFull,
     RefTarget,
     StoredMessage,
-    Tenant,
     WorkerRow,
     Write,
     WriteRefused,
@@ -53,6 +50,7 @@ from hermes.journal.partitions import (
     ensure_days,
     partition_day,
 )
+from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
 from hermes.journal.process import is_gone, started_at, this_host
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import (
@@ -69,6 +67,7 @@ from hermes.journal.rows import (
     recipient_hash,
     split_outbox_id,
     split_statuses,
+    storable,
     to_json,
 )
 from hermes.journal.writer import GroupCommitWriter
@@ -94,7 +93,7 @@ _OPEN_STATUS: Final = """(
 )"""
 
 
-class PostgresJournal:
+class PostgresJournal(PostgresDirectory):
     """A `Journal` on PostgreSQL.
 
     Args:
@@ -119,14 +118,14 @@ class PostgresJournal:
         heartbeat_s: float = 3.0,
         host: str | None = None,
     ) -> None:
-        self.worker_id: Final = worker_id
-        self._clock: Final = clock
+        self.worker_id = worker_id
+        self._clock = clock
         self._queue_limit: Final = queue_limit
         self._lease_s: Final = lease_s
         self._heartbeat_s: Final = heartbeat_s
         self._host: Final = host or this_host()
         self._connect: Final = connect
-        self._link: Final = Link(connect, f"hermes {worker_id}")
+        self._link = Link(connect, f"hermes {worker_id}")
         self._writer: Final = GroupCommitWriter(
             self._link,
             worker_id,
@@ -137,6 +136,8 @@ class PostgresJournal:
         self._link.on_hang.append(self._writer.hang_up)
         self._link.on_look.append(self._writer.look)
         self._on_fenced: list[Callable[[], None]] = []
+        self._on_directory: list[Callable[[str | None], None]] = []
+        self._link.listen(DIRECTORY_CHANNEL, self._told_of_directory)
         self._shards: dict[int, datetime] = {}
         self._heart: asyncio.Task[None] | None = None
         self._stopped = False
@@ -268,7 +269,7 @@ class PostgresJournal:
         for message_id in message_ids:
             with contextlib.suppress(KeyError, ValueError):
                 days.append(day_of_id(message_id))
-                ids.append(message_id if _storable(message_id) else "")
+                ids.append(message_id if storable(message_id) else "")
         if not ids:
             return []
         async with self._link.borrow() as connection:
@@ -391,14 +392,14 @@ class PostgresJournal:
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         found: list[RefTarget | None] = [None] * len(keys)
-        refs, carriers = [_storable(ref) for _, ref in keys], [_storable(carrier) for carrier, _ in keys]
+        refs, carriers = [storable(ref) for _, ref in keys], [storable(carrier) for carrier, _ in keys]
         rows = await self._link.fetch(QUERIES["find_refs"], refs, carriers)
         for n, message_id, step, attempt, segment in rows:
             found[n - 1] = RefTarget(message_id, step, attempt, segment)
         return found
 
     async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
-        if _storable(key) is None:
+        if storable(key) is None:
             return None
         oldest = self._clock.now() - IDEMPOTENCY_KEPT
         rows = await self._link.fetch(QUERIES["find_idempotent"], tenant, key, oldest)
@@ -435,7 +436,7 @@ class PostgresJournal:
             record.inbound_id,
             record.tenant,
             message.carrier,
-            None if known_as is None else _storable(known_as),
+            None if known_as is None else storable(known_as),
             record.received_at,
             to_json(message),
             shard_of(record.inbound_id),
@@ -494,7 +495,7 @@ class PostgresJournal:
         before: tuple[str | None, int | None, str | None] | None = (None, None, None)
         if before_id is not None:
             before = split_outbox_id(before_id)
-        if before is None or _storable(before_id or "") is None:
+        if before is None or storable(before_id or "") is None:
             return []
         return [_outbox_item(r) for r in await self._link.fetch(QUERIES["dead_letters"], tenant, *before, limit)]
 
@@ -502,75 +503,12 @@ class PostgresJournal:
         key = split_outbox_id(id)
         return (
             key is not None
-            and _storable(id) is not None
+            and storable(id) is not None
             and bool(await self._link.fetch(QUERIES["replay_dead_letter"], *key, tenant, due))
         )
 
     async def outbox_pending(self) -> int:
         return int((await self._link.fetch(QUERIES["outbox_pending"], list(self._shards)))[0][0])
-
-    # --- tenants and keys
-    async def put_tenant(self, tenant: Tenant) -> None:
-        await self._link.fetch(
-            QUERIES["put_tenant"],
-            tenant.id,
-            tenant.name,
-            tenant.status,
-            tenant.created_at,
-            tenant.secret,
-            tenant.previous_secret,
-            tenant.previous_secret_until,
-            to_json(tenant.settings),
-        )
-
-    async def tenants(self) -> list[Tenant]:
-        rows = await self._link.fetch(QUERIES["tenants"])
-        return [Tenant(**{**row, "settings": from_json(row["settings"])}) for row in rows]
-
-    async def put_key(self, key: ApiKey) -> None:
-        await self._link.fetch(
-            QUERIES["put_key"],
-            key.id,
-            key.tenant,
-            key.key_hash,
-            key.prefix,
-            key.mode,
-            list(key.scopes),
-            key.created_at,
-            key.expires_at,
-            list(key.allow_from),
-            key.last_used_at,
-        )
-
-    async def keys(self) -> list[ApiKey]:
-        return [
-            ApiKey(**{**row, "scopes": tuple(row["scopes"]), "allow_from": tuple(row["allow_from"])})
-            for row in await self._link.fetch(QUERIES["keys"], self._clock.now())
-        ]
-
-    async def delete_key(self, key_id: str) -> bool:
-        return _storable(key_id) is not None and bool(await self._link.fetch(QUERIES["delete_key"], key_id))
-
-    async def put_endpoint(self, endpoint: Endpoint) -> None:
-        await self._link.fetch(
-            QUERIES["put_endpoint"],
-            endpoint.id,
-            endpoint.tenant,
-            endpoint.url,
-            list(endpoint.events),
-            endpoint.secret,
-            endpoint.created_at,
-            endpoint.disabled_at,
-        )
-
-    async def endpoints(self) -> list[Endpoint]:
-        rows = await self._link.fetch(QUERIES["endpoints"])
-        return [Endpoint(**{**row, "events": tuple(row["events"])}) for row in rows]
-
-    async def delete_endpoint(self, endpoint_id: str) -> bool:
-        if _storable(endpoint_id) is None:
-            return False
-        return bool(await self._link.fetch(QUERIES["delete_endpoint"], endpoint_id))
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
@@ -628,15 +566,6 @@ class PostgresJournal:
 
 def _outbox_item(row: Any) -> OutboxItem:
     return OutboxItem(**row, id=outbox_id(row["message_id"], row["seq"], row["target"]))
-
-
-def _storable(text: str) -> str | None:
-    """Return the text, or None when no row can hold it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return None
-    return None if "\0" in text else text
 
 
 def _shift(at: datetime, by: timedelta) -> datetime:

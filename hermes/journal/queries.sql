@@ -297,38 +297,67 @@ ON CONFLICT (id) DO UPDATE
 SET name = excluded.name, status = excluded.status, created_at = excluded.created_at, secret = excluded.secret,
     previous_secret = excluded.previous_secret, previous_secret_until = excluded.previous_secret_until,
     settings = excluded.settings
+RETURNING 1
 
 -- name: tenants
 SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings
 FROM tenant WHERE status <> 'deleted' ORDER BY id
 
+-- name: tenant_by_id
+SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings
+FROM tenant WHERE id = $1 AND status <> 'deleted'
+
 -- name: put_key
 INSERT INTO api_key (id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (id) DO UPDATE
-SET tenant = excluded.tenant, key_hash = excluded.key_hash, prefix = excluded.prefix, mode = excluded.mode,
-    scopes = excluded.scopes, created_at = excluded.created_at, expires_at = excluded.expires_at,
-    allow_from = excluded.allow_from, last_used_at = excluded.last_used_at
+SET prefix = excluded.prefix, scopes = excluded.scopes, expires_at = excluded.expires_at,
+    allow_from = excluded.allow_from
+WHERE api_key.tenant = excluded.tenant
+RETURNING 1
 
 -- name: keys
 SELECT id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at
 FROM api_key WHERE expires_at IS NULL OR expires_at > $1 ORDER BY id
 
+-- name: tenant_keys
+SELECT id, tenant, key_hash, prefix, mode, scopes, created_at, expires_at, allow_from, last_used_at
+FROM api_key WHERE tenant = $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id
+
+-- name: keys_used
+UPDATE api_key SET last_used_at = $2 WHERE id = ANY ($1::text[]) AND (last_used_at IS NULL OR last_used_at < $2)
+
 -- name: delete_key
-DELETE FROM api_key WHERE id = $1 RETURNING 1
+DELETE FROM api_key WHERE tenant = $1 AND id = $2 RETURNING 1
 
 -- name: put_endpoint
 INSERT INTO endpoint (id, tenant, url, events, secret, created_at, disabled_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (id) DO UPDATE
-SET tenant = excluded.tenant, url = excluded.url, events = excluded.events, secret = excluded.secret,
-    created_at = excluded.created_at, disabled_at = excluded.disabled_at
+SET url = excluded.url, events = excluded.events, secret = excluded.secret, disabled_at = excluded.disabled_at
+WHERE endpoint.tenant = excluded.tenant
+RETURNING 1
 
 -- name: endpoints
 SELECT id, tenant, url, events, secret, created_at, disabled_at FROM endpoint ORDER BY id
 
+-- name: tenant_endpoints
+SELECT id, tenant, url, events, secret, created_at, disabled_at FROM endpoint WHERE tenant = $1 ORDER BY id
+
 -- name: delete_endpoint
-DELETE FROM endpoint WHERE id = $1 RETURNING 1
+DELETE FROM endpoint WHERE tenant = $1 AND id = $2 RETURNING 1
+
+-- name: put_change
+INSERT INTO change (at, actor, request_id, tenant, action, target, before, after)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- name: changes
+SELECT id, at, actor, request_id, tenant, action, target, before, after FROM change
+WHERE tenant = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+
+-- name: all_changes
+SELECT id, at, actor, request_id, tenant, action, target, before, after FROM change
+WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
 
 -- name: partitions
 SELECT parent.relname AS parent, child.relname AS name, i.inhdetachpending AS detaching

@@ -59,6 +59,15 @@ def receipt_from_json(text: str) -> DeliveryReceipt:
     return _decode_receipt(text)
 
 
+def storable(text: str) -> str | None:
+    """Return the text, or None when no text column can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return None
+    return None if "\0" in text else text
+
+
 def inbound_from_json(text: str) -> Inbound:
     """Read a stored inbound message."""
     return _decode_inbound(text)

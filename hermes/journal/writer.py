@@ -509,7 +509,7 @@ class GroupCommitWriter:
             statement = await connection.prepare(_WRITE_BATCH, timeout=CONNECT_TIMEOUT_S)
         except BaseException as exc:
             connection.terminate()
-            if isinstance(exc, asyncpg.PostgresError | LOST):
+            if isinstance(exc, (asyncpg.PostgresError, *LOST)):
                 raise JournalAway("the database cannot be reached") from None
             raise
         self._connection, self._statement = connection, statement

@@ -6,7 +6,7 @@ runs and it costs its object, its ref and nothing else. What it talks to it know
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hermes.runtime.mailbox import Down, Exit, Reply
@@ -215,3 +215,7 @@ class Actor:
 
     def _kernel_detail(self) -> dict[str, Any]:
         return self.inspect()
+
+    def _kernel_absent(self) -> Sequence[dict[str, Any]]:
+        """Describe children that are not running, as entries of the tree (supervisors)."""
+        return ()

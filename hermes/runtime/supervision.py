@@ -688,6 +688,27 @@ class Supervision:
         found.extend(_info(child) for child in self.kept if child.ref is None)
         return found
 
+    def absent(self) -> Sequence[dict[str, Any]]:
+        """Describe the children that have no actor now, as the tree shows them: state down, back_off or disabled."""
+        return [
+            {
+                "name": child.label,
+                "kind": "",
+                "state": "disabled" if child.disabled else child.phase.value,
+                "since": None,
+                "restarts": child.restarts,
+                "mailbox": 0,
+                "uptime_s": 0.0,
+                "messages_in": 0,
+                "last_error": child.last_reason,
+                "detail": {},
+                "children": [],
+                "children_total": 0,
+            }
+            for child in self.records
+            if child.ref is None
+        ]
+
     def detail(self) -> dict[str, Any]:
         """Say what the supervisor is doing about it."""
         oldest = self.system.clock.monotonic() - self.intensity.period_s

@@ -170,5 +170,8 @@ class Supervisor(Actor):
         except Exception as exc:  # the caller is told; a bad order must not end the supervisor
             reply.error(exc)
 
+    def _kernel_absent(self) -> Sequence[dict[str, Any]]:
+        return self._supervision.absent()
+
     def _kernel_detail(self) -> dict[str, Any]:
         return self._supervision.detail() | self.inspect()

@@ -350,14 +350,19 @@ class System:
     def tree(self, root: Ref | str | None = None, children_limit: int = 20, depth: int | None = None) -> dict[str, Any]:
         """Return a family as data: name, kind, state, counters, `children` (the first) and `children_total`.
 
+        Children that their supervisor keeps but that do not run come last: state down, back_off or disabled.
+
         Args:
-            root: whose family; None for all roots, under an entry called "system".
+            root: whose family; None for all roots, under an entry called "system". May be the name of one that
+                does not run.
             children_limit: children shown per actor, in start order; `children_total` counts all.
             depth: generations below the root that are shown; None for all.
 
         Raises:
             NotAlive: nobody has that name.
         """
+        if isinstance(root, str) and self.registry.get(root) is None:
+            return self._absent(root)
         if root is not None:
             return self._node(self._find(root), children_limit, depth)
         below = None if depth is None else depth - 1
@@ -381,7 +386,10 @@ class System:
         rare = ref._rare
         actor = ref._actor
         below = None if depth is None else depth - 1
-        shown = itertools.islice(rare or (), children_limit) if depth is None or depth > 0 else ()
+        room = children_limit if depth is None or depth > 0 else 0
+        children = [self._node(child, children_limit, below) for child in itertools.islice(rare or (), room)]
+        absent = actor._kernel_absent() if actor is not None and actor._supervises else ()
+        children += absent[: room - len(children)]
         return {
             "name": ref.name or f"#{ref.id}",
             "kind": actor.kind if actor is not None else "",
@@ -393,9 +401,38 @@ class System:
             "messages_in": ref._received,
             "last_error": rare.last_error if rare is not None else None,
             "detail": _detail(actor),
-            "children": [self._node(child, children_limit, below) for child in shown],
-            "children_total": rare.count if rare is not None else 0,
+            "children": children,
+            "children_total": (rare.count if rare is not None else 0) + len(absent),
         }
+
+    def _absent(self, name: str) -> dict[str, Any]:
+        supervisor = self.supervisor_of(name)
+        actor = supervisor._actor if supervisor is not None else None
+        for entry in actor._kernel_absent() if actor is not None else ():
+            if entry["name"] == name:
+                return entry
+        raise NotAlive(name)
+
+    def supervisor_of(self, name: str) -> Ref | None:
+        """Return the supervisor that keeps the child of this name, running or not; None when nobody does.
+
+        A running child is found at once; for another one all supervisors are asked.
+        """
+        ref = self.registry.get(name)
+        if ref is not None:
+            parent = ref._parent
+            return parent if parent is not None and parent._actor is not None and parent._actor._supervises else None
+        left = list(self._roots)
+        while left:
+            ref = left.pop()
+            actor = ref._actor
+            if actor is None or not actor._supervises:
+                continue
+            if any(entry["name"] == name for entry in actor._kernel_absent()):
+                return ref
+            if not actor._kernel_together():  # thousands of equal children are no supervisors of others
+                left.extend(ref._rare or ())
+        return None
 
     def _since(self, ref: Ref) -> datetime:
         rare = ref._rare

@@ -118,7 +118,7 @@ async def test_a_key_expires(api: Api) -> None:
     directory = api.node.context.directory
     found = directory.find_key(key)
     assert found is not None and found.expires_at == now + timedelta(hours=1)
-    directory._remember_key(replace(found, expires_at=now))  # as an hour later
+    directory._keys[found.key_hash] = replace(found, expires_at=now)  # as an hour later
     assert (await api.send(key=key)).status == 401
 
 
@@ -154,6 +154,37 @@ async def test_a_key_of_another_tenant_is_not_found(api: Api) -> None:
     for method, rest in (("DELETE", ""), ("POST", "/rotate")):
         answer = await api.call(method, f"/v1/tenants/{other['id']}/keys/{mine}{rest}", key=OPERATOR)
         assert (answer.status, answer.code) == (404, "not_found")
+
+
+async def test_when_a_key_was_last_used_is_shown(api: Api) -> None:
+    path = f"/v1/tenants/{api.node.tenant}/keys"
+    made = await ask(api, "POST", path, {"mode": "live"})
+    await api.sent(key=made["key"])
+    await api.node.context.directory.note_use()
+    used = {key["id"]: key["last_used_at"] for key in (await ask(api, "GET", path))["data"]}
+    assert used.pop(made["id"]).endswith("Z") and set(used.values()) == {None}
+
+
+async def test_the_audit_log_tells_who_changed_what(api: Api) -> None:
+    tenant = await ask(api, "POST", "/v1/tenants", {"name": "Acme"})
+    path = f"/v1/tenants/{tenant['id']}"
+    key = await ask(api, "POST", path + "/keys", {"mode": "live"})
+    answer = await api.call("PUT", path, {"name": "New"}, key=OPERATOR, X_Request_Id="req-17")
+    assert answer.status == 200
+    await ask(api, "POST", path + "/webhooks", {"url": URL}, key=key["key"])
+    page = await ask(api, "GET", path + "/audit?limit=2", key=key["key"])
+    endpoint, renamed = page["data"]
+    assert (endpoint["action"], endpoint["actor"]) == ("endpoint.created", key["id"])
+    assert (renamed["action"], renamed["actor"], renamed["request_id"]) == ("tenant.updated", "operator", "req-17")
+    assert (renamed["before"], renamed["after"]) == ({"name": "Acme"}, {"name": "New"})
+    rest = await ask(api, "GET", f"{path}/audit?cursor={page['next_cursor']}")
+    assert [change["action"] for change in rest["data"]] == ["key.created", "tenant.created"]
+    assert rest["next_cursor"] is None
+    await ask(api, "DELETE", path)
+    everything = await ask(api, "GET", "/v1/audit?limit=1")
+    assert everything["data"][0]["tenant"] == tenant["id"] and everything["next_cursor"] is not None
+    for cursor in ("x", "9" * 19, "%00", "-1"):
+        assert (await api.call("GET", f"/v1/audit?cursor={cursor}", key=OPERATOR)).fields == ["cursor"]
 
 
 async def test_the_secret_is_shown_and_rotated(api: Api) -> None:
@@ -243,6 +274,7 @@ async def test_another_tenants_things_do_not_exist(api: Api) -> None:
         ("POST", "/webhooks", {"url": URL}),
         ("DELETE", "/webhooks/whk_1", None),
         ("GET", "/dead-letters", None),
+        ("GET", "/audit", None),
         ("POST", "/dead-letters/x/replay", None),
     ):
         one, two = await api.call(method, theirs + rest, body), await api.call(method, nobodys + rest, body)

@@ -180,6 +180,9 @@ class FakeNode:
             case "GET", ["actors", "tenant", "ten_1"]:
                 detail = {"open": 3, "limits": {"rate_per_s": 5}, "names": ["a", "b"]}
                 return web.json_response(actor("tenant/ten_1", CASCADES, 100_000, detail=detail))
+            case "POST", ["actors", "provider", "a", order]:
+                state = {"suspend": "suspended", "resume": "sleep", "restart": "back_off", "stop": "disabled"}[order]
+                return web.json_response(actor("provider/a", state=state, restarts=3, last_error="OSError: no route"))
             case "GET", ["carriers"]:
                 return web.json_response({"data": [CARRIER], "next_cursor": None})
             case "POST", ["carriers", "bulk", order]:
@@ -311,7 +314,7 @@ Run = Callable[..., Result]
 # --- usage
 
 
-@pytest.mark.parametrize("command", ["top", "actor", "smsc", "bench", "nope"])
+@pytest.mark.parametrize("command", ["top", "smsc", "bench", "nope"])
 def test_command_that_is_not_there_is_a_usage_error(run: Run, command: str) -> None:
     result = run(command)
     assert (result.code, result.out) == (2, "")
@@ -685,6 +688,10 @@ def test_openapi_prints_the_nodes_document(told: FakeNode, run: Run) -> None:
         ("key rotate ten_1 key_1 --overlap-s 5",
          ("POST", "/v1/tenants/ten_1/keys/key_1/rotate", {"overlap_s": 5.0}), "hk_live_next"),
         ("key revoke ten_1 key_1", ("DELETE", "/v1/tenants/ten_1/keys/key_1", None), "key key_1 is revoked"),
+        ("actor suspend provider/a", ("POST", "/v1/actors/provider/a/suspend", None), "provider/a is suspended"),
+        ("actor resume provider/a", ("POST", "/v1/actors/provider/a/resume", None), "provider/a is sleep"),
+        ("actor restart provider/a", ("POST", "/v1/actors/provider/a/restart", None), "last error: OSError: no route"),
+        ("actor stop provider/a", ("POST", "/v1/actors/provider/a/stop", None), "provider/a is disabled, 3 restarts"),
         ("carrier list", ("GET", "/v1/carriers", None), "5 failures in a row"),
         ("carrier pause bulk", ("POST", "/v1/carriers/bulk/pause", None), "carrier bulk is paused"),
         ("carrier resume bulk", ("POST", "/v1/carriers/bulk/resume", None), "carrier bulk is up"),

@@ -557,17 +557,17 @@ async def test_tenants_keys_and_endpoints_come_back_equal(journal, now):
     for each in (key, brief, past, key):
         await journal.put_key(each)
     assert await journal.keys() == [key, brief]
-    assert await journal.delete_key("key_1")
-    assert not await journal.delete_key("key_1")
-    assert not await journal.delete_key("\0")
+    assert await journal.delete_key("ten_1", "key_1")
+    assert not await journal.delete_key("ten_1", "key_1")
+    assert not await journal.delete_key("ten_1", "\0")
 
     endpoint = Endpoint("whk_1", "ten_1", "https://x.example", ("message.read",), "whsec_3", now)
     await journal.put_endpoint(endpoint)
     endpoint.disabled_at = now
     await journal.put_endpoint(endpoint)
     assert await journal.endpoints() == [endpoint]
-    assert await journal.delete_endpoint("whk_1")
-    assert not await journal.delete_endpoint("whk_1")
+    assert await journal.delete_endpoint("ten_1", "whk_1")
+    assert not await journal.delete_endpoint("ten_1", "whk_1")
 
 
 # --- workers

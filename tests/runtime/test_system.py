@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hermes.runtime import Actor, ChildSpec, NotAlive, Restart, Strategy, Supervisor
+from hermes.runtime import Actor, Backoff, ChildSpec, DisableChild, NotAlive, Restart, Strategy, Supervisor
 from hermes.testing import Do, start_probe
 from tests.runtime.cast import Worker
 
@@ -152,3 +152,39 @@ async def test_handlers_do_not_see_the_context_of_whoever_sent(system, clock):
     ref.send(1)
     await clock.settle()
     assert seen == ["none"]
+
+
+class Fails(Actor):
+    """Its first start works, later ones do not."""
+
+    started = 0
+
+    def init(self) -> None:
+        Fails.started += 1
+        if Fails.started > 1:
+            raise OSError("no route")
+
+
+async def test_child_that_does_not_run_is_in_the_tree_after_its_siblings(system, clock):
+    Fails.started = 0
+    specs = [ChildSpec("a", Fails, backoff=Backoff(initial_s=5.0)), ChildSpec("b", Actor), ChildSpec("c", Actor)]
+    supervisor = system.spawn(Supervisor, Strategy.ONE_FOR_ONE, specs, name="top")
+    found = system.whereis("a")
+    assert found is not None and system.supervisor_of("a") is supervisor
+    found.stop(ValueError("boom"))
+    await clock.settle()
+    await supervisor.call(DisableChild("b"))
+    children = system.tree("top")["children"]
+    assert [(c["name"], c["state"]) for c in children] == [("c", "sleep"), ("a", "back_off"), ("b", "disabled")]
+    assert system.tree("top")["children_total"] == 3
+    assert "boom" in system.tree("a")["last_error"]
+    assert system.supervisor_of("a") is system.supervisor_of("b") is supervisor
+    assert len(system.tree("top", children_limit=2)["children"]) == 2
+
+
+async def test_nobody_keeps_an_unknown_name_or_a_root(system):
+    system.spawn(Actor, name="alone")
+    assert system.supervisor_of("alone") is None
+    assert system.supervisor_of("nobody") is None
+    with pytest.raises(NotAlive):
+        system.tree("nobody")

@@ -1,0 +1,159 @@
+"""Tenants, keys and webhook endpoints on PostgreSQL: the part of the journal that the directory reads and writes.
+
+A change, its row of the audit log and the news for the other workers are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from hermes.journal.base import ApiKey, Change, Endpoint, Tenant, TenantRows
+from hermes.journal.link import Link
+from hermes.journal.queries import QUERIES
+from hermes.journal.rows import from_json, storable, to_json
+from hermes.runtime.clock import Clock
+
+DIRECTORY_CHANNEL: Final = "hermes_directory"  # NOTIFY: "<worker that changed it> <tenant>"
+
+
+class PostgresDirectory:
+    """See `hermes.journal.base.Journal`; `PostgresJournal` is one."""
+
+    worker_id: str
+    _link: Link
+    _clock: Clock
+    _on_directory: list[Callable[[str | None], None]]
+
+    def on_directory(self, callback: Callable[[str | None], None]) -> None:
+        self._on_directory.append(callback)
+
+    def _told_of_directory(self, payload: str | None) -> None:
+        worker, _, tenant = (payload or "").partition(" ")
+        if worker != self.worker_id:
+            for callback in self._on_directory:
+                callback(tenant or None)
+
+    async def _changed(self, query: str, tenant: str, change: Change | None, *arguments: Any) -> bool:
+        """Carry out a change. False: no row was there to be changed, and nothing is told or noted."""
+        async with self._link.borrow() as connection, connection.transaction():
+            if not await connection.fetch(QUERIES[query], *arguments):
+                return False
+            if change is not None:
+                await connection.execute(
+                    QUERIES["put_change"],
+                    change.at,
+                    change.actor,
+                    change.request_id,
+                    change.tenant,
+                    change.action,
+                    change.target,
+                    None if change.before is None else to_json(change.before),
+                    None if change.after is None else to_json(change.after),
+                )
+            await connection.execute("SELECT pg_notify($1, $2)", DIRECTORY_CHANNEL, f"{self.worker_id} {tenant}")
+        return True
+
+    # --- tenants
+    async def put_tenant(self, tenant: Tenant, change: Change | None = None) -> None:
+        await self._changed(
+            "put_tenant",
+            tenant.id,
+            change,
+            tenant.id,
+            tenant.name,
+            tenant.status,
+            tenant.created_at,
+            tenant.secret,
+            tenant.previous_secret,
+            tenant.previous_secret_until,
+            to_json(tenant.settings),
+        )
+
+    async def tenants(self) -> list[Tenant]:
+        return [_tenant(row) for row in await self._link.fetch(QUERIES["tenants"])]
+
+    # --- keys
+    async def put_key(self, key: ApiKey, change: Change | None = None) -> None:
+        await self._changed(
+            "put_key",
+            key.tenant,
+            change,
+            key.id,
+            key.tenant,
+            key.key_hash,
+            key.prefix,
+            key.mode,
+            list(key.scopes),
+            key.created_at,
+            key.expires_at,
+            list(key.allow_from),
+            key.last_used_at,
+        )
+
+    async def keys(self) -> list[ApiKey]:
+        return [_key(row) for row in await self._link.fetch(QUERIES["keys"], self._clock.now())]
+
+    async def delete_key(self, tenant: str, key_id: str, change: Change | None = None) -> bool:
+        return storable(key_id) is not None and await self._changed("delete_key", tenant, change, tenant, key_id)
+
+    async def keys_used(self, key_ids: Sequence[str], at: datetime) -> None:
+        await self._link.fetch(QUERIES["keys_used"], list(key_ids), at)
+
+    # --- webhook endpoints
+    async def put_endpoint(self, endpoint: Endpoint, change: Change | None = None) -> None:
+        await self._changed(
+            "put_endpoint",
+            endpoint.tenant,
+            change,
+            endpoint.id,
+            endpoint.tenant,
+            endpoint.url,
+            list(endpoint.events),
+            endpoint.secret,
+            endpoint.created_at,
+            endpoint.disabled_at,
+        )
+
+    async def endpoints(self) -> list[Endpoint]:
+        return [_endpoint(row) for row in await self._link.fetch(QUERIES["endpoints"])]
+
+    async def delete_endpoint(self, tenant: str, endpoint_id: str, change: Change | None = None) -> bool:
+        if storable(endpoint_id) is None:
+            return False
+        return await self._changed("delete_endpoint", tenant, change, tenant, endpoint_id)
+
+    # --- all of one tenant, and what was changed
+    async def tenant_rows(self, tenant: str) -> TenantRows:
+        async with self._link.borrow() as connection, connection.transaction(isolation="repeatable_read"):
+            tenants = await connection.fetch(QUERIES["tenant_by_id"], tenant)
+            keys = await connection.fetch(QUERIES["tenant_keys"], tenant, self._clock.now())
+            endpoints = await connection.fetch(QUERIES["tenant_endpoints"], tenant)
+        return TenantRows(
+            _tenant(tenants[0]) if tenants else None,
+            [_key(row) for row in keys],
+            [_endpoint(row) for row in endpoints],
+        )
+
+    async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
+        name = "all_changes" if tenant is None else "changes"
+        scope = () if tenant is None else (tenant,)
+        rows = await self._link.fetch(QUERIES[name], *scope, before_id, limit)
+        return [Change(**{**row, "before": _json(row["before"]), "after": _json(row["after"])}) for row in rows]
+
+
+def _tenant(row: Any) -> Tenant:
+    return Tenant(**{**row, "settings": from_json(row["settings"])})
+
+
+def _key(row: Any) -> ApiKey:
+    return ApiKey(**{**row, "scopes": tuple(row["scopes"]), "allow_from": tuple(row["allow_from"])})
+
+
+def _endpoint(row: Any) -> Endpoint:
+    return Endpoint(**{**row, "events": tuple(row["events"])})
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else from_json(text)

@@ -334,6 +334,10 @@ class CarrierActor(Actor):
         self._give_back(at_once=False)
         self._context.in_flight -= self._in_flight
 
+    def log_facts(self) -> dict[str, str]:
+        """Name the carrier."""
+        return {"carrier": self._name}
+
     def inspect(self) -> dict[str, Any]:
         """Show the queue, the calls under way, its fitness, and the carrier's own view."""
         now = self._context.clock.monotonic()

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
+from logging import DEBUG, getLogger
 from typing import Any, Final
 
 from actors.context import Context
@@ -41,6 +42,8 @@ from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import ADDRESS_FIELD
 from hermes.journal.base import KEEP, CarrierRef, JournalError, OutboxEntry, Write
 from hermes.runtime import SHUTDOWN, Actor, Reply, SendResult, Timer
+
+logger = getLogger("hermes.cascade")  # asked for every event: structlog's would cost a microsecond to say no
 
 RETRY_HAND_OVER_S: Final = 0.5  # a carrier's queue was full, or its actor is being restarted
 # Why a message that only waits is parked no earlier: a receipt that comes soon then costs no read of the journal.
@@ -190,6 +193,8 @@ class CascadeActor(Actor):
             for event in events:
                 if event.type == "fallback" or event.type == "timed_out":
                     self._count_event(event)
+                if logger.isEnabledFor(DEBUG):
+                    logger.debug("event", extra={"type": event.type, "step": event.step, "attempt": event.attempt})
                 rules.apply(state, event)
             self._append(events, refs, decision.effects, then, closes=was_open and not state.open)
         elif decision.effects and self._parked:
@@ -615,6 +620,11 @@ class CascadeActor(Actor):
                 context.journal.append(Write(message.message_id, message.tenant, (), due=due))
             elif not context.draining:  # its tenant is restarted: what is in a carrier's hands is in doubt
                 self.system.send("waker", Wake(self.state.message.message_id, delay_s=WAKE_AGAIN_S))
+
+    def log_facts(self) -> dict[str, str]:
+        """Name the message and its tenant."""
+        message = self.state.message
+        return {"message_id": message.message_id, "tenant": message.tenant}
 
     def inspect(self) -> dict[str, Any]:
         """Show where the message stands; no address and no text."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.context import Context
-from hermes.runtime import NotAlive
 
 CARRIER_ACTORS: Final = ("provider/", "smpp/")
 BUSIEST_TENANTS: Final = 20  # whose rate is shown; a scrape must not grow with the tenants
@@ -45,10 +44,9 @@ def _messages(context: Context) -> dict[str, float]:
 def carrier_figures(context: Context, name: str) -> Mapping[str, Any]:
     """Return what a carrier's actor says of itself; empty while there is none (it is being restarted)."""
     for prefix in CARRIER_ACTORS:
-        try:
-            return context.system.info(prefix + name, children_limit=0).detail
-        except NotAlive:
-            continue
+        figures = context.system.figures(prefix + name)
+        if figures:
+            return figures
     return {}
 
 
@@ -106,10 +104,7 @@ def busiest_tenants(context: Context) -> dict[str, float]:
     system = context.system
     rates: list[tuple[float, str]] = []
     for tenant in context.directory.tenants():
-        try:
-            rate = float(system.info("tenant/" + tenant.id, children_limit=0).detail.get("rate_per_s") or 0)
-        except NotAlive:
-            continue
+        rate = float(system.figures("tenant/" + tenant.id).get("rate_per_s") or 0)
         if rate > 0:
             rates.append((rate, tenant.id))
     return {tenant: rate for rate, tenant in heapq.nlargest(BUSIEST_TENANTS, rates)}

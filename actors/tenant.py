@@ -166,6 +166,10 @@ class TenantSupervisor(Supervisor):
         detail = type(reason).__name__ if isinstance(reason, BaseException) else str(reason)
         self.system.send("waker", Wake(name.removeprefix("cascade/"), rules.Crashed(detail), delay_s=0.5))
 
+    def log_facts(self) -> dict[str, str]:
+        """Name the tenant."""
+        return {"tenant": self._tenant}
+
     def inspect(self) -> dict[str, Any]:
         """Show what was admitted, at what rate, and what crashed."""
         return {

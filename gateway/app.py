@@ -26,6 +26,7 @@ from gateway.edge import Call, Edge, Reply, journal_away, new_request_id
 from gateway.hosts import Hosts
 from gateway.messages import Messages
 from gateway.operate import Operate
+from gateway.overview import OverviewPage
 from gateway.problems import Problem
 from gateway.routes import Route
 from gateway.tenants import Tenants
@@ -57,7 +58,13 @@ _BODY_CODES: Final = ("malformed_json", "too_large", "unsupported_media_type", "
 
 
 def routes(
-    messages: Messages, tenants: Tenants, callbacks: Callbacks, operate: Operate, carriers: Carriers, docs: Docs
+    messages: Messages,
+    tenants: Tenants,
+    callbacks: Callbacks,
+    operate: Operate,
+    overview: OverviewPage,
+    carriers: Carriers,
+    docs: Docs,
 ) -> list[Route]:
     """List every route there is, in the order of the documentation."""
     R, nobody, send, read = Route, Access.OPEN, Access.SEND, Access.READ
@@ -129,6 +136,10 @@ def routes(
           codes=order, body_optional=True),
         R("POST", "/v1/actors/{name...}/stop", operate.stop, operator, "Operate", {200: s.ActorView}, s.Nothing,
           codes=order, body_optional=True),
+        R("POST", "/v1/actors/{name...}/log-level", operate.log_level, operator, "Operate", {200: s.LogLevels},
+          s.LogLevelBody, codes=order),
+        R("GET", "/v1/overview", overview.overview, operator, "Operate", {200: s.Overview}, query=s.OverviewQuery),
+        R("GET", "/v1/log", overview.log, operator, "Operate", {200: s.LogPage}, query=s.LogQuery),
         R("GET", "/v1/carriers", carriers.list, operator, "Carriers", {200: s.CarrierPage}),
         R("GET", "/v1/carriers/{name}", carriers.get, operator, "Carriers", {200: s.CarrierView}, codes=known),
         R("POST", "/v1/carriers/{name}/pause", carriers.pause, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
@@ -189,12 +200,15 @@ class Gateway:
         self._edge = edge
         self._hosts = Hosts(edge.clock, edge.settings.server.allow_private_callbacks, edge.resolve)
         docs = Docs(edge)
+        carriers = Carriers(edge)
+        self._overview = OverviewPage(edge, carriers)
         self.routes = routes(
             Messages(edge, self._hosts),
             Tenants(edge, self._hosts),
             Callbacks(edge),
             Operate(edge),
-            Carriers(edge),
+            self._overview,
+            carriers,
             docs,
         )
         docs.document(self.routes)
@@ -206,6 +220,7 @@ class Gateway:
     def close(self) -> None:
         """Let go of what is no memory."""
         self._hosts.close()
+        self._overview.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Raises nothing but cancellation."""

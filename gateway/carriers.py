@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -36,12 +37,12 @@ class Carriers:
 
     async def list(self, call: Call) -> Reply:
         """List the carriers, in the order of the settings."""
-        data = [self._view(name) for name in self._edge.carriers if name != SANDBOX]
+        data = [self.view(name) for name in self.names()]
         return call.reply(200, CarrierPage(data, None))
 
     async def get(self, call: Call) -> Reply:
         """Show one carrier."""
-        return call.reply(200, self._view(self._known(call)))
+        return call.reply(200, self.view(self._known(call)))
 
     async def pause(self, call: Call) -> Reply:
         """Send nothing more by this carrier until it is resumed; what waits moves to the next one."""
@@ -74,6 +75,10 @@ class Carriers:
             raise invalid_fields(errors)
         return call.reply(200, Explanation(edge.explain(message)))
 
+    def names(self) -> Sequence[str]:
+        """Name the carriers of the settings, in their order."""
+        return [name for name in self._edge.carriers if name != SANDBOX]
+
     # --- inside
     def _known(self, call: Call) -> str:
         name = call.params["name"]
@@ -96,9 +101,10 @@ class Carriers:
             await ref.call(ControlCarrier(order), timeout_s=1.5)
         except (CallTimeout, NotAlive, RuntimeFault) as exc:
             raise Problem("overloaded", "The carrier's actor does not answer now.") from exc
-        return call.reply(200, self._view(name))
+        return call.reply(200, self.view(name))
 
-    def _view(self, name: str) -> CarrierView:
+    def view(self, name: str) -> CarrierView:
+        """Show one carrier as it is now."""
         edge = self._edge
         carrier = edge.carriers[name]
         try:

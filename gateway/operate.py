@@ -10,8 +10,10 @@ import msgspec
 from gateway.auth import bearer_token, is_operator_key
 from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, reading
+from gateway.overview import level_names, level_number
 from gateway.problems import Problem, invalid, not_found
-from gateway.shapes import ActorView, Health, Nothing, WorkerPage, WorkerView
+from gateway.shapes import ActorView, Health, LogLevelBody, LogLevels, Nothing, WorkerPage, WorkerView
+from hermes import logs
 from hermes.domain.message import rfc3339
 from hermes.logs import get_logger
 from hermes.metrics import CONTENT_TYPE
@@ -36,6 +38,7 @@ HELD: Final = frozenset({"root", "gateway"})  # what their end would cut off is 
 CASCADE: Final = "cascade/"
 
 _nothing = msgspec.json.Decoder(Nothing)
+_log_level = msgspec.json.Decoder(LogLevelBody)
 
 
 class Operate:
@@ -92,6 +95,19 @@ class Operate:
             raise invalid("name", "is no actor that could be started again; a message is stopped with its cancel")
         await self._obeyed(supervisor, DisableChild(name))
         return self._answer(call)
+
+    async def log_level(self, call: Call) -> Reply:
+        """Set the log level of an actor and all below it, over restarts; null takes it back."""
+        raw = await call.json_body(self._edge.settings.server.max_body_bytes)
+        asked = decode_json(_log_level, raw)
+        system, name = self._edge.system, call.params["name"]
+        if system.whereis(name) is None:
+            raise not_found("actor")
+        system.set_log_level(name, level_number(asked.level))
+        levels = system.log_levels()
+        logs.allow(levels.values())
+        log.warning("log level set by an operator", target=name, to=asked.level, request_id=call.request_id)
+        return call.reply(200, LogLevels(level_names(levels)))
 
     async def workers(self, call: Call) -> Reply:
         """List living workers, and dead ones of the last day."""

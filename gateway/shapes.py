@@ -568,6 +568,134 @@ class ActorView(Struct):
     children_total: int
 
 
+class CarrierView(Struct):
+    """A carrier as it is now; `reason` says why it is not simply up."""
+
+    name: str
+    kind: str
+    channel: str
+    tenant: str | None = None
+    state: Literal["up", "degraded", "down", "paused", "draining"] = "up"
+    since: str | None = None
+    reason: str | None = None
+    breaker: Literal["closed", "open", "half_open"] = "closed"
+    queue: int = 0
+    queue_age_s: float = 0.0
+    in_flight: int = 0
+    sent: int = 0
+    failed: int = 0
+    rate_per_s: float = 0.0
+    binds: list[dict[str, Any]] = []
+
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class LogLevelBody(Struct, forbid_unknown_fields=True):
+    """The level for an actor and all below it; null takes it back."""
+
+    level: Level | None
+
+
+class LogLevels(Struct):
+    """The levels that were set, by the actor they were set for; where none is set, `[log] level` holds."""
+
+    levels: dict[str, str]
+
+
+class LogQuery(Struct, forbid_unknown_fields=True):
+    """Which lines."""
+
+    after: Annotated[int, Meta(ge=0, description="`last` of an earlier answer: only later lines")] = 0
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    level: Annotated[Level, Meta(description="the lowest")] = "debug"
+
+
+class LogLine(Struct):
+    """A line of the log, without secrets, as everywhere."""
+
+    seq: int
+    at: str
+    level: str
+    logger: str
+    event: str
+    facts: dict[str, Any]
+
+
+class LogPage(Struct):
+    """The last lines of this process, oldest first. `last` is what to ask for next time."""
+
+    data: list[LogLine]
+    last: int
+
+
+class OverviewQuery(Struct, forbid_unknown_fields=True):
+    """How much of each list."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class BusyActor(Struct):
+    """An actor that stands out."""
+
+    name: str
+    kind: str
+    state: str
+    mailbox: int
+    restarts: int
+    time_spent_s: float
+    messages_in: int
+    last_error: str | None
+
+
+class TenantRate(Struct):
+    """A tenant that sends."""
+
+    id: str
+    name: str
+    rate_per_s: float
+    accepted: int
+
+
+class Decision(Struct):
+    """What a supervisor decided."""
+
+    at: str
+    supervisor: str
+    child: str
+    decision: str
+    reason: str
+    delay_s: float
+
+
+class Overview(Struct):
+    """This process on one page: counts of everything, and the first of what stands out.
+
+    `actors` are those with most mail, most time spent and most restarts; `carriers` those that are not up, then those
+    with the longest queue, then the busiest; `decisions` the last of all supervisors, newest first.
+    """
+
+    at: str
+    version: str
+    ready: bool
+    uptime_s: float
+    messages: dict[str, int]
+    accepted: int
+    accepted_per_s: float
+    final: dict[str, int]
+    webhooks_pending: int
+    journal: dict[str, Any]
+    actors_total: int
+    actors: list[BusyActor]
+    carriers_total: int
+    carriers_by_state: dict[str, int]
+    carriers: list[CarrierView]
+    tenants_total: int
+    tenants: list[TenantRate]
+    decisions: list[Decision]
+    log_levels: dict[str, str]
+
+
 class WorkerView(Struct):
     """One process."""
 
@@ -591,26 +719,6 @@ class Health(Struct):
     """All is well."""
 
     status: Literal["ok"] = "ok"
-
-
-class CarrierView(Struct):
-    """A carrier as it is now; `reason` says why it is not simply up."""
-
-    name: str
-    kind: str
-    channel: str
-    tenant: str | None = None
-    state: Literal["up", "degraded", "down", "paused", "draining"] = "up"
-    since: str | None = None
-    reason: str | None = None
-    breaker: Literal["closed", "open", "half_open"] = "closed"
-    queue: int = 0
-    queue_age_s: float = 0.0
-    in_flight: int = 0
-    sent: int = 0
-    failed: int = 0
-    rate_per_s: float = 0.0
-    binds: list[dict[str, Any]] = []
 
 
 class CarrierPage(Struct):

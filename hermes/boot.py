@@ -29,6 +29,7 @@ from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
 from gateway.edge import Edge
 from gateway.server import HttpServer
+from hermes import logs
 from hermes import settings as config
 from hermes.domain.health import CarrierHealth
 from hermes.domain.inbound import NumberOwner
@@ -68,6 +69,7 @@ class Node:
         self.clock = SystemClock()
         self.metrics = Metrics()
         self.system = System(clock=self.clock)
+        logs.follow(self.system.whose_log)
         self._root: Ref | None = None
         self._embedded: EmbeddedPostgres | None = None
         self._stopped = asyncio.Event()

@@ -13,7 +13,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -94,6 +95,8 @@ _SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 # E.164 with its plus (URL-encoded or in groups too), and bare runs of 8 to 15 digits: many drop the plus.
 _NUMBER: Final = re.compile(r"(?:\+|%2B)\d(?:[ ().-]{0,2}\d){6,14}|(?<![\w.+-])\d{8,15}(?![\w-])")
 
+REMEMBERED: Final = 500  # lines kept for `recent`; a line is at most some kilobytes
+
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed: no terminal obeys a log
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -114,6 +117,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
     number = _LEVELS[level]
     before: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_whose,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -127,6 +131,8 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
             colors=colors, exception_formatter=structlog.dev.plain_traceback, pad_event_to=30
         )
     handler = logging.StreamHandler(out)
+    handler.addFilter(_wanted)
+    _state.level = number
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*before, _without_leavings],
@@ -136,6 +142,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
                 structlog.processors.format_exc_info,  # to a text, without locals, that redact can read
                 redact,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
+                _remember,
                 render,
             ],
         )
@@ -145,7 +152,7 @@ def configure(format: str, level: str, stream: TextIO | None = None) -> None:
         if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):
             root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(number)
+    root.setLevel(min(number, *_state.others))
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(number if number <= logging.DEBUG else max(number, logging.WARNING))
     logging.captureWarnings(True)
@@ -167,6 +174,65 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     The standard library's `logging.getLogger` does as well; `extra={...}` are its keywords.
     """
     return cast(structlog.stdlib.BoundLogger, structlog.get_logger(name))
+
+
+Whose = Callable[[], tuple[Mapping[str, str], int | None]]
+
+
+class _State:
+    """What is set while the process runs."""
+
+    def __init__(self) -> None:
+        self.level = logging.INFO  # what `configure` said
+        self.others: tuple[int, ...] = (logging.CRITICAL,)  # levels that hold for some actors
+        self.whose: Whose = lambda: ({}, None)
+        self.seq = 0  # of the last line that was remembered
+        self.lines: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=REMEMBERED)
+
+
+_state: Final = _State()
+
+
+def follow(whose: Whose) -> None:
+    """Ask, for each line, who is at work: facts to add to the line, and the level that holds for it (None: ours)."""
+    _state.whose = whose
+
+
+def allow(levels: Iterable[int]) -> None:
+    """Say which levels hold for anybody beside the one of `configure`, so that their records are made at all."""
+    _state.others = (logging.CRITICAL, *levels)
+    logging.getLogger().setLevel(min(_state.level, *_state.others))
+
+
+def recent(after: int = 0, most: int = 100) -> tuple[int, list[tuple[int, Mapping[str, Any]]]]:
+    """Return the last lines that were written, oldest first, cleaned as they were; and the number of the last.
+
+    Args:
+        after: number of a line; only later ones.
+        most: at most so many, the latest.
+    """
+    found = [line for line in _state.lines if line[0] > after]
+    return _state.seq, found[-most:]
+
+
+def _wanted(record: logging.LogRecord) -> bool:
+    """Judge a record by the level of who is at work (a filter)."""
+    level = _state.whose()[1]
+    return record.levelno >= (_state.level if level is None else level)
+
+
+def _add_whose(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add who is at work; what the line says itself wins."""
+    for name, value in _state.whose()[0].items():
+        event.setdefault(name, value)
+    return event
+
+
+def _remember(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep the line for `recent`."""
+    _state.seq += 1
+    _state.lines.append((_state.seq, dict(event)))
+    return event
 
 
 def _without_leavings(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

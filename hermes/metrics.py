@@ -379,6 +379,18 @@ class Metrics:
             raise KeyError(name)
         self._gauges[name] = callback
 
+    def read(self, name: str) -> dict[str, float]:
+        """Ask a gauge for its value now: label value -> number, "" for one without a label; {} when it cannot say."""
+        callback = self._gauges.get(name)
+        if callback is None:
+            return {}
+        try:
+            value: Any = callback()
+        except Exception:  # the operator is told, in the log
+            logger.exception("metric %s could not be read", name)
+            return {}
+        return dict(value) if isinstance(value, Mapping) else {"": float(value)}
+
     def render(self) -> bytes:
         """Write everything in Prometheus' text format (`CONTENT_TYPE`)."""
         return generate_latest(self._registry)

@@ -300,6 +300,19 @@ def actor_stop(name: ActorName, data_dir: DataDir = None, as_json: Json = False)
     actors.order(os.environ, data_dir, name, "stop", as_json=as_json)
 
 
+@_actors.command("log-level")
+def actor_log_level(
+    name: ActorName,
+    level: Annotated[str, typer.Argument(help="debug, info, warning, error; default takes it back.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Set the log level of an actor and all below it, while the node runs."""
+    from hermes.cli import actors
+
+    actors.log_level(os.environ, data_dir, name, level, as_json=as_json)
+
+
 @app.command()
 def openapi(data_dir: DataDir = None) -> None:
     """Print the OpenAPI document of the node."""

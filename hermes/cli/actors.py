@@ -80,3 +80,16 @@ def order(environ: Mapping[str, str], data_dir: Path | None, name: str, what: st
         return
     why = f", last error: {actor['last_error']}" if actor["last_error"] and actor["state"] == "back_off" else ""
     sys.stdout.write(client.clean(f"actor {name} is {actor['state']}, {actor['restarts']} restarts{why}") + "\n")
+
+
+def log_level(environ: Mapping[str, str], data_dir: Path | None, name: str, level: str, *, as_json: bool) -> None:
+    """Set the log level of an actor and all below it, or take it back, and list what is set."""
+    body = {"level": None if level == "default" else level}
+    path = f"/v1/actors/{quote(name, safe='/')}/log-level"
+    levels = client.connect(environ, data_dir).request("POST", path, body)
+    if as_json:
+        client.print_json(levels)
+    elif not levels["levels"]:
+        sys.stdout.write("no actor has a log level of its own\n")
+    else:
+        show.console().print(show.table(("actor", "log level"), levels["levels"].items()))

@@ -89,6 +89,10 @@ class Actor:
         """Return what an operator should see, ready for JSON. Called at any moment, also amid a handler."""
         return {}
 
+    def log_facts(self) -> dict[str, str]:
+        """Return what belongs on every log line written while this actor is at work; quick, must not raise."""
+        return {}
+
     # -- to use
 
     @property

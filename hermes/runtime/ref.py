@@ -1103,12 +1103,14 @@ class _Metered:
         value: Any = None
         while True:
             sent = system._sent
+            system._current = ref
             begun = perf_counter()
             try:
                 wanted = step(value)
             except StopIteration as stop:
                 return stop.value
             finally:
+                system._current = None
                 ref._spent += perf_counter() - begun
                 ref._sent += system._sent - sent
             try:

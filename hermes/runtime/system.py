@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import heapq
 import itertools
 import logging
 from collections import deque
@@ -122,6 +123,8 @@ class System:
         self._ids = itertools.count(1)
         self._roots = Family()
         self._ready: deque[Ref] = deque()
+        self._current: Ref | None = None  # whose turn it is, or whose coroutine takes a step
+        self._levels: dict[str, int] = {}  # log levels set by an operator, by name: they outlive restarts
         self._awake = False  # True iff `_run` is scheduled or running
         self._sent = 0  # messages sent in all; turns charge the difference to their actor
         self._closing = False
@@ -347,6 +350,38 @@ class System:
             detail=_detail(actor),
         )
 
+    def figures(self, who: Ref | str) -> dict[str, Any]:
+        """Return what an actor says of itself by `inspect`, nothing of the kernel's; {} when nobody has that name."""
+        ref = who if isinstance(who, Ref) else self.registry.get(who)
+        actor = ref._actor if ref is not None else None
+        if actor is None:
+            return {}
+        try:
+            return actor.inspect()
+        except Exception as exc:  # whoever looks is told
+            return {"inspect_error": f"{type(exc).__name__}: {exc}"}
+
+    def standing_out(self, most: int, family_limit: int = 2000) -> list[ActorInfo]:
+        """Return the actors with most mail, most time spent and most restarts: `most` of each, nobody twice.
+
+        Args:
+            most: of each kind.
+            family_limit: families with more children are not looked through, so that this takes milliseconds
+                however many actors there are.
+        """
+        everybody: list[Ref] = []
+        left = list(self._roots)
+        while left:
+            ref = left.pop()
+            everybody.append(ref)
+            rare = ref._rare
+            if rare is not None and rare.count <= family_limit:
+                left.extend(rare)
+        chosen: dict[Ref, None] = {}
+        for key in (_mail_of, _time_of, _restarts_of):
+            chosen.update(dict.fromkeys(ref for ref in heapq.nlargest(most, everybody, key=key) if key(ref)))
+        return [self.info(ref, children_limit=0) for ref in chosen]
+
     def tree(self, root: Ref | str | None = None, children_limit: int = 20, depth: int | None = None) -> dict[str, Any]:
         """Return a family as data: name, kind, state, counters, `children` (the first) and `children_total`.
 
@@ -442,16 +477,54 @@ class System:
     def log_of(self, ref: Ref) -> ActorLog:
         """Return the logger of an actor: `hermes.actor.<kind>`, with its own level if one is set."""
         kind = ref._actor.kind if ref._actor is not None else "gone"
-        level = ref._rare.level if ref._rare is not None else None
-        return ActorLog(logging.getLogger(f"hermes.actor.{kind}"), ref, level)
+        return ActorLog(logging.getLogger(f"hermes.actor.{kind}"), ref, self.log_level(ref))
 
     def set_log_level(self, who: Ref | str, level: int | None) -> None:
-        """Give one actor a log level of its own; None takes it back.
+        """Give an actor and all below it a log level of its own; None takes it back.
+
+        A named actor keeps it over restarts.
 
         Raises:
             NotAlive: nobody has that name.
         """
-        self._find(who)._need_rare().level = level
+        ref = self._find(who)
+        ref._need_rare().level = level
+        if ref.name is not None:
+            if level is None:
+                self._levels.pop(ref.name, None)
+            else:
+                self._levels[ref.name] = level
+
+    def log_level(self, who: Ref | str) -> int | None:
+        """Return the level that holds for an actor: its own, or that of the nearest above it; None when none is set.
+
+        Raises:
+            NotAlive: nobody has that name.
+        """
+        ref: Ref | None = self._find(who)
+        while ref is not None:
+            level = ref._rare.level if ref._rare is not None else None
+            if level is None and self._levels and ref.name is not None:
+                level = self._levels.get(ref.name)
+            if level is not None:
+                return level
+            ref = ref._parent
+        return None
+
+    def log_levels(self) -> dict[str, int]:
+        """Return the levels that were set, by the name of the actor they were set for."""
+        return dict(self._levels)
+
+    def whose_log(self) -> tuple[dict[str, str], int | None]:
+        """Tell a logger who is at work now: facts for its line (actor, and what `log_facts` adds), and the level."""
+        ref = self._current
+        if ref is None:
+            return {}, None
+        actor = ref._actor
+        facts = {"actor": ref.name or repr(ref)}
+        if actor is not None:
+            facts.update(actor.log_facts())
+        return facts, self.log_level(ref)
 
     # -- ending
 
@@ -501,14 +574,28 @@ class System:
                 ref = popleft()
                 state = ref._state
                 if READY <= state <= READY_UP:
+                    self._current = ref
                     now = ref._drain(now)
                     if now - begun > SLICE_S:
                         break
         finally:
+            self._current = None
             if ready:
                 asyncio.get_running_loop().call_soon(self._run, context=self._context)
             else:
                 self._awake = False
+
+
+def _mail_of(ref: Ref) -> float:
+    return ref.mailbox
+
+
+def _time_of(ref: Ref) -> float:
+    return ref._spent
+
+
+def _restarts_of(ref: Ref) -> float:
+    return ref._rare.restarts if ref._rare is not None else 0
 
 
 def _detail(actor: Actor | None) -> dict[str, Any]:

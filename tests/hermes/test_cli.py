@@ -180,6 +180,8 @@ class FakeNode:
             case "GET", ["actors", "tenant", "ten_1"]:
                 detail = {"open": 3, "limits": {"rate_per_s": 5}, "names": ["a", "b"]}
                 return web.json_response(actor("tenant/ten_1", CASCADES, 100_000, detail=detail))
+            case "POST", ["actors", "provider", "a", "log-level"]:
+                return web.json_response({"levels": {"provider/a": body["level"]} if body["level"] else {}})
             case "POST", ["actors", "provider", "a", order]:
                 state = {"suspend": "suspended", "resume": "sleep", "restart": "back_off", "stop": "disabled"}[order]
                 return web.json_response(actor("provider/a", state=state, restarts=3, last_error="OSError: no route"))
@@ -692,6 +694,10 @@ def test_openapi_prints_the_nodes_document(told: FakeNode, run: Run) -> None:
         ("actor resume provider/a", ("POST", "/v1/actors/provider/a/resume", None), "provider/a is sleep"),
         ("actor restart provider/a", ("POST", "/v1/actors/provider/a/restart", None), "last error: OSError: no route"),
         ("actor stop provider/a", ("POST", "/v1/actors/provider/a/stop", None), "provider/a is disabled, 3 restarts"),
+        ("actor log-level provider/a debug",
+         ("POST", "/v1/actors/provider/a/log-level", {"level": "debug"}), "debug"),
+        ("actor log-level provider/a default",
+         ("POST", "/v1/actors/provider/a/log-level", {"level": None}), "no actor has"),
         ("carrier list", ("GET", "/v1/carriers", None), "5 failures in a row"),
         ("carrier pause bulk", ("POST", "/v1/carriers/bulk/pause", None), "carrier bulk is paused"),
         ("carrier resume bulk", ("POST", "/v1/carriers/bulk/resume", None), "carrier bulk is up"),

@@ -160,6 +160,41 @@ def doctor(config: Config = None, data_dir: DataDir = None, as_json: Json = Fals
     raise typer.Exit(checks.run(os.environ, config, data_dir, as_json=as_json))
 
 
+@app.command()
+def smsc(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port for SMPP; 0: any. Default: 2775.", show_default=False)
+    ] = None,
+    control_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP control; 0: any.")] = 2776,
+    account: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SYSTEM_ID:PASSWORD that may bind; may be repeated. Default: hermes:secret.", show_default=False
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of any setting (docs/smsc.md); may be repeated.", show_default=False),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The settings, a TOML file.", show_default=False)] = None,
+    show: Annotated[bool, typer.Option("--print", help="Print every message that comes.")] = False,
+    numbers: Annotated[bool, typer.Option(help="List the numbers with an outcome of their own, and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Be a message centre (SMSC), to try SMPP with: receipts, errors, delays and losses as you ask."""
+    from hermes.cli import centre
+
+    if numbers:
+        centre.show_numbers(as_json=as_json)
+        return
+    options = {"host": host, "port": port}
+    settings = centre.read_settings(config, account or [], setting or [], options)
+    centre.run(settings, control_port, show=show, as_json=as_json)
+
+
 # --- messages
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,7 @@ class Intake:
         submitted, taken: how many submits and how many whole messages there were in all.
         statuses: how many submits were answered with which command_status.
         joiner: the messages of which parts are awaited.
+        on_message: called with each whole message taken.
     """
 
     def __init__(self, smsc: Smsc) -> None:
@@ -45,6 +47,7 @@ class Intake:
         self.taken = 0
         self.statuses: Counter[int] = Counter()
         self.joiner = Joiner(settings.default_alphabet)
+        self.on_message: Callable[[Message], None] | None = None
         self._by_id: dict[str, Submit] = {}
         self._random = Random(settings.seed)
         self._next_id = settings.first_id or time.time_ns() // 1_000_000 << 10
@@ -78,6 +81,8 @@ class Intake:
         for message in self.joiner.add(submit, part):
             self.taken += 1
             self.messages.append(message)
+            if self.on_message is not None:
+                self.on_message(message)
         if outcome.early:
             self._finish(submit, outcome, connection)
         self._answer(connection, submit, outcome)

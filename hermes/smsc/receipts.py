@@ -45,14 +45,12 @@ class Report:
     intermediate: bool = False
 
 
-# Placeholders: i id, n number delivered, s submit date, d done date (both to the minute), S and D the same to the
-# second, t state, e err, h err in hexadecimal, x text.
+# Placeholders: i id, n number delivered, s submit date, d done date, t state, e err, h err in hexadecimal, x text.
 _TEXTS: Final[dict[str, str]] = {
     "appendix_b": "id:{i} sub:001 dlvrd:{n} submit date:{s} done date:{d} stat:{t} err:{e} text:{x}",
     "reordered": "stat:{t} id:{i} done date:{d} submit date:{s} err:{e} sub:001 dlvrd:{n} text:{x}",
     "no_err": "id:{i} sub:001 dlvrd:{n} submit date:{s} done date:{d} stat:{t} text:{x}",
     "no_text": "id:{i} sub:001 dlvrd:{n} submit date:{s} done date:{d} stat:{t} err:{e}",
-    "seconds": "id:{i} sub:001 dlvrd:{n} submit date:{S} done date:{D} stat:{t} err:{e} text:{x}",
     "hex_err": "id:{i} sub:001 dlvrd:{n} submit date:{s} done date:{d} stat:{t} err:{h} text:{x}",
 }
 _TEXT_OF_FORM: Final[dict[ReceiptForm, str]] = {
@@ -60,7 +58,7 @@ _TEXT_OF_FORM: Final[dict[ReceiptForm, str]] = {
     "reordered": "reordered",
     "no_err": "no_err",
     "no_text": "no_text",
-    "seconds": "seconds",
+    "seconds": "appendix_b",
     "lower_case": "appendix_b",
     "hex_err": "hex_err",
     "tlvs": "",
@@ -79,21 +77,23 @@ def write_text(report: Report, form: ReceiptForm) -> str:
     if template is None:
         return ""
     seconds = form == "seconds"
-    submitted = report.submitted_at.strftime("%y%m%d%H%M%S" if seconds else "%y%m%d%H%M")
-    done = report.done_at.strftime("%y%m%d%H%M%S" if seconds else "%y%m%d%H%M")
     text = template.format(
         i=report.message_id,
         n="001" if report.state == "DELIVRD" else "000",
-        s=submitted,
-        S=submitted,
-        d=done,
-        D=done,
+        s=_date(report.submitted_at, seconds),
+        d=_date(report.done_at, seconds),
         t=report.state,
         e=f"{report.err:03d}",
         h=f"{report.err:02x}",
         x=report.text[:20],
     )
     return text.lower() if form == "lower_case" else text
+
+
+def _date(at: datetime, seconds: bool) -> str:
+    """Write YYMMDDhhmm, or with seconds; a third of strftime's time."""
+    minute = f"{at.year % 100:02d}{at.month:02d}{at.day:02d}{at.hour:02d}{at.minute:02d}"
+    return f"{minute}{at.second:02d}" if seconds else minute
 
 
 def write_receipt(report: Report, form: ReceiptForm) -> DeliverSm | DataSm:

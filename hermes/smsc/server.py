@@ -133,6 +133,7 @@ class Smsc:
             address |= {"ssl": self._tls, "ssl_shutdown_timeout": CLOSE_TIMEOUT}
         self._server = await self.loop.create_server(lambda: Connection(self), backlog=512, **address)
         self.port = self._server.sockets[0].getsockname()[1]
+        self.happened()
 
     async def go_away(self, how: Drop = "reset") -> None:
         """Be gone: refuse connections and end those there are. The port stays ours until `come_back`."""

@@ -29,6 +29,7 @@ from gateway.operate import Operate
 from gateway.overview import OverviewPage
 from gateway.problems import Problem
 from gateway.routes import Route
+from gateway.signup import Signup
 from gateway.tenants import Tenants
 from hermes.journal.base import JournalAway
 
@@ -60,6 +61,7 @@ _BODY_CODES: Final = ("malformed_json", "too_large", "unsupported_media_type", "
 def routes(
     messages: Messages,
     tenants: Tenants,
+    signup: Signup,
     callbacks: Callbacks,
     operate: Operate,
     overview: OverviewPage,
@@ -103,6 +105,10 @@ def routes(
         R("GET", t, tenants.get, operator, "Tenants", {200: s.TenantView}, codes=known),
         R("PUT", t, tenants.change, operator, "Tenants", {200: s.TenantView}, s.TenantChange, codes=change),
         R("DELETE", t, tenants.delete, operator, "Tenants", {204: None}, codes=end),
+        R("POST", "/v1/signup", signup.sign_up, nobody, "Tenants", {201: s.SignupView}, s.SignupBody,
+          codes=("not_found", "overloaded", "journal_away", "outcome_unknown", *body)),
+        R("POST", t + "/promote", signup.promote, own, "Tenants",
+          {200: s.Promotion, 201: s.Promotion, 202: s.Promotion}, s.Nothing, codes=change, body_optional=True),
         R("POST", t + "/keys", tenants.create_key, operator, "Keys", {201: s.KeyCreated}, s.KeyBody,
           codes=change),
         R("GET", t + "/keys", tenants.list_keys, operator, "Keys", {200: s.KeyPage}, codes=known),
@@ -205,6 +211,7 @@ class Gateway:
         self.routes = routes(
             Messages(edge, self._hosts),
             Tenants(edge, self._hosts),
+            Signup(edge),
             Callbacks(edge),
             Operate(edge),
             self._overview,

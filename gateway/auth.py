@@ -62,7 +62,9 @@ def authenticate(edge: Edge, request: web.BaseRequest, access: Access) -> Caller
     if key.allow_from and not _is_allowed(request.remote, key.allow_from):
         raise Problem("address_not_allowed", "This key may not be used from this address.")
     if tenant.status != "active":
-        raise Problem("tenant_suspended", "The tenant is suspended.")
+        pending = tenant.stage == "pending"
+        detail = "The operator has not let this tenant in yet." if pending else "The tenant is suspended."
+        raise Problem("tenant_suspended", detail)
     scope = _SCOPE.get(access)
     if scope is None:
         raise Problem("scope_missing", "This needs the operator key.")

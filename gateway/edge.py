@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.problems import Problem, not_found
 from hermes.domain.message import Message
 from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant
-from hermes.journal.directory import Directory
+from hermes.journal.directory import Author, Directory
 from hermes.runtime import Clock, System
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ class Caller:
 
 NOBODY: Final = Caller(None, None)
 OPERATOR: Final = Caller(None, None)
+
+
+def author(call: Call) -> Author:
+    """Say who makes a change, for the audit log."""
+    key = call.caller.key
+    return Author("operator" if key is None else key.id, call.request_id)
 
 
 class _Second:

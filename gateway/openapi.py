@@ -72,7 +72,14 @@ _ACCEPTED: Final[dict[str, Any]] = {
     ],
     "links": {"self": f"/v1/messages/{_ID}"},
 }
-_TENANT: Final = {"id": "ten_01JDG8SZ6W4T0B2RHYV9QK3M5P", "name": "Acme", "status": "active"}
+_TENANT: Final[dict[str, Any]] = {
+    "id": "ten_01JDG8SZ6W4T0B2RHYV9QK3M5P",
+    "name": "Acme",
+    "status": "active",
+    "stage": "production",
+    "email": None,
+    "numbers": [],
+}
 _KEY_ID: Final = "key_01JDG8T0N3E5C7X9Z1AB2D4F6G"
 # (method, path) -> name -> example of the body.
 _BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
@@ -89,6 +96,7 @@ _BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         }
     },
     ("POST", "/v1/tenants"): {"a tenant": {"name": "Acme"}},
+    ("POST", "/v1/signup"): {"a customer": {"name": "Acme", "email": "anna@example.com"}},
     ("PUT", "/v1/tenants/{id}"): {"suspend": {"status": "suspended"}},
     ("POST", "/v1/tenants/{id}/keys"): {
         "all rights": {"mode": "live"},

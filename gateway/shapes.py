@@ -39,7 +39,7 @@ MOST_IN_PAGE: Final = 1_000
 SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
 
 # Fields of the public contract that a later version of Hermes will understand.
-NOT_YET: Final[frozenset[str]] = frozenset({"policy", "rate_per_s", "burst", "channel_rates", "numbers", "layers"})
+NOT_YET: Final[frozenset[str]] = frozenset({"policy", "rate_per_s", "burst", "channel_rates", "layers"})
 
 
 # --- problems
@@ -357,27 +357,79 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 TenantStatus = Literal["active", "suspended"]
 
 
-class TenantBody(Struct, forbid_unknown_fields=True):
+Stage = Literal["pending", "sandbox", "requested", "promoted", "production"]
+
+
+class TenantSettings(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What may be set of a tenant, beside its name and how it stands. Stored as it is named here."""
+
+    numbers: (
+        Annotated[
+            list[Annotated[str, Meta(min_length=1, max_length=20)]],
+            Meta(max_length=1000, description="its own: inbound messages to them are its", examples=[["+4520123456"]]),
+        ]
+        | None
+    ) = None
+
+
+class TenantBody(TenantSettings, kw_only=True, forbid_unknown_fields=True):
     """A new tenant."""
 
     name: Name
     status: TenantStatus | None = None
+    stage: Stage | None = None
+    email: Annotated[str, Meta(max_length=254, description="whom to write to")] | None = None
 
 
-class TenantChange(Struct, forbid_unknown_fields=True):
+class TenantChange(TenantSettings, kw_only=True, forbid_unknown_fields=True):
     """What to replace; what is left out stays."""
 
     id: Annotated[str, Meta(description="when given, the id of the path")] | None = None
     name: Name | None = None
     status: TenantStatus | None = None
+    stage: Stage | None = None
+    email: Annotated[str, Meta(max_length=254, description="whom to write to")] | None = None
 
 
-class TenantView(Struct):
+class TenantView(Struct, kw_only=True):
     """A tenant."""
 
     id: str
     name: str
-    status: str
+    status: TenantStatus
+    stage: Annotated[
+        Stage,
+        Meta(
+            description="pending: waits for the operator; sandbox: test keys only; requested: asks for production; "
+            "promoted: may collect its first live key"
+        ),
+    ]
+    email: str | None
+    numbers: list[str]
+
+
+class SignupBody(Struct, forbid_unknown_fields=True):
+    """Who wants to become a tenant."""
+
+    name: Name
+    email: Annotated[str, Meta(max_length=254, examples=["anna@example.com"])]
+
+
+class SignupView(Struct):
+    """The new tenant, and its key for the sandbox, shown this once. While it is pending, the key is refused."""
+
+    id: str
+    name: str
+    stage: Stage
+    key: KeyCreated
+
+
+class Promotion(Struct):
+    """How far the tenant has come; `key` is its first live key, shown this once."""
+
+    id: str
+    stage: Stage
+    key: KeyCreated | None
 
 
 class TenantPage(Struct):

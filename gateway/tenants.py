@@ -7,11 +7,12 @@ dead letters.
 from __future__ import annotations
 
 import ipaddress
+from typing import Any, cast
 
 import msgspec
 
 from gateway.decode import decode_json, decode_query
-from gateway.edge import Call, Edge, Reply, reading, writing
+from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.hosts import Hosts
 from gateway.problems import invalid, not_found
 from gateway.shapes import (
@@ -36,14 +37,14 @@ from gateway.shapes import (
     TenantBody,
     TenantChange,
     TenantPage,
+    TenantSettings,
     TenantView,
 )
-from gateway.submission import check_callback_url
+from gateway.submission import check_callback_url, is_email, phone_number
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
 from hermes.domain.message import UTC, rfc3339
 from hermes.domain.webhooks import ReplayDue
 from hermes.journal.base import Tenant
-from hermes.journal.directory import Author
 
 DEFAULT_OVERLAP_S = 0.0  # of a rotated key: the old one ends at once
 DEFAULT_SECRET_OVERLAP_S = 86_400.0  # of a rotated secret: both sign for a day
@@ -69,10 +70,9 @@ class Tenants:
     async def create(self, call: Call) -> Reply:
         """Make a tenant."""
         asked = decode_json(_tenant_body, await call.json_body(self._limit))
-        name = _name(asked.name)
-        tenant = await writing(self._directory.create_tenant(name, by=_author(call)))
-        if asked.status is not None and asked.status != tenant.status:
-            tenant = await writing(self._directory.update_tenant(tenant.id, status=asked.status, by=_author(call)))
+        fields = {"name": name_of_tenant(asked.name), **_fields(asked)}
+        settings = self._settings(asked, None)
+        tenant = await writing(self._directory.create_tenant(settings=settings, by=author(call), **fields))
         return call.reply(201, _view(tenant), headers=f"Location: /v1/tenants/{tenant.id}\r\n")
 
     async def list(self, call: Call) -> Reply:
@@ -81,32 +81,39 @@ class Tenants:
 
     async def get(self, call: Call) -> Reply:
         """Show a tenant."""
-        return call.reply(200, _view(self._tenant(call)))
+        return call.reply(200, _view(find_tenant(call)))
 
     async def change(self, call: Call) -> Reply:
         """Replace what the body names."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         asked = decode_json(_tenant_change, await call.json_body(self._limit))
         if asked.id is not None and asked.id != tenant.id:
             raise invalid("id", "is not the id of the path, and cannot be changed")
-        name = _name(asked.name) if asked.name is not None else None
-        if name is not None or asked.status is not None:
-            change = self._directory.update_tenant(tenant.id, name=name, status=asked.status, by=_author(call))
+        fields = _fields(asked)
+        if asked.name is not None:
+            fields["name"] = name_of_tenant(asked.name)
+        if tenant.stage == "pending" and fields.get("stage", "pending") != "pending":
+            fields.setdefault("status", "active")
+        settings = self._settings(asked, tenant.id)
+        if fields or settings:
+            change = self._directory.update_tenant(tenant.id, settings=settings, by=author(call), **fields)
             tenant = await writing(change)
         return call.reply(200, _view(tenant))
 
     async def delete(self, call: Call) -> Reply:
         """End a tenant: its keys end at once, its open messages still end."""
-        tenant = self._tenant(call)
-        await writing(self._directory.delete_tenant(tenant.id, by=_author(call)))
+        tenant = find_tenant(call)
+        await writing(self._directory.delete_tenant(tenant.id, by=author(call)))
         return _done(call)
 
     # --- keys
     async def create_key(self, call: Call) -> Reply:
         """Make a key, and show it this once."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         asked = decode_json(_key_body, await call.json_body(self._limit))
         expires_at = asked.expires_at
+        if asked.mode == "live" and tenant.stage in ("pending", "sandbox", "requested"):
+            raise invalid("mode", f"the tenant's stage is {tenant.stage}: promote it first")
         if expires_at is not None:
             try:
                 expires_at = expires_at.astimezone(UTC)
@@ -121,14 +128,14 @@ class Tenants:
                 tuple(dict.fromkeys(asked.scopes or ())),
                 expires_at=expires_at,
                 allow_from=[_block(n, block) for n, block in enumerate(asked.allow_from or ())],
-                by=_author(call),
+                by=author(call),
             )
         )
         return call.reply(201, KeyCreated(key.id, text, asked.mode, list(key.scopes)))
 
     async def list_keys(self, call: Call) -> Reply:
         """List a tenant's keys, without the keys."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         last_used = await reading(self._directory.last_used(tenant.id))
         keys = [
             KeyView(
@@ -147,24 +154,24 @@ class Tenants:
 
     async def rotate_key(self, call: Call) -> Reply:
         """Make a key's successor with the same rights, and show it this once."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         overlap_s = await self._overlap(call, DEFAULT_OVERLAP_S)
         self._key(call, tenant)
-        rotation = self._directory.rotate_key(tenant.id, call.params["key"], overlap_s, by=_author(call))
+        rotation = self._directory.rotate_key(tenant.id, call.params["key"], overlap_s, by=author(call))
         key, text = await writing(rotation)
         return call.reply(201, KeyRotated(key.id, text))
 
     async def delete_key(self, call: Call) -> Reply:
         """End a key at once."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         self._key(call, tenant)
-        await writing(self._directory.revoke_key(tenant.id, call.params["key"], by=_author(call)))
+        await writing(self._directory.revoke_key(tenant.id, call.params["key"], by=author(call)))
         return _done(call)
 
     # --- the audit log
     async def list_changes(self, call: Call) -> Reply:
         """List what was changed of a tenant, newest first, and by whom."""
-        return await self._changes(call, self._tenant(call).id)
+        return await self._changes(call, find_tenant(call).id)
 
     async def list_all_changes(self, call: Call) -> Reply:
         """List what was changed of all tenants, deleted ones included, newest first, and by whom."""
@@ -197,29 +204,29 @@ class Tenants:
     # --- what signs webhooks to a callback_url
     async def get_secret(self, call: Call) -> Reply:
         """Show the secret that signs webhooks to a callback_url."""
-        return call.reply(200, SecretView(self._tenant(call).secret))
+        return call.reply(200, SecretView(find_tenant(call).secret))
 
     async def rotate_secret(self, call: Call) -> Reply:
         """Make a new secret; the old one signs beside it for a day, or as long as `overlap_s` says."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         overlap_s = await self._overlap(call, DEFAULT_SECRET_OVERLAP_S)
-        changed = await writing(self._directory.rotate_secret(tenant.id, overlap_s, by=_author(call)))
+        changed = await writing(self._directory.rotate_secret(tenant.id, overlap_s, by=author(call)))
         return call.reply(200, SecretView(changed.secret))
 
     # --- webhook endpoints
     async def create_endpoint(self, call: Call) -> Reply:
         """Add a webhook endpoint, and show its secret this once."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         asked = decode_json(_endpoint_body, await call.json_body(self._limit))
         await self._hosts.check(check_callback_url(asked.url, "url"), "url")
         wanted: list[str] = [*asked.events] if asked.events else sorted(DEFAULT_WEBHOOK_TYPES)
-        creation = self._directory.create_endpoint(tenant.id, asked.url, dict.fromkeys(wanted), by=_author(call))
+        creation = self._directory.create_endpoint(tenant.id, asked.url, dict.fromkeys(wanted), by=author(call))
         endpoint = await writing(creation)
         return call.reply(201, EndpointCreated(endpoint.id, endpoint.secret))
 
     async def list_endpoints(self, call: Call) -> Reply:
         """List a tenant's endpoints, without their secrets."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         endpoints = [
             EndpointView(
                 endpoint.id,
@@ -234,8 +241,8 @@ class Tenants:
 
     async def delete_endpoint(self, call: Call) -> Reply:
         """Remove an endpoint."""
-        tenant = self._tenant(call)
-        deletion = self._directory.delete_endpoint(tenant.id, call.params["endpoint"], by=_author(call))
+        tenant = find_tenant(call)
+        deletion = self._directory.delete_endpoint(tenant.id, call.params["endpoint"], by=author(call))
         if not await writing(deletion):
             raise not_found("webhook endpoint")
         return _done(call)
@@ -243,7 +250,7 @@ class Tenants:
     # --- dead letters
     async def list_dead_letters(self, call: Call) -> Reply:
         """List webhooks that were given up, newest first."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         asked = decode_query(PageQuery, call.request.query.items())
         if asked.cursor is not None and not asked.cursor.isprintable():
             raise invalid("cursor", "is no cursor of this list")
@@ -267,7 +274,7 @@ class Tenants:
 
     async def replay_dead_letter(self, call: Call) -> Reply:
         """Send a webhook that was given up again, with all its tries."""
-        tenant = self._tenant(call)
+        tenant = find_tenant(call)
         raw = await call.optional_body(self._limit)
         if raw:
             decode_json(_nothing, raw)
@@ -279,17 +286,26 @@ class Tenants:
         return call.reply(202, Replayed(letter, rfc3339(now)))
 
     # --- inside
-    def _tenant(self, call: Call) -> Tenant:
-        """Find the tenant of the path.
+    def _settings(self, asked: TenantSettings, tenant_id: str | None) -> dict[str, Any]:
+        """Read the settings a body names.
 
         Raises:
-            Problem: not_found, also when it is not the caller's own.
+            Problem: schema_invalid.
         """
-        tenant = self._directory.tenant(call.params["id"])
-        caller = call.caller
-        if tenant is None or (caller.key is not None and caller.key.tenant != tenant.id):
-            raise not_found("tenant")
-        return tenant
+        named = {name: getattr(asked, name) for name in TenantSettings.__struct_fields__}
+        settings = {name: value for name, value in named.items() if value is not None}
+        if asked.numbers is not None:
+            settings["numbers"] = list(dict.fromkeys(_number(n, text) for n, text in enumerate(asked.numbers)))
+            taken = {
+                number
+                for other in self._directory.tenants()
+                if other.id != tenant_id
+                for number in other.settings.get("numbers", ())
+            }
+            for n, number in enumerate(settings["numbers"]):
+                if number in taken:
+                    raise invalid(f"numbers[{n}]", "is another tenant's")
+        return settings
 
     def _key(self, call: Call, tenant: Tenant) -> None:
         if all(key.id != call.params["key"] for key in self._directory.keys(tenant.id)):
@@ -301,20 +317,58 @@ class Tenants:
         return default if asked.overlap_s is None else asked.overlap_s
 
 
-def _author(call: Call) -> Author:
-    key = call.caller.key
-    return Author("operator" if key is None else key.id, call.request_id)
+def find_tenant(call: Call) -> Tenant:
+    """Find the tenant of the path.
+
+    Raises:
+        Problem: not_found, also when it is not the caller's own.
+    """
+    tenant = call.edge.directory.tenant(call.params["id"])
+    caller = call.caller
+    if tenant is None or (caller.key is not None and caller.key.tenant != tenant.id):
+        raise not_found("tenant")
+    return tenant
 
 
 def _view(tenant: Tenant) -> TenantView:
-    return TenantView(tenant.id, tenant.name, tenant.status)
+    return TenantView(
+        id=tenant.id,
+        name=tenant.name,
+        status=cast(Any, tenant.status),
+        stage=cast(Any, tenant.stage),
+        email=tenant.email,
+        numbers=tenant.settings.get("numbers", []),
+    )
+
+
+def _fields(asked: TenantBody | TenantChange) -> dict[str, str]:
+    """Read what a body names of a tenant, but for its name and its settings."""
+    if asked.email is not None and not is_email(asked.email):
+        raise invalid("email", "is no e-mail address")
+    named = {"status": asked.status, "stage": asked.stage, "email": asked.email}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _number(n: int, text: str) -> str:
+    """Normalise a number a tenant receives at: E.164, or a short code of 3 to 8 digits."""
+    if text.isascii() and text.isdecimal() and 3 <= len(text) <= 8:
+        return text
+    number = phone_number(text)
+    if number is None:
+        raise invalid(f"numbers[{n}]", "is no phone number in E.164 form, and no short code of 3 to 8 digits")
+    return number
 
 
 def _done(call: Call) -> Reply:
     return Reply(204, b"", call.request_id)
 
 
-def _name(text: str) -> str:
+def name_of_tenant(text: str) -> str:
+    """Check the name of a tenant.
+
+    Raises:
+        Problem: schema_invalid.
+    """
     if not text.isprintable() or not text.strip():
         raise invalid("name", "is blank, or holds a control character")
     return text

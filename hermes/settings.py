@@ -35,6 +35,7 @@ __all__ = [
     "RouteSettings",
     "ServerSettings",
     "Settings",
+    "SignupSettings",
     "base_url",
     "data_folder",
     "kept_secret",
@@ -177,6 +178,20 @@ class RetentionSettings(Section, frozen=True, kw_only=True, forbid_unknown_field
     messages_days: Annotated[int, Meta(ge=1, le=3650)] = 30
 
 
+class SignupSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[signup]`: may a stranger become a tenant by `POST /v1/signup`.
+
+    Attributes:
+        mode: "off"; "approval": the operator lets each one into the sandbox; "open": at once.
+        promotion: from the sandbox to production: "approval" by the operator, or "open".
+        per_hour: sign-ups taken in any hour, by this process.
+    """
+
+    mode: Literal["off", "approval", "open"] = "off"
+    promotion: Literal["approval", "open"] = "approval"
+    per_hour: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
+
+
 class CarrierSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[carrier]]`: the keys that every kind has, and the kind's own in `options`.
 
@@ -313,6 +328,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
+    signup: SignupSettings = SignupSettings()
     carriers: tuple[CarrierSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     numbers: tuple[NumberSettings, ...] = ()
@@ -337,6 +353,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "database": DatabaseSettings,
     "log": LogSettings,
     "retention": RetentionSettings,
+    "signup": SignupSettings,
 }
 
 

@@ -455,6 +455,60 @@ def tenant_suspend(tenant: Tenant, data_dir: DataDir = None, as_json: Json = Fal
     tenants.suspend(os.environ, data_dir, tenant, as_json=as_json)
 
 
+@_tenants.command("resume")
+def tenant_resume(tenant: Tenant, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Take messages from a suspended tenant again."""
+    from hermes.cli import tenants
+
+    tenants.resume(os.environ, data_dir, tenant, as_json=as_json)
+
+
+@_tenants.command("onboard")
+def tenant_onboard(
+    name: Annotated[str, typer.Argument(help="What to call it.", show_default=False)],
+    email: Annotated[str | None, typer.Option(help="Whom to write to.", show_default=False)] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="Where its webhooks go; their secret is shown this once.", show_default=False)
+    ] = None,
+    production: Annotated[bool, typer.Option("--production", help="With a live key, at once.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Make a tenant with its keys: a test key for the sandbox, a live one with --production. Shown this once."""
+    from hermes.cli import tenants
+
+    tenants.onboard(os.environ, data_dir, name, email, webhook, production=production, as_json=as_json)
+
+
+@_tenants.command("approve")
+def tenant_approve(tenant: Tenant, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Let a tenant that signed up into the sandbox."""
+    from hermes.cli import tenants
+
+    tenants.approve(os.environ, data_dir, tenant, as_json=as_json)
+
+
+@_tenants.command("promote")
+def tenant_promote(tenant: Tenant, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Let a tenant go from the sandbox to production: it may collect its first live key."""
+    from hermes.cli import tenants
+
+    tenants.promote(os.environ, data_dir, tenant, as_json=as_json)
+
+
+@_tenants.command("audit")
+def tenant_audit(
+    tenant: Annotated[str | None, typer.Argument(help="The tenant's id. Default: all.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List what was changed of a tenant, and by whom, newest first."""
+    from hermes.cli import tenants
+
+    tenants.audit(os.environ, data_dir, tenant, limit, as_json=as_json)
+
+
 @_tenants.command("delete")
 def tenant_delete(
     tenant: Tenant,

@@ -38,6 +38,60 @@ def suspend(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, a
     _show_one(node.request("PUT", path_of("tenants", tenant), {"status": "suspended"}), as_json)
 
 
+def resume(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
+    """Take messages from a suspended tenant again."""
+    node = client.connect(environ, data_dir)
+    _show_one(node.request("PUT", path_of("tenants", tenant), {"status": "active"}), as_json)
+
+
+def approve(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
+    """Let a tenant that signed up into the sandbox."""
+    node = client.connect(environ, data_dir)
+    _show_one(node.request("PUT", path_of("tenants", tenant), {"stage": "sandbox", "status": "active"}), as_json)
+
+
+def promote(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
+    """Let a tenant collect its first live key."""
+    node = client.connect(environ, data_dir)
+    _show_one(node.request("POST", path_of("tenants", tenant, "promote")), as_json)
+
+
+def onboard(
+    environ: Mapping[str, str],
+    data_dir: Path | None,
+    name: str,
+    email: str | None,
+    webhook: str | None,
+    *,
+    production: bool,
+    as_json: bool,
+) -> None:
+    """Make a tenant with a test key, and a webhook endpoint and a live key where they are asked for."""
+    node = client.connect(environ, data_dir)
+    body = {"name": name, "stage": "production" if production else "sandbox"}
+    if email is not None:
+        body["email"] = email
+    tenant = node.request("POST", path_of("tenants"), body)
+    path = ("tenants", str(tenant["id"]))
+    made: dict[str, Any] = {"tenant": tenant["id"], "stage": body["stage"]}
+    made["test_key"] = node.request("POST", path_of(*path, "keys"), {"mode": "test"})["key"]
+    if production:
+        made["api_key"] = node.request("POST", path_of(*path, "keys"), {"mode": "live"})["key"]
+    if webhook is not None:
+        made["webhook_secret"] = node.request("POST", path_of(*path, "webhooks"), {"url": webhook})["secret"]
+    made["url"] = node.url
+    _show_one(made, as_json)
+
+
+def audit(environ: Mapping[str, str], data_dir: Path | None, tenant: str | None, limit: int, *, as_json: bool) -> None:
+    """List what was changed, newest first."""
+    node = client.connect(environ, data_dir)
+    path = path_of("audit") if tenant is None else path_of("tenants", tenant, "audit")
+    changes = list(node.pages(path, limit))
+    columns = ("at", "actor", "tenant", "action", "target", "before", "after")
+    _show_list({"data": changes}, columns, "no changes", as_json)
+
+
 def delete(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
     """End a tenant and its keys."""
     client.connect(environ, data_dir).request("DELETE", path_of("tenants", tenant))
@@ -153,4 +207,6 @@ def _show_done(said: str, document: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _words(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_words(item)}" for name, item in value.items())
     return ", ".join(str(item) for item in value) if isinstance(value, list) else value

@@ -222,16 +222,29 @@ class OutboxResult:
 
 @dataclass(slots=True)
 class Tenant:
-    """A customer."""
+    """A customer.
+
+    Attributes:
+        status: active, suspended or deleted.
+        secret: `whsec_...`, signs webhooks to a callback_url.
+        settings: what was set of it beyond the name, as the public API names it; what is missing has its default.
+        stage: how far a customer who signed up has come: "pending" (waits for the operator), "sandbox" (test keys
+            only), "requested" (asks for production), "promoted" (may collect its first live key) or "production".
+        email: whom to write to; None when nobody said.
+        deleted_at: when it was deleted; its rows are erased once its messages are (`Journal.housekeep`).
+    """
 
     id: str
     name: str
-    status: str  # active | suspended | deleted
+    status: str
     created_at: datetime
-    secret: str  # whsec_..., signs callback_url webhooks
+    secret: str
     previous_secret: str | None = None
     previous_secret_until: datetime | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    stage: str = "production"
+    email: str | None = None
+    deleted_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -470,6 +483,8 @@ class Journal(Protocol):
 
     async def housekeep(self, now: datetime, messages_days: int) -> list[str]:
         """Make partitions ahead, drop those past retention, purge old idempotency rows and parked receipts.
+
+        Of a tenant deleted longer ago than messages are kept, everything is erased but the bare facts of the audit log.
 
         Returns:
             The carrier of each parked receipt that was dropped: nobody ever waited for them.

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -161,10 +161,28 @@ class Directory:
             raise KeyError(tenant_id)
         return entry
 
-    async def create_tenant(self, name: str, *, by: Author = HERMES) -> Tenant:
-        """Make an active tenant with a fresh secret for its callback_url webhooks."""
+    async def create_tenant(
+        self,
+        name: str,
+        *,
+        status: str = "active",
+        stage: str = "production",
+        email: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        by: Author = HERMES,
+    ) -> Tenant:
+        """Make a tenant with a fresh secret for its callback_url webhooks."""
         now = self._clock.now()
-        tenant = Tenant("ten_" + ulid(), name, "active", now, new_webhook_secret())
+        tenant = Tenant(
+            "ten_" + ulid(),
+            name,
+            status,
+            now,
+            new_webhook_secret(),
+            settings=dict(settings or {}),
+            stage=stage,
+            email=email,
+        )
         change = self._change(by, tenant.id, "tenant.created", tenant.id, None, _shown_tenant(tenant))
         async with self._changing:
             await self._journal.put_tenant(tenant, change)
@@ -180,16 +198,17 @@ class Directory:
         return changed
 
     async def update_tenant(
-        self, tenant_id: str, *, name: str | None = None, status: str | None = None, by: Author = HERMES
+        self, tenant_id: str, *, settings: Mapping[str, Any] | None = None, by: Author = HERMES, **fields: Any
     ) -> Tenant:
-        """Replace what is named.
+        """Replace what is named: `name`, `status`, `stage`, `email`, and settings one by one.
 
         Raises:
             KeyError: no such tenant.
         """
         async with self._changing:
             entry = self._entry(tenant_id)
-            changed = replace(entry.tenant, name=name or entry.tenant.name, status=status or entry.tenant.status)
+            merged = {**entry.tenant.settings, **(settings or {})}
+            changed = replace(entry.tenant, settings=merged, **fields)
             return await self._put_tenant(entry, changed, by, "tenant.updated")
 
     async def delete_tenant(self, tenant_id: str, *, by: Author = HERMES) -> None:
@@ -200,7 +219,8 @@ class Directory:
         """
         async with self._changing:
             entry = self._entry(tenant_id)
-            await self._put_tenant(entry, replace(entry.tenant, status="deleted"), by, "tenant.deleted")
+            ended = replace(entry.tenant, status="deleted", deleted_at=self._clock.now())
+            await self._put_tenant(entry, ended, by, "tenant.deleted")
             for key in list(entry.keys.values()):  # first here: whatever the database says next, they have ended
                 self._keys.pop(key.key_hash, None)
             entry.endpoints.clear()
@@ -262,6 +282,20 @@ class Directory:
         async with self._changing:
             entry = self._entry(tenant_id)
             return await self._create_key(entry, mode, tuple(scopes) or SCOPES, expires_at, tuple(allow_from), by)
+
+    async def first_live_key(self, tenant_id: str, *, by: Author = HERMES) -> tuple[ApiKey, str] | None:
+        """Make the live key of a tenant that came through the sandbox, and put it in production. None: it is there.
+
+        Raises:
+            KeyError: no such tenant.
+        """
+        async with self._changing:
+            entry = self._entry(tenant_id)
+            if entry.tenant.stage == "production":
+                return None
+            made = await self._create_key(entry, "live", SCOPES, None, (), by)
+            await self._put_tenant(entry, replace(entry.tenant, stage="production"), by, "tenant.updated")
+            return made
 
     async def _create_key(
         self,
@@ -398,7 +432,13 @@ class Directory:
 
 # --- what the audit log shows: never a secret, nor what a URL may carry as one
 def _shown_tenant(tenant: Tenant) -> dict[str, Any]:
-    return {"name": tenant.name, "status": tenant.status, "settings": tenant.settings}
+    return {
+        "name": tenant.name,
+        "status": tenant.status,
+        "stage": tenant.stage,
+        "email": tenant.email,
+        **tenant.settings,
+    }
 
 
 def _shown_key(key: ApiKey) -> dict[str, Any]:

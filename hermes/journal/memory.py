@@ -703,6 +703,7 @@ class MemoryJournal:
         for key in list(store.outbox):
             if is_message_id(key[0]) and key[0] not in store.messages and day_of_id(key[0]) < oldest_kept:
                 del store.outbox[key]
+        self._erase_tenants(now - timedelta(days=messages_days))
         for idem, (_, at) in list(store.idempotency.items()):
             if at <= now - IDEMPOTENCY_KEPT:
                 del store.idempotency[idem]
@@ -716,3 +717,15 @@ class MemoryJournal:
                 del store.outbox[key]
         orphans = [id_ for id_, (_, _, at) in store.parked.items() if at <= now - PARKED_KEPT]
         return [receipt_from_json(store.parked.pop(id_)[0]).carrier for id_ in orphans]
+
+    def _erase_tenants(self, before: datetime) -> None:
+        store = self._store
+        gone = {
+            t.id for t in store.tenants.values() if t.status == "deleted" and t.deleted_at and t.deleted_at < before
+        }
+        store.tenants = {id_: t for id_, t in store.tenants.items() if id_ not in gone}
+        store.keys = {id_: key for id_, key in store.keys.items() if key.tenant not in gone}
+        store.endpoints = {id_: endpoint for id_, endpoint in store.endpoints.items() if endpoint.tenant not in gone}
+        store.outbox = {key: item for key, item in store.outbox.items() if item.tenant not in gone}
+        store.idempotency = {key: kept for key, kept in store.idempotency.items() if key[0] not in gone}
+        store.changes = [replace(c, before=None, after=None) if c.tenant in gone else c for c in store.changes]

@@ -533,6 +533,7 @@ class PostgresJournal(PostgresDirectory):
         await self._link.fetch(
             QUERIES["purge_inbound_outbox"], "inb_" + ulid(int(oldest_inbound.timestamp() * 1000))[:10]
         )
+        await self._link.fetch(QUERIES["erase_tenants"], now - timedelta(days=messages_days))
         await self._link.fetch(QUERIES["forget_workers"], now - WORKERS_KEPT)
         await self._link.fetch(QUERIES["forget_dead_batches"])
         return [receipt_from_json(row["receipt"]).carrier for row in orphans]

@@ -69,6 +69,9 @@ class PostgresDirectory:
             tenant.previous_secret,
             tenant.previous_secret_until,
             to_json(tenant.settings),
+            tenant.stage,
+            tenant.email,
+            tenant.deleted_at,
         )
 
     async def tenants(self) -> list[Tenant]:

@@ -291,20 +291,21 @@ WHERE message_id = $1 AND seq = $2 AND target = $3 AND tenant = $4 AND dead_at I
 SELECT count(*) FROM outbox WHERE dead_at IS NULL AND shard = ANY ($1::smallint[])
 
 -- name: put_tenant
-INSERT INTO tenant (id, name, status, created_at, secret, previous_secret, previous_secret_until, settings)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO tenant (id, name, status, created_at, secret, previous_secret, previous_secret_until, settings, stage,
+                    email, deleted_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT (id) DO UPDATE
 SET name = excluded.name, status = excluded.status, created_at = excluded.created_at, secret = excluded.secret,
     previous_secret = excluded.previous_secret, previous_secret_until = excluded.previous_secret_until,
-    settings = excluded.settings
+    settings = excluded.settings, stage = excluded.stage, email = excluded.email, deleted_at = excluded.deleted_at
 RETURNING 1
 
 -- name: tenants
-SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings
+SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings, stage, email, deleted_at
 FROM tenant WHERE status <> 'deleted' ORDER BY id
 
 -- name: tenant_by_id
-SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings
+SELECT id, name, status, created_at, secret, previous_secret, previous_secret_until, settings, stage, email, deleted_at
 FROM tenant WHERE id = $1 AND status <> 'deleted'
 
 -- name: put_key
@@ -383,6 +384,24 @@ DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
 
 -- name: purge_parked
 DELETE FROM parked_receipt WHERE stored_at <= $1 RETURNING receipt
+
+-- name: erase_tenants
+-- Everything of tenants that were deleted before $1, but for their messages: those left with their days. Of the audit
+-- log stays who did what and when.
+WITH gone AS (
+    DELETE FROM tenant WHERE status = 'deleted' AND deleted_at < $1 RETURNING id
+), keys AS (
+    DELETE FROM api_key WHERE tenant IN (SELECT id FROM gone)
+), endpoints AS (
+    DELETE FROM endpoint WHERE tenant IN (SELECT id FROM gone)
+), deliveries AS (
+    DELETE FROM outbox WHERE tenant IN (SELECT id FROM gone)
+), answers AS (
+    DELETE FROM idempotency WHERE tenant IN (SELECT id FROM gone)
+), log AS (
+    UPDATE change SET before = NULL, after = NULL WHERE tenant IN (SELECT id FROM gone)
+)
+SELECT id FROM gone
 
 -- name: purge_outbox
 DELETE FROM outbox WHERE message_id >= $1 AND message_id < $2

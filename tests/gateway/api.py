@@ -13,7 +13,7 @@ from actors.context import CarrierPlan
 from actors.routing import explained
 from gateway.edge import Edge
 from gateway.server import HttpServer
-from hermes.settings import ServerSettings, Settings
+from hermes.settings import ServerSettings, Settings, SignupSettings
 from tests.actors.cast import CastNode, start_cast
 
 OPERATOR = "operator"
@@ -99,12 +99,13 @@ async def start_api(
     ready: Callable[[], bool] | None = None,
     resolve: Any = None,
     journal: Any = None,
+    signup: SignupSettings | None = None,
     **settings: Any,
 ) -> Api:
     """Start a node and its HTTP edge. `server` are settings of [server], `settings` fields of the context."""
     node = await start_cast(carriers, journal, **settings)
     edge = Edge(
-        settings=Settings(server=ServerSettings(port=0, **(server or {}))),
+        settings=Settings(server=ServerSettings(port=0, **(server or {})), signup=signup or SignupSettings()),
         system=node.system,
         journal=node.journal,
         directory=node.context.directory,

@@ -62,7 +62,10 @@ async def test_a_new_tenant_can_send_at_once_and_a_deleted_ones_keys_end_at_once
         ({"name": "x", "status": "deleted"}, "status"),
         ({"name": "x", "id": "ten_1"}, "id"),
         ({"name": "x", "colour": 1}, "colour"),
-        *[({"name": "x", f: 1}, f) for f in ("rate_per_s", "burst", "channel_rates", "numbers", "layers")],
+        ({"name": "x", "stage": "deleted"}, "stage"),
+        ({"name": "x", "email": "nobody"}, "email"),
+        ({"name": "x", "numbers": ["20123456", "12"]}, "numbers[1]"),
+        *[({"name": "x", f: 1}, f) for f in ("rate_per_s", "burst", "channel_rates", "layers")],
     ],
 )
 async def test_a_wrong_field_of_a_tenant_is_named(api: Api, body: dict[str, Any], field: str) -> None:
@@ -71,6 +74,17 @@ async def test_a_wrong_field_of_a_tenant_is_named(api: Api, body: dict[str, Any]
     if field not in ("name", "id"):
         answer = await api.call("PUT", f"/v1/tenants/{api.node.tenant}", body, key=OPERATOR)
         assert (answer.status, answer.fields) == (422, [field])
+
+
+async def test_numbers_are_normalised_and_belong_to_one_tenant(api: Api) -> None:
+    one = await ask(api, "POST", "/v1/tenants", {"name": "one", "numbers": ["+45 20 12 34 56", "+4520123456", "1234"]})
+    assert one["numbers"] == ["+4520123456", "1234"]
+    path = f"/v1/tenants/{one['id']}"
+    assert await ask(api, "PUT", path, {"numbers": one["numbers"]}) == one  # its own are not another's
+    taken = await api.call("POST", "/v1/tenants", {"name": "two", "numbers": ["5678", "1234"]}, key=OPERATOR)
+    assert (taken.status, taken.fields) == (422, ["numbers[1]"])
+    assert (await ask(api, "PUT", path, {"numbers": []}))["numbers"] == []
+    await ask(api, "POST", "/v1/tenants", {"name": "two", "numbers": ["1234"]})
 
 
 async def test_put_cannot_change_the_id(api: Api) -> None:

@@ -203,6 +203,13 @@ class FakeNode:
                 return web.json_response({**tenant, **body})
             case "DELETE", ["tenants", "ten_1"] | ["tenants", "ten_1", "keys", _]:
                 return web.Response(status=204)
+            case "POST", ["tenants", "ten_1", "promote"]:
+                return web.json_response({"id": "ten_1", "stage": "promoted", "key": None})
+            case "GET", ["tenants", "ten_1", "audit"] | ["audit"]:
+                change = {"at": "2025-01-31T10:00:00.000000Z", "actor": "operator", "after": {"name": "Ada"}}
+                return web.json_response({"data": [change], "next_cursor": None})
+            case "POST", ["tenants", "ten_1", "webhooks"]:
+                return web.json_response({"id": "whk_1", "secret": "whsec_made"}, status=201)
             case "POST", ["tenants", "ten_1", "keys"]:
                 made = {
                     "id": "key_1",
@@ -683,6 +690,11 @@ def test_openapi_prints_the_nodes_document(told: FakeNode, run: Run) -> None:
         ("tenant list", ("GET", "/v1/tenants", None), "Ada"),
         ("tenant show ten_1", ("GET", "/v1/tenants/ten_1", None), "active"),
         ("tenant suspend ten_1", ("PUT", "/v1/tenants/ten_1", {"status": "suspended"}), "suspended"),
+        ("tenant resume ten_1", ("PUT", "/v1/tenants/ten_1", {"status": "active"}), "active"),
+        ("tenant approve ten_1", ("PUT", "/v1/tenants/ten_1", {"stage": "sandbox", "status": "active"}), "sandbox"),
+        ("tenant promote ten_1", ("POST", "/v1/tenants/ten_1/promote", None), "promoted"),
+        ("tenant audit ten_1", ("GET", "/v1/tenants/ten_1/audit?limit=50", None), "operator"),
+        ("tenant audit", ("GET", "/v1/audit?limit=50", None), "operator"),
         ("tenant delete ten_1 --yes", ("DELETE", "/v1/tenants/ten_1", None), "tenant ten_1 is deleted"),
         ("key create ten_1", ("POST", "/v1/tenants/ten_1/keys", {"mode": "live"}), "hk_live_made"),
         ("key create ten_1 --mode test --scope messages:read",
@@ -716,6 +728,21 @@ def test_operators_command_asks_and_tells(told: FakeNode, run: Run, argv: str, a
     assert told.asked == [asked]
     assert said in result.out
     json.loads(run(*argv.split(), "--json").out)
+
+
+def test_onboarding_makes_a_tenant_its_keys_and_its_webhook(told: FakeNode, run: Run) -> None:
+    result = run("tenant", "onboard", "Ada", "--email", "a@example.com", "--webhook", "https://x.example/", "--json")
+    assert told.asked == [
+        ("POST", "/v1/tenants", {"name": "Ada", "stage": "sandbox", "email": "a@example.com"}),
+        ("POST", "/v1/tenants/ten_1/keys", {"mode": "test"}),
+        ("POST", "/v1/tenants/ten_1/webhooks", {"url": "https://x.example/"}),
+    ]
+    made = result.document
+    assert (made["tenant"], made["test_key"], made["webhook_secret"]) == ("ten_1", "hk_live_made", "whsec_made")
+    assert "api_key" not in made
+    told.asked.clear()
+    assert run("tenant", "onboard", "Ada", "--production", "--json").document["api_key"] == "hk_live_made"
+    assert told.asked[-1] == ("POST", "/v1/tenants/ten_1/keys", {"mode": "live"})
 
 
 def test_name_of_a_tenant_cannot_change_the_path(told: FakeNode, run: Run) -> None:

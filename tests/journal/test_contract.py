@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from hermes.domain.inbound import Inbound
@@ -16,6 +17,7 @@ from hermes.journal.base import (
     SHARDS,
     ApiKey,
     CarrierRef,
+    Change,
     Conflict,
     Endpoint,
     Fenced,
@@ -568,6 +570,31 @@ async def test_tenants_keys_and_endpoints_come_back_equal(journal, now):
     assert await journal.endpoints() == [endpoint]
     assert await journal.delete_endpoint("ten_1", "whk_1")
     assert not await journal.delete_endpoint("ten_1", "whk_1")
+
+
+async def test_a_deleted_tenant_is_erased_once_its_messages_are(bench, journal, now):
+    secret = "whsec_erased"
+    for n, age in enumerate((timedelta(days=31), timedelta(days=29), None)):
+        name = f"ten_{n}"
+        deleted = None if age is None else now - age
+        status = "active" if age is None else "deleted"
+        await journal.put_tenant(
+            Tenant(name, "Acme", status, now, secret, email="a@example.com", deleted_at=deleted),
+            Change(now, "operator", name, "tenant.updated", name, {"name": "Acme"}, {"name": "New"}),
+        )
+        await journal.put_key(ApiKey(f"key_{n}", name, b"%d" % n, "p", "live", (), now))
+        await journal.put_endpoint(Endpoint(f"whk_{n}", name, "https://x.example", (), secret, now))
+    await journal.housekeep(now, 30)
+    assert [key.tenant for key in await journal.keys()] == ["ten_1", "ten_2"]
+    assert [endpoint.tenant for endpoint in await journal.endpoints()] == ["ten_1", "ten_2"]
+    (erased,) = await journal.changes("ten_0", None, 10)
+    (kept,) = await journal.changes("ten_1", None, 10)
+    assert (erased.actor, erased.action, erased.before, erased.after) == ("operator", "tenant.updated", None, None)
+    assert kept.after == {"name": "New"}
+    if bench.kind == "postgres":
+        connection = await asyncpg.connect(**bench.connect)
+        assert [row[0] for row in await connection.fetch("SELECT id FROM tenant ORDER BY id")] == ["ten_1", "ten_2"]
+        await connection.close()
 
 
 # --- workers

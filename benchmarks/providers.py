@@ -11,11 +11,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from carriers.base import SendResult
 from carriers.mime import encode_message, parse_address, parse_mailbox
@@ -122,24 +127,54 @@ async def serving(*answer: str) -> AsyncIterator[int]:
         await server.wait()
 
 
-# Kind -> channel, settings, what the provider answers, the address.
-HTTP: dict[str, tuple[str, dict[str, object], str, str]] = {
-    "ses": (
+class Http(NamedTuple):
+    """How to measure an HTTP kind.
+
+    Attributes:
+        options: its settings, given the provider's URL.
+        answer: what the provider says each time.
+    """
+
+    channel: str
+    to: str
+    options: Callable[[str], dict[str, object]]
+    answer: str
+
+
+def service_account() -> str:
+    key = generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return json.dumps({"private_key": key.decode(), "client_email": "hermes@demo.test", "token_uri": "http://unused"})
+
+
+HTTP: dict[str, Http] = {
+    "ses": Http(
         "email",
-        {"region": "eu-west-1", "access_key_id": "AKID", "secret_access_key": "x", "from": "Acme <news@acme.test>"},
-        '{"MessageId": "0102018a00000001-11111111-2222-3333-4444-000000000001-000000"}',
         "jane@example.test",
+        lambda url: {
+            "region": "eu-west-1",
+            "access_key_id": "AKID",
+            "secret_access_key": "x",
+            "from": "news@acme.test",
+        },
+        '{"MessageId": "0102018a00000001-11111111-2222-3333-4444-000000000001-000000"}',
+    ),
+    "fcm": Http(
+        "push",
+        "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1",
+        lambda url: {"project_id": "demo", "service_account": service_account(), "token_url": url + "/token"},
+        '{"name": "projects/demo/messages/1", "access_token": "x", "expires_in": 3600}',
     ),
 }
 
 
 async def bench_http(kind: str, sends: int, in_flight: int) -> None:
-    channel, options, answer, to = HTTP[kind]
-    async with serving(answer) as port:
-        options = {**options, "base_url": f"http://127.0.0.1:{port}"}
-        carrier = make_carrier(kind, kind, channel, options, clock=SystemClock())
+    http = HTTP[kind]
+    async with serving(http.answer) as port:
+        url = f"http://127.0.0.1:{port}"
+        options = {**http.options(url), "base_url": url}
+        carrier = make_carrier(kind, kind, http.channel, options, clock=SystemClock())
         await carrier.open(RememberingSink())
-        base = submission(channel=channel, to=to)
+        base = submission(channel=http.channel, to=http.to)
 
         async def send(n: int) -> None:
             content = Content(text=f"Your code is {n:06}", subject="Your code")

@@ -14,7 +14,16 @@ import asyncio
 from typing import Any, Final
 
 from actors.context import CarrierPlan, Context
-from actors.messages import CancelSubmitted, GoAhead, Job, NotTaken, ResumeSubmitted, WithdrawJob
+from actors.messages import (
+    CancelSubmitted,
+    DropSuppressed,
+    GoAhead,
+    Job,
+    NotTaken,
+    NotWanted,
+    ResumeSubmitted,
+    WithdrawJob,
+)
 from actors.throughput import Throughput
 from carriers.base import Carrier, SendError, SendResult
 from hermes.domain import cascade as rules
@@ -116,6 +125,8 @@ class CarrierActor(Actor):
             self._go_ahead(message.job)
         elif kind is WithdrawJob:
             self._withdraw(message.job)
+        elif kind is DropSuppressed:
+            self._drop_suppressed()
         elif kind is CancelSubmitted:
             for carrier_message_id in message.carrier_message_ids:
                 self._cancel(carrier_message_id)
@@ -217,6 +228,17 @@ class CarrierActor(Actor):
             if not job.withdrawn:
                 job.cascade.send_system(NotTaken(job, at_once))
         self._context.full_carriers.discard(self._name)
+
+    def _drop_suppressed(self) -> None:
+        """Give up what waits for a recipient who must not be written to any more."""
+        for entry in self._queue.entries():
+            job: Job = entry.item
+            to = job.submission
+            if self._context.suppressions.blocks(to.tenant, to.channel, to.to, to.category):
+                self._queue.remove(entry)
+                job.entry = None
+                job.withdrawn = True
+                job.cascade.send_system(NotWanted(job))
 
     def _learn(self, outcome: SendResult | BaseException) -> None:
         """Let an answer say how the carrier is."""

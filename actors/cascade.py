@@ -26,6 +26,7 @@ from actors.messages import (
     GoAhead,
     Job,
     NotTaken,
+    NotWanted,
     ReceiptMail,
     ResumeSubmitted,
     Wake,
@@ -35,11 +36,12 @@ from actors.receipts import Unmatched, canonical
 from carriers.base import Submission
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Attempt, Cascade
-from hermes.domain.commands import AlreadyFinal
+from hermes.domain.commands import AlreadyFinal, SuppressRecipient
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, Event, webhook_type
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import ADDRESS_FIELD
+from hermes.domain.suppression import BOUNCED, COMPLAINT, INVALID_DESTINATION, OPTED_OUT
 from hermes.journal.base import KEEP, CarrierRef, JournalError, OutboxEntry, Write
 from hermes.runtime import SHUTDOWN, Actor, Reply, SendResult, Timer
 
@@ -158,9 +160,14 @@ class CascadeActor(Actor):
             if a is not None:
                 a.left = False
             self._count_answer(message)
+            self._learn_of_recipient(message.step, message.attempt, message.error_class)
             self._take(message)
         elif kind is NotTaken:
             self._on_not_taken(message)
+        elif kind is NotWanted:
+            submission = message.job.submission
+            if self._jobs.pop((submission.step, submission.attempt), None) is not None:
+                self._do_not_contact(submission.step, submission.attempt)
         elif kind is rules.Sending:
             self._on_sending(message)
         elif kind is _ParkNow:
@@ -323,7 +330,10 @@ class CascadeActor(Actor):
         step, attempt, segment = mail.target
         stored = mail.stored
         then = None if stored is None else (lambda error: stored(error is None))
-        self._take_receipt(mail.receipt, step, attempt, segment, then)
+        receipt = mail.receipt
+        if receipt.error_class is not None or receipt.status == "undelivered":
+            self._learn_of_recipient(step, attempt, receipt.error_class, receipt)
+        self._take_receipt(receipt, step, attempt, segment, then)
 
     def _take_receipt(self, receipt: DeliveryReceipt, step: int, attempt: int, segment: int, then: Then | None) -> None:
         """Take a receipt, and count what it was to the message."""
@@ -337,6 +347,41 @@ class CascadeActor(Actor):
         metrics.receipts.inc(receipt.carrier, "duplicate" if state.seq == seq else "late" if over else "matched")
         if a is not None and a.status != was:
             metrics.attempts.inc(a.carrier, a.status)
+
+    def _do_not_contact(self, step: int, attempt: int) -> None:
+        """The attempt may not leave: its recipient must not be written to on this channel (rule 2)."""
+        a = self.state.find(step, attempt)
+        if a is not None:
+            a.dispatched = False
+            why = "the recipient must not be written to on this channel"
+            self._take(rules.Refused(step, attempt, a.carrier, rules.BLOCKED, "do_not_contact", why))
+
+    def _learn_of_recipient(
+        self, step: int, attempt: int, error_class: str | None, receipt: DeliveryReceipt | None = None
+    ) -> None:
+        """What a carrier says of the recipient for good goes on the tenant's do-not-contact list.
+
+        A device token that does not exist, a complaint, and a bounce of an e-mail that had counted as delivered.
+        Mock carriers play: what they say is of nobody.
+        """
+        a = self.state.find(step, attempt)
+        plan = None if a is None else self._context.carriers.get(a.carrier)
+        if a is None or plan is None or plan.carrier.kind == "mock":
+            return
+        if receipt is None or receipt.status == "undelivered":
+            if error_class == "invalid_destination" and a.channel == "push":
+                reason = INVALID_DESTINATION
+            elif receipt is not None and a.channel == "email" and a.status in ("delivered", "read"):
+                reason = BOUNCED
+            else:
+                return
+        elif error_class == rules.BLOCKED:
+            reason = COMPLAINT if receipt.error_detail == "complaint" else OPTED_OUT
+        else:
+            return
+        message = self.state.message
+        to = message.to[ADDRESS_FIELD[a.channel]]
+        self._context.system.send("suppressions", SuppressRecipient(message.tenant, a.channel, to, reason))
 
     def _on_cancel(self, reply: Reply) -> None:
         if not self.state.open:
@@ -445,6 +490,11 @@ class CascadeActor(Actor):
             return
         if self._context.draining:
             self._hold_hand_over()  # the node is stopping; the journal will say that it did not leave
+            return
+        message = self.state.message
+        to = message.to[ADDRESS_FIELD[attempt.channel]]
+        if self._context.suppressions.blocks(message.tenant, attempt.channel, to, message.category):
+            self._do_not_contact(attempt.step, attempt.attempt)
             return
         self._choose_again(attempt)
         if attempt.carrier not in self._context.carriers:

@@ -14,6 +14,7 @@ from hermes.domain.health import DEFAULT_FAILURES, DEFAULT_OPEN_S, CarrierHealth
 from hermes.domain.inbound import NumberOwner
 from hermes.journal.base import Journal, OutboxEntry
 from hermes.journal.directory import Directory
+from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
 from hermes.runtime import FairQueue, Ref, System
 from hermes.runtime.clock import Clock
@@ -76,6 +77,7 @@ class Context:
     clock: Clock
     journal: Journal
     directory: Directory
+    suppressions: Suppressions
     metrics: Metrics
     carriers: Mapping[str, CarrierPlan]
     routes: RoutingTable

@@ -75,6 +75,18 @@ class NotTaken:
     at_once: bool = False
 
 
+@dataclass(slots=True, frozen=True)
+class DropSuppressed:
+    """To a carrier: there are new do-not-contact entries; what waits for such a recipient must not leave."""
+
+
+@dataclass(slots=True, frozen=True)
+class NotWanted:
+    """To a cascade: the job did not leave and will not: its recipient must not be written to any more."""
+
+    job: Job
+
+
 @dataclass(slots=True, unsafe_hash=True)
 class ReceiptMail:
     """To `dlr`, `waker` or a cascade: a receipt on its way, and whom to tell when it is stored.

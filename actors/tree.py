@@ -4,7 +4,7 @@ root                       rest_for_one: start order is dependency order; stop o
 |- journal                 permanent: watches the group-commit writer and its database
 |- carriers                one_for_one
 |  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent
-|- router, dlr, mo         permanent
+|- suppressions, router, dlr, mo  permanent
 |- webhooks                simple_one_for_one, one per tenant
 |- tenants                 one_for_one
 |  `- tenant/<id>          TenantSupervisor, simple_one_for_one
@@ -23,6 +23,7 @@ from actors.dlr import DLRProcessor
 from actors.mo import InboundActor
 from actors.provider import ProviderActor
 from actors.router import RouterActor
+from actors.suppression import SuppressionActor
 from actors.tenant import TenantSupervisor
 from actors.waker import WakerActor
 from actors.webhook import WebhookSupervisor
@@ -104,6 +105,7 @@ def root(
         [
             ChildSpec("journal", journal, shutdown_s=STOP_S),
             ChildSpec("carriers", CarriersSupervisor, (Strategy.ONE_FOR_ONE, carriers), shutdown_s=STOP_S),
+            ChildSpec("suppressions", SuppressionActor, (context,)),
             ChildSpec("router", RouterActor, (context,)),
             ChildSpec("dlr", DLRProcessor, (context,)),
             ChildSpec("mo", InboundActor, (context,)),

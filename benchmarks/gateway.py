@@ -25,6 +25,7 @@ from gateway.server import HttpServer
 from hermes.domain.commands import Admitted
 from hermes.journal.directory import Directory
 from hermes.journal.memory import MemoryJournal
+from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
 from hermes.runtime import Actor, System, SystemClock
 from hermes.runtime import Reply as ActorReply
@@ -61,6 +62,7 @@ async def edge() -> tuple[int, str]:
             system=system,
             journal=journal,
             directory=directory,
+            suppressions=Suppressions(journal, directory, clock),
             clock=clock,
             operator_key="operator",
             ready=lambda: True,

@@ -30,6 +30,7 @@ from gateway.overview import OverviewPage
 from gateway.problems import Problem
 from gateway.routes import Route
 from gateway.signup import Signup
+from gateway.suppressions import SuppressionLists
 from gateway.tenants import Tenants
 from hermes.journal.base import JournalAway
 
@@ -62,6 +63,7 @@ def routes(
     messages: Messages,
     tenants: Tenants,
     signup: Signup,
+    suppressions: SuppressionLists,
     callbacks: Callbacks,
     operate: Operate,
     overview: OverviewPage,
@@ -127,6 +129,8 @@ def routes(
           codes=known),
         R("DELETE", t + "/webhooks/{endpoint}", tenants.delete_endpoint, own, "Events out", {204: None},
           codes=end),
+        *suppression_routes(suppressions, t, own),
+        *suppression_routes(suppressions, "/v1", operator),
         R("GET", t + "/dead-letters", tenants.list_dead_letters, own, "Events out", {200: s.DeadLetterPage},
           query=s.PageQuery, codes=known),
         R("POST", t + "/dead-letters/{letter}/replay", tenants.replay_dead_letter, own, "Events out",
@@ -166,6 +170,22 @@ def routes(
         R("GET", "/openapi.json", docs.openapi, nobody, "Documentation", {200: "application/json"}, query=None),
         R("GET", "/docs", docs.page, nobody, "Documentation", {200: "text/html"}, query=None),
         R("GET", "/docs/{file}", docs.file, nobody, "Documentation", {200: "*/*"}, query=None, codes=("not_found",)),
+    ]  # fmt: skip
+
+
+def suppression_routes(lists: SuppressionLists, base: str, access: Access) -> list[Route]:
+    """List the routes of one do-not-contact list: a tenant's own, or the operator's."""
+    R, path, tag = Route, base + "/suppressions", "Do not contact"
+    known = ("not_found",) if "{id}" in base else ()
+    return [
+        R("GET", path, lists.list, access, tag, {200: s.SuppressionPage}, query=s.PageQuery, codes=known),
+        R("POST", path, lists.add, access, tag, {200: s.SuppressionView, 201: s.SuppressionView}, s.SuppressionBody,
+          codes=("outcome_unknown", *known, *_BODY_CODES)),
+        R("POST", path + "/import", lists.import_csv, access, tag, {200: s.Imported}, "text/csv",
+          codes=("outcome_unknown", "too_large", "unsupported_media_type", "malformed_json", "schema_invalid", *known)),
+        R("GET", path + "/export", lists.export_csv, access, tag, {200: "text/csv"}, query=s.ExportQuery, codes=known),
+        R("DELETE", path + "/{suppression}", lists.remove, access, tag, {204: None},
+          codes=("not_found", "outcome_unknown")),
     ]  # fmt: skip
 
 
@@ -212,6 +232,7 @@ class Gateway:
             Messages(edge, self._hosts),
             Tenants(edge, self._hosts),
             Signup(edge),
+            SuppressionLists(edge),
             Callbacks(edge),
             Operate(edge),
             self._overview,

@@ -21,6 +21,7 @@ from gateway.problems import Problem, not_found
 from hermes.domain.message import Message
 from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant
 from hermes.journal.directory import Author, Directory
+from hermes.journal.suppressions import Suppressions
 from hermes.runtime import Clock, System
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Edge:
     system: System
     journal: Journal
     directory: Directory
+    suppressions: Suppressions
     clock: Clock
     operator_key: str
     ready: Callable[[], bool]

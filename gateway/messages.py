@@ -40,6 +40,7 @@ from gateway.shapes import (
 from gateway.submission import build, check_callback_url
 from hermes.domain.commands import AlreadyFinal, CancelMessage, ExplainRoute, NotFound, Refused, Submit
 from hermes.domain.message import UTC, Message, is_message_id, rfc3339
+from hermes.domain.state import ADDRESS_FIELD
 from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
 from hermes.runtime.reasons import CallTimeout, NotAlive, RuntimeFault
@@ -141,6 +142,9 @@ class Messages:
         route: list[str] = []
         price: float | None = None
         if message is not None and not errors:
+            unwanted = self._unwanted(message)
+            if unwanted is not None:
+                refusals.append(unwanted)
             carriers = await self._explain(message)
             route = list(dict.fromkeys(name for names in carriers for name in names))
             for n, names in enumerate(carriers):
@@ -256,7 +260,23 @@ class Messages:
                 errors.append(FieldError(nul, "holds a NUL character"))
         if errors:
             raise invalid_fields(errors)
+        unwanted = self._unwanted(message)
+        if unwanted is not None:
+            raise Problem("do_not_contact", unwanted.detail, errors=[FieldError(unwanted.field or "", unwanted.detail)])
         return message
+
+    def _unwanted(self, message: Message) -> Refusal | None:
+        """Say that no step may be sent, because its recipient is on a do-not-contact list; None: one may.
+
+        A step that may not is left out of the cascade when its turn comes.
+        """
+        blocks = self._edge.suppressions.blocks
+        for step in message.cascade:
+            if not blocks(message.tenant, step.channel, message.to[ADDRESS_FIELD[step.channel]], message.category):
+                return None
+        field = f"to.{ADDRESS_FIELD[message.cascade[0].channel]}"
+        detail = "is on a do-not-contact list for every channel of the cascade"
+        return Refusal("do_not_contact", "do_not_contact", field, detail)
 
     async def _send_once(self, call: Call, message: Message, raw: bytes, key: str, started: float) -> Reply:
         """Send a message that has an Idempotency-Key, or repeat the answer of the first time."""

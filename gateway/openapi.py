@@ -29,6 +29,7 @@ _TAGS: Final[dict[str, str]] = {
     "Receipts": "What carriers report. Answered only after it is stored.",
     "Tenants": "Customers. For the operator.",
     "Keys": "What customers authenticate with; shown once, kept as a keyed hash. For the operator.",
+    "Do not contact": "Recipients who must not be written to: a tenant's, and the operator's for all tenants.",
     "Events out": "Where a tenant hears of its messages: Standard Webhooks, and those that were given up.",
     "Operate": "The actor tree and the processes. For the operator.",
     "Health": "For load balancers and monitors.",
@@ -108,6 +109,10 @@ _BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     },
     ("POST", "/v1/tenants/{id}/keys/{key}/rotate"): {"an hour for both": {"overlap_s": 3600}},
     ("POST", "/v1/tenants/{id}/secret"): {"a day for both": {"overlap_s": 86400}},
+    ("POST", "/v1/tenants/{id}/suppressions"): {
+        "one channel": {"channel": "sms", "address": "+4520123456", "reason": "asked us on the phone"},
+        "every channel": {"address": "+4520123456"},
+    },
     ("POST", "/v1/tenants/{id}/webhooks"): {
         "final statuses": {"url": "https://customer.example/hook"},
         "chosen": {"url": "https://customer.example/hook", "events": ["message.delivered", "message.read"]},
@@ -169,6 +174,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "key": "the key's id",
     "endpoint": "the endpoint's id",
     "letter": "the dead letter's id",
+    "suppression": "the entry's id",
     "carrier": "the carrier's configured name",
     "name": "the actor's name; it holds slashes, plain or as %2F",
     "file": "a part of the page",
@@ -193,6 +199,7 @@ _HEADERS: Final[dict[str, Any]] = {
     "Location": {"description": "where it can be read", "schema": {"type": "string"}},
     "Idempotent-Replayed": {"description": "a stored answer is repeated", "schema": {"const": "true"}},
     "WWW-Authenticate": {"description": "how to authenticate", "schema": {"type": "string"}},
+    "Link": {"description": "where the next part is, when there is one", "schema": {"type": "string"}},
     "Allow": {"description": "the methods of this path", "schema": {"type": "string"}},
 }
 
@@ -209,7 +216,7 @@ def document(routes: Sequence[Route], server_url: str) -> dict[str, Any]:
     """
     shapes: list[type] = [ProblemBody]
     for route in routes:
-        shapes += [shape for shape in (route.body, route.query) if shape is not None]
+        shapes += [shape for shape in (route.body, route.query) if isinstance(shape, type)]
         shapes += [shape for shape in route.answers.values() if isinstance(shape, type)]
     unique = list(dict.fromkeys(shapes))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REF)
@@ -295,7 +302,9 @@ def _operation(route: Route, path: str, by_shape: Mapping[type, Any], components
         operation["description"] += f" `send_at` lies at most {SEND_AT_MOST_DAYS} days ahead."
     if parameters:
         operation["parameters"] = parameters
-    if route.body is not None:
+    if isinstance(route.body, str):
+        operation["requestBody"] = {"required": True, "content": {route.body: {"schema": {"type": "string"}}}}
+    elif route.body is not None:
         media: dict[str, Any] = {"schema": by_shape[route.body]}
         examples = _BODIES.get((route.method, path))
         if examples is not None:
@@ -319,6 +328,8 @@ def _refusal_name(status: int, codes: Sequence[str]) -> str:
 def _operation_id(route: Route) -> str:
     owner, _, name = route.handler.__qualname__.rpartition(".")
     suffix = "_get" if route.method == "GET" and name == "provider" else ""
+    if route.path.startswith("/v1/suppressions"):
+        suffix = "_for_all"
     return f"{owner.lower()}_{name}{suffix}"
 
 
@@ -363,6 +374,8 @@ def _answer(
         headers["Idempotent-Replayed"] = _header("Idempotent-Replayed")
     elif status == 201 and path == "/v1/tenants":
         headers["Location"] = _header("Location")
+    elif path.endswith("/export"):
+        headers["Link"] = _header("Link")
     if isinstance(shape, str):
         answer["content"] = {shape: {}}
     elif shape is not None:

@@ -80,6 +80,7 @@ _LAYER_OF: Final[dict[str, str]] = {
     "tenant_suspended": "tenant",
     "schema_invalid": "schema",
     "callback_refused": "schema",
+    "do_not_contact": "do_not_contact",
     "no_route": "route",
 }
 MOST_ERRORS: Final = 50  # fields named in one answer; a body with thousands of mistakes gets no megabyte back

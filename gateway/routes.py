@@ -19,7 +19,7 @@ class Route:
     Attributes:
         path: as OpenAPI writes it; `{name...}` at the end, or before one last part, takes slashes too.
         answers: status -> the shape of its body; None for no body, a text for a media type other than JSON.
-        body: the shape of the request's body.
+        body: the shape of the request's body; a text for a media type other than JSON.
         query: the shape of the query; `Nothing` refuses any parameter by name, None lets all through.
         codes: problem codes beside those that every route of its kind has (401, 403, 503, ...).
         body_optional: an empty body is fine too.
@@ -31,7 +31,7 @@ class Route:
     access: Access
     tag: str
     answers: Mapping[int, type | str | None]
-    body: type | None = None
+    body: type | str | None = None
     query: type | None = Nothing
     codes: tuple[str, ...] = ()
     body_optional: bool = False

@@ -36,6 +36,7 @@ MOST_STEPS: Final = 8
 MOST_IN_BATCH: Final = 1_000
 MOST_IDS: Final = 1_000
 MOST_IN_PAGE: Final = 1_000
+MOST_ROWS: Final = 10_000  # of a CSV file in one request
 SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
 
 # Fields of the public contract that a later version of Hermes will understand.
@@ -550,10 +551,62 @@ class EndpointPage(Struct):
     next_cursor: str | None
 
 
+class SuppressionBody(Struct, forbid_unknown_fields=True):
+    """A recipient who must not be written to."""
+
+    address: Annotated[
+        str, Meta(min_length=1, max_length=4096, description="phone number, e-mail address or device token")
+    ]
+    channel: Annotated[Channel, Meta(description="every channel that reaches the address when left out")] | None = None
+    reason: Annotated[str, Meta(min_length=1, max_length=200, description="default manual")] | None = None
+
+
+class SuppressionView(Struct):
+    """A recipient who must not be written to; `channel` null: on no channel."""
+
+    id: str
+    channel: Channel | None
+    address: str
+    reason: str
+    created_at: str
+
+
+class SuppressionPage(Struct):
+    """Recipients who must not be written to, newest first."""
+
+    data: list[SuppressionView]
+    next_cursor: str | None
+
+
+class RefusedRow(Struct):
+    """A row of the file that was left out. The line with the names is row 1."""
+
+    row: int
+    field: str
+    why: str
+
+
+class Imported(Struct):
+    """What became of the rows: `added` are new, `known` were there, `refused` were left out (the first 100 of them)."""
+
+    rows: int
+    added: int
+    known: int
+    refused: int
+    errors: list[RefusedRow]
+
+
 class PageQuery(Struct, forbid_unknown_fields=True):
     """Which page."""
 
     limit: Annotated[int, Meta(ge=1, le=MOST_IN_PAGE)] = 100
+    cursor: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+
+
+class ExportQuery(Struct, forbid_unknown_fields=True):
+    """Which part of the list."""
+
+    limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
     cursor: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
 

@@ -17,8 +17,8 @@ from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, author, writing
 from gateway.problems import Problem, invalid, not_found
 from gateway.shapes import KeyCreated, Nothing, Promotion, SignupBody, SignupView, Stage
-from gateway.submission import is_email
 from gateway.tenants import find_tenant, name_of_tenant
+from hermes.domain.address import is_email
 from hermes.journal.base import ApiKey
 from hermes.journal.directory import Author
 

@@ -5,7 +5,6 @@ Pure. Where a callback_url leads is looked up by `hosts.py`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,6 +13,7 @@ import msgspec
 
 from gateway.problems import invalid_fields
 from gateway.shapes import SEND_AT_MOST_DAYS, ContentBody, FieldError, From, MessageBody, StepBody
+from hermes.domain.address import LONGEST_TOKEN, is_email, is_token, phone_number
 from hermes.domain.callback_url import BadUrl, callback_host
 from hermes.domain.message import UTC, Content, Message, Step, new_message_id
 from hermes.domain.segments import sms_segments
@@ -23,14 +23,6 @@ DEFAULT_TIMEOUT_S: Final[dict[str, float]] = {"email": 300.0, "sms": 60.0, "push
 DEFAULT_EXPIRES_IN_S: Final = 259_200.0  # 72 h
 MOST_SMS_PARTS: Final = 255  # the octet that counts them (3GPP TS 23.040, 9.2.3.24.1)
 MOST_NESTING: Final = 32  # levels of content.data; no provider takes more
-
-_is_phone: Final = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
-_drop_phone: Final = str.maketrans("", "", " -.()")
-_is_plain_email: Final = re.compile(
-    r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]+"
-).fullmatch
-_EMAIL_SPECIALS: Final = frozenset('()<>[]:;@\\,"')  # RFC 5322, 3.2.3, "specials" but for the dot
-_LONGEST_LOCAL: Final = 64  # octets (RFC 5321, 4.5.3.1.1)
 
 _steps: Final[dict[tuple[str, float, str], Step]] = {}
 _MOST_STEPS_KEPT: Final = 4096
@@ -106,37 +98,6 @@ def step(channel: str, timeout_s: float, success: str) -> Step:
     return found
 
 
-def phone_number(text: str) -> str | None:
-    """Normalise a phone number to E.164 with its plus sign; None when it is none."""
-    if _is_phone(text) is not None:
-        return text
-    text = text.translate(_drop_phone)
-    return text if _is_phone(text) is not None else None
-
-
-def is_email(text: str) -> bool:
-    """Tell whether an address has the form local@domain: Unicode in both, no quoted parts."""
-    if len(text) > 254:
-        return False
-    if _is_plain_email(text) is not None and text.index("@") <= _LONGEST_LOCAL:
-        return True
-    local, at, domain = text.rpartition("@")
-    if not at or not text.isprintable() or " " in text or _EMAIL_SPECIALS.intersection(local + domain):
-        return False
-    if not 0 < len(local.encode()) <= _LONGEST_LOCAL or "" in local.split("."):
-        return False
-    return all(_is_domain_label(label) for label in domain.split("."))
-
-
-def _is_domain_label(label: str) -> bool:
-    return (
-        0 < len(label) <= 63
-        and label[0] != "-"
-        and label[-1] != "-"
-        and all(c.isalnum() or c == "-" or not c.isascii() for c in label)
-    )
-
-
 def _cascade(
     body: MessageBody, mode: str, default_success: Callable[[str, str], str], errors: list[FieldError]
 ) -> tuple[Step, ...]:
@@ -194,8 +155,10 @@ def _address(name: str, text: str, field: str, errors: list[FieldError]) -> str:
         if not is_email(text):
             errors.append(FieldError(field, "is no e-mail address"))
     elif name == "push":
-        if not 0 < len(text) <= 4096 or not text.isprintable() or " " in text:
-            errors.append(FieldError(field, "is no device token: 1 to 4096 printable characters, no spaces"))
+        if not is_token(text):
+            errors.append(
+                FieldError(field, f"is no device token: 1 to {LONGEST_TOKEN} printable characters, no spaces")
+            )
     else:
         number = phone_number(text)
         if number is not None:

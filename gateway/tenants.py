@@ -40,7 +40,8 @@ from gateway.shapes import (
     TenantSettings,
     TenantView,
 )
-from gateway.submission import check_callback_url, is_email, phone_number
+from gateway.submission import check_callback_url
+from hermes.domain.address import is_email, phone_number
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
 from hermes.domain.message import UTC, rfc3339
 from hermes.domain.webhooks import ReplayDue

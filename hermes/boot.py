@@ -38,6 +38,7 @@ from hermes.journal.base import Journal
 from hermes.journal.directory import Directory
 from hermes.journal.embedded import EmbeddedPostgres
 from hermes.journal.postgres import PostgresJournal
+from hermes.journal.suppressions import Suppressions
 from hermes.logs import get_logger
 from hermes.metrics import Metrics
 from hermes.runtime import Ref, SupervisorEvent, System, SystemClock
@@ -136,6 +137,8 @@ class Node:
         hash_secret = config.kept_secret(self.data_dir / "key-hash.secret", lambda: secrets.token_hex(32))
         self.directory = Directory(journal, self.clock, hash_secret.encode())
         await self.directory.load()
+        self.suppressions = Suppressions(journal, self.directory, self.clock)
+        await self.suppressions.load()
         shards = await journal.claim_shards()
         health: dict[str, CarrierHealth] = {}
         self.context = Context(
@@ -143,6 +146,7 @@ class Node:
             self.clock,
             journal,
             self.directory,
+            self.suppressions,
             self.metrics,
             self.carriers,
             self._routes(health),
@@ -185,6 +189,7 @@ class Node:
             system=self.system,
             journal=self.journal,
             directory=self.directory,
+            suppressions=self.suppressions,
             clock=self.clock,
             operator_key=self.operator_key,
             ready=self._is_ready,

@@ -120,3 +120,33 @@ class ExplainRoute:
     """
 
     message: Message
+
+
+@dataclass(slots=True, frozen=True)
+class SuppressRecipient:
+    """To `suppressions`: never write to this recipient again on this channel; what is queued for them ends at once.
+
+    As a call: answered None once stored; raises JournalAway to the caller when it cannot be stored now. By `send`:
+    stored as soon as the journal can.
+
+    Attributes:
+        channel: None for every channel that reaches the address.
+        reason: one of `hermes.domain.suppression` (opted_out, complaint, ...).
+    """
+
+    tenant: str
+    channel: str | None
+    address: str
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class LiftOptOut:
+    """To `suppressions`, as a call: the recipient opts in again (START).
+
+    Answered, once stored, with whether they had opted out; what was suppressed for another reason stays.
+    """
+
+    tenant: str
+    channel: str
+    address: str

@@ -22,6 +22,7 @@ from hermes.domain.events import Event
 from hermes.domain.inbound import Inbound
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
+from hermes.domain.suppression import Suppression
 from hermes.errors import HermesError
 
 SHARDS: Final = 64
@@ -476,6 +477,26 @@ class Journal(Protocol):
 
     async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
         """Page through the audit log of a tenant (None: of all), newest first."""
+
+    # --- who must not be written to
+    async def put_suppressions(self, entries: Sequence[Suppression]) -> list[Suppression]:
+        """Store entries, all of them or none. One for the same tenant, channel and address may be there: it stays.
+
+        Returns:
+            For each entry what is stored now: itself, or the one that was there (another id).
+        """
+
+    async def delete_suppression(self, tenant: str | None, id: str) -> Suppression | None:
+        """Remove an entry of this tenant (None: of the operator). None: no such entry."""
+
+    async def find_suppressions(self, tenant: str | None, address: str) -> list[Suppression]:
+        """Find this tenant's (None: the operator's) entries for an address, whatever their channel."""
+
+    async def suppressions(self, tenant: str | None, before_id: str | None, limit: int) -> list[Suppression]:
+        """Load a page of this tenant's entries (None: the operator's), newest first."""
+
+    async def all_suppressions(self, after_id: str, limit: int) -> list[Suppression]:
+        """Load a page of everybody's entries, by id (at start)."""
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

@@ -20,6 +20,7 @@ from typing import Final
 from hermes.domain.events import Event
 from hermes.domain.message import is_message_id
 from hermes.domain.receipt import DeliveryReceipt
+from hermes.domain.suppression import Suppression
 from hermes.journal.base import (
     KEEP,
     SHARDS,
@@ -110,6 +111,7 @@ class _Store:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
+    suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
@@ -674,6 +676,35 @@ class MemoryJournal:
             if tenant in (None, change.tenant) and (before_id is None or change.id < before_id)
         ]
         return found[:limit]
+
+    # --- who must not be written to
+    async def put_suppressions(self, entries: Sequence[Suppression]) -> list[Suppression]:
+        self._reach()
+        if any("\0" in text for e in entries for text in (e.address, e.reason)):
+            raise WriteRefused("a text of an entry holds a NUL")
+        return [self._store.suppressions.setdefault((e.tenant, e.channel, e.address), e) for e in entries]
+
+    def _suppressions(self, tenant: str | None) -> list[Suppression]:
+        self._reach()
+        return [entry for entry in self._store.suppressions.values() if entry.tenant == tenant]
+
+    async def delete_suppression(self, tenant: str | None, id: str) -> Suppression | None:
+        for entry in self._suppressions(tenant):
+            if entry.id == id:
+                return self._store.suppressions.pop((tenant, entry.channel, entry.address))
+        return None
+
+    async def find_suppressions(self, tenant: str | None, address: str) -> list[Suppression]:
+        return [entry for entry in self._suppressions(tenant) if entry.address == address]
+
+    async def suppressions(self, tenant: str | None, before_id: str | None, limit: int) -> list[Suppression]:
+        found = [entry for entry in self._suppressions(tenant) if before_id is None or entry.id < before_id]
+        return sorted(found, key=lambda entry: entry.id, reverse=True)[:limit]
+
+    async def all_suppressions(self, after_id: str, limit: int) -> list[Suppression]:
+        self._reach()
+        found = [entry for entry in self._store.suppressions.values() if entry.id > after_id]
+        return sorted(found, key=lambda entry: entry.id)[:limit]
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

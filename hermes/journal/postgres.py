@@ -51,6 +51,7 @@ from hermes.journal.partitions import (
     partition_day,
 )
 from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
+from hermes.journal.postgres_suppressions import PostgresSuppressions
 from hermes.journal.process import is_gone, started_at, this_host
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import (
@@ -93,7 +94,7 @@ _OPEN_STATUS: Final = """(
 )"""
 
 
-class PostgresJournal(PostgresDirectory):
+class PostgresJournal(PostgresDirectory, PostgresSuppressions):
     """A `Journal` on PostgreSQL.
 
     Args:

@@ -360,6 +360,31 @@ WHERE tenant = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
 SELECT id, at, actor, request_id, tenant, action, target, before, after FROM change
 WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
 
+-- name: put_suppressions
+-- What is there stays: the update changes nothing, and only makes RETURNING show the row.
+INSERT INTO suppression AS s (id, tenant, channel, address, reason, created_at)
+SELECT id, tenant, channel, address, reason, created_at
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+    AS u (id, tenant, channel, address, reason, created_at)
+ON CONFLICT (tenant, address, channel) DO UPDATE SET reason = s.reason
+RETURNING id, tenant, channel, address, reason, created_at
+
+-- name: delete_suppression
+DELETE FROM suppression WHERE id = $2 AND tenant IS NOT DISTINCT FROM $1
+RETURNING id, tenant, channel, address, reason, created_at
+
+-- name: find_suppressions
+SELECT id, tenant, channel, address, reason, created_at FROM suppression
+WHERE tenant = $1 AND address = $2 OR $1 IS NULL AND tenant IS NULL AND address = $2
+
+-- name: suppressions
+SELECT id, tenant, channel, address, reason, created_at FROM suppression
+WHERE (tenant = $1 OR $1 IS NULL AND tenant IS NULL) AND ($2::text IS NULL OR id < $2)
+ORDER BY id DESC LIMIT $3
+
+-- name: all_suppressions
+SELECT id, tenant, channel, address, reason, created_at FROM suppression WHERE id > $1 ORDER BY id LIMIT $2
+
 -- name: partitions
 SELECT parent.relname AS parent, child.relname AS name, i.inhdetachpending AS detaching
 FROM pg_inherits AS i

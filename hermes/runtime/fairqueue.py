@@ -176,6 +176,12 @@ class FairQueue:
             lane.ring = deque(other for other in lane.ring if other.live)
         return True
 
+    def entries(self) -> list[Entry]:
+        """Return all entries, lane by lane and key by key, each line in order. O(n)."""
+        return [
+            entry for lane in self._order for line in lane.lines.values() for entry in line.entries if entry._queued
+        ]
+
     def oldest_at(self) -> float | None:
         """Return the smallest `queued_at` at the head of any line; None when nothing with a time is queued.
 

@@ -24,6 +24,7 @@ from hermes.domain.message import Content, Message, Step, new_message_id
 from hermes.journal.base import Journal, StoredMessage
 from hermes.journal.directory import Directory
 from hermes.journal.memory import MemoryJournal
+from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
 from hermes.runtime import Actor, System, SystemClock
 
@@ -103,6 +104,8 @@ async def start_cast(
     await directory.load()
     if not directory.tenants():
         await directory.create_tenant("test")
+    suppressions = Suppressions(journal, directory, clock)
+    await suppressions.load()
     if carriers is None:
         carriers = [mock(f"mock-{c}", c, receipt_delay_ms=20) for c in ("email", "sms", "push", "whatsapp")]
     plans = {p.carrier.name: p for p in carriers}
@@ -115,6 +118,7 @@ async def start_cast(
         clock,
         journal,
         directory,
+        suppressions,
         Metrics(),
         plans,
         RoutingTable([p.entry() for n, p in plans.items() if n != SANDBOX], (), health, clock.monotonic, clock.now),

@@ -28,6 +28,7 @@ from hermes.domain.webhooks import RETRY_DELAYS_S, WINDOW_MOST, ReplayDue
 from hermes.journal.base import OutboxEntry, Write
 from hermes.journal.directory import Directory
 from hermes.journal.memory import MemoryJournal
+from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
 from hermes.runtime import System
 from hermes.testing.clock import ManualClock
@@ -233,6 +234,7 @@ async def start(
         clock,
         journal,
         directory,
+        Suppressions(journal, directory, clock),
         Metrics(),
         {},
         RoutingTable([]),

@@ -109,6 +109,7 @@ async def start_api(
         system=node.system,
         journal=node.journal,
         directory=node.context.directory,
+        suppressions=node.context.suppressions,
         clock=node.context.clock,
         operator_key=OPERATOR,
         ready=ready or (lambda: node.journal.available),

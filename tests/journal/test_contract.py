@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 
 from hermes.domain.inbound import Inbound
-from hermes.domain.message import Content, Step, new_inbound_id, new_message_id
+from hermes.domain.message import Content, Step, new_inbound_id, new_message_id, ulid
 from hermes.domain.receipt import DeliveryReceipt
+from hermes.domain.suppression import Suppression
 from hermes.journal.base import (
     SHARDS,
     ApiKey,
@@ -737,3 +738,47 @@ async def test_inbound_messages_leave_after_their_retention_with_their_dead_lett
     assert kept.received_at == now - HOUR
     assert [item.message_id for item in await journal.outbox_due("ten_1", now + HOUR, 10)] == [kept.inbound_id]
     assert await journal.store_inbound(written("inb_1", at=now, carrier_message_id=f"SM{40 * DAY}"))
+
+
+# --- who must not be written to
+def suppression(now: datetime, address: str, tenant: str | None = "ten_1", channel: str | None = "sms") -> Suppression:
+    return Suppression("sup_" + ulid(), tenant, channel, address, "manual", now)
+
+
+async def test_an_entry_is_stored_once_for_its_tenant_channel_and_address(journal, now):
+    first, again = suppression(now, "+451"), suppression(now, "+451")
+    others = [
+        suppression(now, "+451", tenant="ten_2"),
+        suppression(now, "+451", tenant=None),
+        suppression(now, "+451", channel="whatsapp"),
+        suppression(now, "+451", channel=None),
+        suppression(now, "+452"),
+    ]
+    assert await journal.put_suppressions([first]) == [first]
+    assert await journal.put_suppressions([again, *others, *others]) == [first, *others, *others]
+    assert await journal.put_suppressions([]) == []
+    assert await journal.find_suppressions("ten_2", "+451") == [others[0]]
+    assert await journal.find_suppressions(None, "+451") == [others[1]]
+    assert await journal.find_suppressions("ten_1", "\0") == []
+
+
+async def test_entries_are_read_page_by_page_by_their_owner_only(journal, now):
+    mine = sorted([suppression(now, f"+45{n}") for n in range(5)], key=lambda e: e.id, reverse=True)
+    theirs, everybodys = suppression(now, "+451", "ten_2"), suppression(now, "+451", None)
+    await journal.put_suppressions([*mine, theirs, everybodys])
+    assert await journal.suppressions("ten_1", None, 3) == mine[:3]
+    assert await journal.suppressions("ten_1", mine[2].id, 3) == mine[3:]
+    assert await journal.suppressions(None, None, 3) == [everybodys]
+    assert await journal.delete_suppression("ten_2", mine[0].id) is None
+    assert await journal.delete_suppression(None, mine[0].id) is None
+    assert await journal.delete_suppression("ten_1", mine[0].id) == mine[0]
+    assert await journal.delete_suppression("ten_1", mine[0].id) is None
+    everything = sorted([*mine[1:], theirs, everybodys], key=lambda e: e.id)
+    assert await journal.all_suppressions("", 3) == everything[:3]
+    assert await journal.all_suppressions(everything[2].id, 10) == everything[3:]
+
+
+async def test_an_entry_the_database_cannot_hold_stores_none(journal, now):
+    with pytest.raises(WriteRefused):
+        await journal.put_suppressions([suppression(now, "+451"), suppression(now, "a\0b")])
+    assert await journal.suppressions("ten_1", None, 10) == []

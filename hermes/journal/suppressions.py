@@ -1,0 +1,122 @@
+"""Who must not be written to: read from the journal at start, kept in memory, written through.
+
+Every change is stored before it is seen. A question never waits. Whoever holds queued messages registers in
+`on_added` and looks at them again when there are new entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from hermes.domain.address import same_recipient
+from hermes.domain.message import ulid
+from hermes.domain.suppression import EXEMPT, OPTED_OUT, Suppression, SuppressionIndex
+from hermes.journal.base import Journal, Tenant
+from hermes.journal.directory import Directory
+from hermes.runtime.clock import Clock
+
+PAGE: Final = 10_000  # entries read at once at start
+
+
+class NoAddress(ValueError):
+    """The text is no address of this channel."""
+
+
+class Suppressions:
+    """Every do-not-contact entry.
+
+    Invariant: what a method has returned is stored; what is in memory is stored.
+    """
+
+    def __init__(self, journal: Journal, directory: Directory, clock: Clock) -> None:
+        self._journal = journal
+        self._directory = directory
+        self._clock = clock
+        self._index = SuppressionIndex()
+        self.on_added: list[Callable[[], None]] = []
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    async def load(self) -> None:
+        """Read everything; call once after the journal started."""
+        after = ""
+        while page := await self._journal.all_suppressions(after, PAGE):
+            for entry in page:
+                self._index.add(entry)
+            after = page[-1].id
+
+    def blocks(self, tenant: str, channel: str, address: str, category: str) -> bool:
+        """Tell whether this tenant may not write to this recipient on this channel, in this category."""
+        if not len(self._index):
+            return False
+        found = self._directory.tenant(tenant)
+        layer = _layer(found) if found is not None else {}
+        if layer.get("enabled") is False:
+            return False
+        exempt = layer.get("exempt_categories")
+        return self._index.blocks(tenant, channel, address, category, EXEMPT if exempt is None else frozenset(exempt))
+
+    def entry(self, tenant: str | None, channel: str | None, address: str, reason: str) -> Suppression:
+        """Make an entry, not stored yet.
+
+        Raises:
+            NoAddress: it is none of this channel.
+        """
+        normal = same_recipient(channel, address)
+        if normal is None:
+            raise NoAddress("is no address" if channel is None else f"is no address of channel {channel}")
+        return Suppression("sup_" + ulid(), tenant, channel, normal, reason, self._clock.now())
+
+    async def put(self, entries: Sequence[Suppression]) -> list[Suppression]:
+        """Store entries, all or none, and let them count at once, for what is queued too.
+
+        Returns:
+            What is stored now: each entry itself, or the one for the same recipient that was there before.
+        """
+        stored = await self._journal.put_suppressions(entries)
+        for entry in stored:
+            self._index.add(entry)
+        for callback in self.on_added:
+            callback()
+        return stored
+
+    async def add(self, tenant: str | None, channel: str | None, address: str, reason: str) -> Suppression:
+        """Store one entry; as `put`.
+
+        Raises:
+            NoAddress: it is none of this channel.
+        """
+        return (await self.put([self.entry(tenant, channel, address, reason)]))[0]
+
+    async def remove(self, tenant: str | None, id: str) -> bool:
+        """Remove an entry of this tenant (None: of the operator). False: no such entry."""
+        removed = await self._journal.delete_suppression(tenant, id)
+        if removed is not None:
+            self._index.discard(removed)
+        return removed is not None
+
+    async def lift(self, tenant: str, channel: str, address: str) -> bool:
+        """A recipient opts in again: remove this channel's entry if it was made by their opting out.
+
+        Returns:
+            Whether there was one. An entry made for another reason (a complaint, by hand) stays.
+        """
+        normal = same_recipient(channel, address)
+        if normal is None:
+            return False
+        found = await self._journal.find_suppressions(tenant, normal)
+        mine = [entry for entry in found if entry.channel == channel and entry.reason == OPTED_OUT]
+        return any([await self.remove(tenant, entry.id) for entry in mine])
+
+    async def page(self, tenant: str | None, before_id: str | None, limit: int) -> list[Suppression]:
+        """Load a page of a tenant's entries (None: the operator's), newest first."""
+        return await self._journal.suppressions(tenant, before_id, limit)
+
+
+def _layer(tenant: Tenant) -> dict[str, Any]:
+    """The tenant's settings of the do-not-contact layer."""
+    layers = tenant.settings.get("layers")
+    layer = layers.get("do_not_contact") if isinstance(layers, dict) else None
+    return layer if isinstance(layer, dict) else {}

@@ -12,6 +12,7 @@ from typing import Final
 
 from carriers.smpp import constants as c
 from carriers.smpp.pdu import DataSm, DeliverSm, Tlv
+from hermes.domain.segments import GSM7_BASIC
 from hermes.smsc.settings import ReceiptForm
 
 _STATES: Final = {word: state for state, word in c.MESSAGE_STATES.items()}
@@ -68,6 +69,7 @@ _TEXT_OF_FORM: Final[dict[ReceiptForm, str]] = {
     "data_sm": "appendix_b",
     "no_esm_class": "appendix_b",
 }
+_SAME_IN_GSM7: Final = frozenset(letter for code, letter in enumerate(GSM7_BASIC) if code == ord(letter) >= 0x20)
 _WITH_TLVS: Final = frozenset(("tlvs", "tlvs_without_nul", "tlvs_and_text", "data_sm"))
 
 
@@ -85,9 +87,14 @@ def write_text(report: Report, form: ReceiptForm) -> str:
         t=report.state,
         e=f"{report.err:03d}",
         h=f"{report.err:02x}",
-        x=report.text[:20],
+        x=_same_in_gsm7(report.text[:20]),
     )
     return text.lower() if form == "lower_case" else text
+
+
+def _same_in_gsm7(text: str) -> str:
+    """Put `?` for what is not the same octet in ASCII and in GSM 7-bit: a receipt names no alphabet."""
+    return "".join([letter if letter in _SAME_IN_GSM7 else "?" for letter in text])
 
 
 def _date(at: datetime, seconds: bool) -> str:
@@ -98,7 +105,7 @@ def _date(at: datetime, seconds: bool) -> str:
 
 def write_receipt(report: Report, form: ReceiptForm) -> DeliverSm | DataSm:
     """Write a receipt as the PDU that carries it; its sequence_number is the caller's."""
-    octets = write_text(report, form).encode("latin-1", "replace")
+    octets = write_text(report, form).encode("ascii")
     esm_class = c.ESM_INTERMEDIATE if report.intermediate else c.ESM_RECEIPT
     if form == "no_esm_class":
         esm_class = 0

@@ -60,6 +60,30 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Tenant = Annotated[str, typer.Argument(help="The tenant's id, ten_...", show_default=False)]
 
 
+def _actor_names(incomplete: str) -> list[str]:
+    """Complete the name of an actor, for a shell; nothing when no node answers."""
+    from hermes.cli import client
+
+    return client.names(os.environ, "/v1/actors", incomplete)
+
+
+def _carrier_names(incomplete: str) -> list[str]:
+    """Complete the name of a carrier, for a shell; nothing when no node answers."""
+    from hermes.cli import client
+
+    return client.names(os.environ, "/v1/carriers", incomplete)
+
+
+ActorName = Annotated[
+    str,
+    typer.Argument(help="The actor's name, as hermes tree shows it.", show_default=False, autocompletion=_actor_names),
+]
+CarrierName = Annotated[
+    str,
+    typer.Argument(help="The carrier's name, as hermes carrier list shows it.", autocompletion=_carrier_names),
+]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 the command or the settings are wrong.
 
@@ -289,8 +313,48 @@ def tree(
 
 
 @app.command()
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+    interval_s: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 2.0,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="At most so many of each.")] = 10,
+    sort: Annotated[str, typer.Option(help="Actors by mailbox, time or restarts.")] = "mailbox",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show what stands out: actors, carriers, tenants, what supervisors decided. --json looks once."""
+    from hermes.cli import overview
+
+    if sort not in overview.SORTS:
+        raise typer.BadParameter(f"--sort: {', '.join(overview.SORTS)}")
+    overview.run(os.environ, data_dir, None if once else interval_s, limit, sort, as_json=as_json)
+
+
+@app.command()
+def bench(
+    rate: Annotated[float, typer.Option(min=0.1, help="Messages per second.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For how long.")] = 10.0,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="CHANNEL=ADDRESS, as for hermes send. Default: sms=+4520120001.", show_default=False),
+    ] = None,
+    text: Annotated[str, typer.Option(help="What to say.")] = "hermes bench",
+    key: Annotated[
+        str | None,
+        typer.Option(help="A tenant's key; with a live one, messages really leave. Default: a tenant in the sandbox."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Put a bounded load on a running node, and look every accepted message up at the end."""
+    from hermes.cli import load, messages
+
+    request = messages.request_body({"to": to or ["sms=+4520120001"], "text": text}, None)
+    load.run(os.environ, data_dir, key, request, rate, seconds, as_json=as_json)
+
+
+@app.command()
 def inspect(
-    name: Annotated[str, typer.Argument(help="The actor's name, as hermes tree shows it.", show_default=False)],
+    name: ActorName,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -298,9 +362,6 @@ def inspect(
     from hermes.cli import actors
 
     actors.inspect(os.environ, data_dir, name, as_json=as_json)
-
-
-ActorName = Annotated[str, typer.Argument(help="The actor's name, as hermes tree shows it.", show_default=False)]
 
 
 @_actors.command("suspend")
@@ -357,8 +418,6 @@ def openapi(data_dir: DataDir = None) -> None:
 
 
 # --- carriers and routes
-
-CarrierName = Annotated[str, typer.Argument(help="The carrier's name, as hermes carrier list shows it.")]
 
 
 @_carriers.command("list")

@@ -193,6 +193,21 @@ class Client:
             raise NoAnswer(f"no node answers at {self.url}: {reason}") from exc
 
 
+def names(environ: Mapping[str, str], path: str, beginning: str) -> list[str]:
+    """Return the names in a document of the node that begin so, for a shell's completion; [] when it cannot be had."""
+    try:
+        document = connect(environ, None).get(path)
+    except HermesError:
+        return []
+    found: list[str] = []
+    left: list[Any] = list(document.get("data") or [document])
+    while left:
+        entry = left.pop()
+        found.append(str(entry["name"]))
+        left.extend(entry.get("children") or ())
+    return sorted(name for name in found if name.startswith(beginning))
+
+
 def _refused(status: int, document: Any, had_key: bool) -> Refused:
     problem: dict[str, Any] = document if isinstance(document, dict) else {}
     detail = problem.get("detail") or problem.get("title") or http.client.responses.get(status, "")

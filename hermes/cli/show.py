@@ -44,6 +44,9 @@ _STATES: Final[dict[str, str]] = {
     "running": "green",
     "wait": "cyan",
     "suspended": "magenta",
+    "back_off": "red",
+    "disabled": "magenta",
+    "down": "red",
     "terminated": "red",
 }
 _PIPED_WIDTH: Final = 200  # columns where there is no terminal, so that no cell wraps
@@ -63,6 +66,12 @@ def unicode_ok(console: Console) -> bool:
 def text(value: object, style: str = "") -> Text:
     """Wrap a value of a document for the terminal; None is empty."""
     return Text("" if value is None else clean(value), style=style)
+
+
+def state(name: object) -> Text:
+    """Write the state of an actor, in its colour."""
+    shown = clean(name)
+    return Text(shown, style=_STATES.get(shown, "yellow"))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

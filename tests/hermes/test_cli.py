@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import hermes
-from hermes.cli import actors, checks, client, main, node, show
+from hermes.cli import actors, checks, client, main, node, overview, show
 from hermes.errors import HermesError, SettingsError
 from hermes.journal.directory import Directory
 from hermes.journal.memory import MemoryJournal
@@ -109,6 +109,40 @@ def actor(name: str, children: list[Any] | None = None, total: int | None = None
     }
 
 
+OVERVIEW: dict[str, Any] = {
+    "at": "2025-01-31T10:00:00.000000Z",
+    "version": "1.2.3",
+    "ready": False,
+    "uptime_s": 10.0,
+    "messages": {"active": 7, "parked": 100_000},
+    "accepted": 5000,
+    "accepted_per_s": 50.0,
+    "final": {"delivered": 100, "failed": 20},
+    "webhooks_pending": 3,
+    "journal": {"up": False, "queue": 12},
+    "actors_total": 2000,
+    "actors": [
+        {"name": "tenant/ten_1", "kind": "T", "state": "sleep", "mailbox": 0, "restarts": 0, "time_spent_s": 5.0,
+         "messages_in": 9, "last_error": None},
+        {"name": "provider/a", "kind": "P", "state": "suspended", "mailbox": 40, "restarts": 1, "time_spent_s": 1.0,
+         "messages_in": 8, "last_error": "boom"},
+        {"name": "router", "kind": "R", "state": "sleep", "mailbox": 0, "restarts": 9, "time_spent_s": 0.0,
+         "messages_in": 7, "last_error": None},
+    ],
+    "carriers_total": 1000,
+    "carriers_by_state": {"down": 1, "up": 999},
+    "carriers": [
+        {"name": "bulk", "state": "down", "rate_per_s": 1.5, "queue": 4, "queue_age_s": 61.0, "in_flight": 2,
+         "sent": 6, "failed": 5, "reason": "5 failures in a row"}
+    ],
+    "tenants_total": 300,
+    "tenants": [{"id": "ten_1", "name": "Ada", "rate_per_s": 50.0, "accepted": 5000}],
+    "decisions": [
+        {"at": "2025-01-31T10:00:00.000000Z", "supervisor": "root", "child": "router", "decision": "restart",
+         "reason": "ValueError: bug", "delay_s": 0.0}
+    ],
+    "log_levels": {},
+}  # fmt: skip
 CASCADES = [actor(f"cascade/{n}", state="wait") for n in range(3)]
 TREE = actor(
     "root",
@@ -185,6 +219,8 @@ class FakeNode:
             case "POST", ["actors", "provider", "a", order]:
                 state = {"suspend": "suspended", "resume": "sleep", "restart": "back_off", "stop": "disabled"}[order]
                 return web.json_response(actor("provider/a", state=state, restarts=3, last_error="OSError: no route"))
+            case "GET", ["overview"]:
+                return web.json_response(OVERVIEW)
             case "GET", ["carriers"]:
                 return web.json_response({"data": [CARRIER], "next_cursor": None})
             case "POST", ["carriers", "bulk", order]:
@@ -323,7 +359,7 @@ Run = Callable[..., Result]
 # --- usage
 
 
-@pytest.mark.parametrize("command", ["top", "bench", "nope"])
+@pytest.mark.parametrize("command", ["nope"])
 def test_command_that_is_not_there_is_a_usage_error(run: Run, command: str) -> None:
     result = run(command)
     assert (result.code, result.out) == (2, "")
@@ -674,6 +710,70 @@ def test_inspect_shows_one_actor_by_its_name_with_slashes(told: FakeNode, run: R
     assert "limits rate_per_s 5" in lines and "names a, b" in lines
     assert "... and 99,997 more" in result.out
     assert run("inspect", "tenant/ten_1", "--json").document["name"] == "tenant/ten_1"
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"), [("mailbox", "provider/a"), ("time", "tenant/ten_1"), ("restarts", "router")]
+)
+def test_top_shows_what_stands_out_in_the_order_asked_for(told: FakeNode, run: Run, sort: str, first: str) -> None:
+    result = run("top", "--once", "--limit", "5", "--sort", sort)
+    assert told.asked == [("GET", "/v1/overview?limit=5", None)]
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
+    assert "NOT READY" in lines[0] and "2,000 actors" in lines[0]
+    assert "accepted 5,000 (50.0/s) ended 120 open 7 + 100,000 parked" in lines[1] and "AWAY, 12 queued" in lines[1]
+    assert next(line for line in lines if line.startswith(("tenant/", "provider/", "router"))).startswith(first)
+    assert "bulk down 1.5 4 (1 m 01 s) 2 6 5 5 failures in a row" in lines
+    assert "ten_1 Ada 50.0 5,000" in lines
+    assert any("root router restart ValueError: bug" in line for line in lines)
+
+
+def test_top_as_json_is_what_the_node_says(told: FakeNode, run: Run) -> None:
+    assert run("top", "--json").document == OVERVIEW
+    assert run("top", "--sort", "name").code == 2
+
+
+def test_top_goes_on_while_the_node_is_away_until_it_is_interrupted(
+    told: FakeNode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 1:
+            monkeypatch.setattr(client.Client, "get", away)
+        elif len(looks) == 2:
+            raise KeyboardInterrupt
+
+    def away(*args: Any, **query: Any) -> Any:
+        raise client.NoAnswer("no node answers at all")
+
+    overview.run(os.environ, None, 2.0, 10, "mailbox", as_json=False, sleep=sleep)
+    out = capsys.readouterr().out
+    assert looks == [2.0, 2.0] and "no node answers" in out and "provider/a" in out
+
+
+def test_share_of_a_core_is_of_the_time_since_the_last_look() -> None:
+    later = json.loads(json.dumps(OVERVIEW))
+    later["uptime_s"] = 12.0
+    later["actors"][0]["time_spent_s"] = 6.0
+    assert overview.time_shares(later, OVERVIEW)["tenant/ten_1"] == 0.5
+    assert overview.time_shares(OVERVIEW, None)["tenant/ten_1"] == 0.5
+    restarted = {**OVERVIEW, "uptime_s": 2.0}
+    assert overview.time_shares(restarted, OVERVIEW)["provider/a"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("path", "beginning", "names"), [("/v1/actors", "j", ["journal"]), ("/v1/carriers", "b", ["bulk"])]
+)
+def test_a_shell_is_offered_the_names_there_are(told: FakeNode, path: str, beginning: str, names: list[str]) -> None:
+    assert client.names(os.environ, path, beginning) == names
+    assert client.names({}, path, beginning) == []
+
+
+@pytest.mark.parametrize("argv", ["--rate 0", "--seconds 0", "--rate 1000000 --seconds 1000"])
+def test_bench_is_bounded(told: FakeNode, run: Run, argv: str) -> None:
+    assert run("bench", *argv.split()).code in (1, 2)
+    assert told.asked == []
 
 
 def test_openapi_prints_the_nodes_document(told: FakeNode, run: Run) -> None:

@@ -67,6 +67,7 @@ class Context:
         queues: what waits for each carrier.
         health: whether each carrier is fit to be asked; the same dict that `routes` reads.
         numbers: whose our numbers are, as the settings say (`[[number]]`).
+        public_url: how the world reaches this node; None: nobody said.
         draining: the node is stopping: nothing new is sent, answers are still taken.
         lingering: cascades that only wait, longest first.
         receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
@@ -83,6 +84,7 @@ class Context:
     routes: RoutingTable
     receipts: ReceiptIndex
     numbers: Sequence[NumberOwner] = ()
+    public_url: str | None = None
     max_open_messages: int = 2_000_000
     allow_private_callbacks: bool = False
     linger_s: float = 10.0

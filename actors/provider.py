@@ -7,13 +7,12 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 from actors.carrier import CarrierActor
-from actors.context import CarrierPlan, Context
+from actors.context import Context
 from actors.messages import Job, ReceiptMail
-from carriers.base import Carrier, ReceiptStored, SendError, SendResult
+from carriers.base import ReceiptStored, SendError, SendResult
 from hermes import runtime
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.logs import get_logger
-from hermes.runtime import NO_REPLY, Reply
 
 log = get_logger("hermes.provider")
 
@@ -24,12 +23,11 @@ BURST_S: Final = 0.05  # a limited carrier may be at most this far ahead of its 
 class _Answered:
     """To itself: a call that took its time is over."""
 
-    __slots__ = ("carrier", "job", "outcome")
+    __slots__ = ("job", "outcome")
 
-    def __init__(self, job: Job, outcome: SendResult | BaseException, carrier: Carrier) -> None:
+    def __init__(self, job: Job, outcome: SendResult | BaseException) -> None:
         self.job = job
         self.outcome = outcome
-        self.carrier = carrier
 
 
 class ProviderActor(CarrierActor):
@@ -39,42 +37,24 @@ class ProviderActor(CarrierActor):
 
     def __init__(self, context: Context, name: str) -> None:
         super().__init__(context, name)
-        self._calls: dict[asyncio.Task[Any], tuple[Job, Carrier]] = {}
+        self._calls: dict[asyncio.Task[Any], Job] = {}
         self._next_at = 0.0  # monotonic; when the rate allows the next message
 
     async def init(self) -> None:
         """Open the carrier; its receipts go to `dlr`."""
         self._context.queues[self._name] = self._queue
+        root = self._context.public_url
+        self._carrier.callback_url = None if root is None else f"{root}/v1/webhooks/{self._name}"
         await self._carrier.open(_Sink(self._context))
 
     def handle(self, message: Any) -> None:
         """Hear that a call is over, or what every carrier hears."""
         if type(message) is _Answered:
             self._count(-1)
-            self._answer(message.job, message.outcome, message.carrier)
+            self._answer(message.job, message.outcome)
             self._pump()
         else:
             super().handle(message)
-
-    # --- changing what it serves ----------------------------------------------------------------------------------
-
-    async def _use(self, plan: CarrierPlan, reply: Reply) -> Any:
-        """Serve another plan: new calls by its carrier; the former one is closed once its own have ended."""
-        carrier, former = plan.carrier, self._carrier
-        try:
-            await carrier.open(_Sink(self._context))
-        except Exception as exc:  # the operator is told; the former one goes on
-            reply.error(exc)
-            return NO_REPLY
-        carrier.succeed(former)
-        self._next_at = 0.0
-        self._put_into_service(plan)
-        self._close_former(former)
-        return None
-
-    def _close_former(self, former: Carrier) -> None:
-        if former is not self._carrier and all(carrier is not former for _, carrier in self._calls.values()):
-            self._run(former.close(), "a former carrier did not close")
 
     # --- limits ---------------------------------------------------------------------------------------------------
 
@@ -96,9 +76,8 @@ class ProviderActor(CarrierActor):
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _send(self, job: Job) -> None:
-        carrier = self._carrier
         try:
-            outcome = carrier.send(job.submission)
+            outcome = self._carrier.send(job.submission)
         except SendError as error:
             self._answer(job, error)
             return
@@ -110,7 +89,7 @@ class ProviderActor(CarrierActor):
             return
         self._count(1)
         task = asyncio.ensure_future(self._limited(outcome))  # type: ignore[arg-type]
-        self._calls[task] = (job, carrier)
+        self._calls[task] = job
         task.add_done_callback(self._call_done)
 
     async def _limited(self, call: Awaitable[SendResult]) -> SendResult:
@@ -119,39 +98,32 @@ class ProviderActor(CarrierActor):
             return await call
 
     def _call_done(self, task: asyncio.Task[SendResult]) -> None:
-        job, carrier = self._calls.pop(task, (None, None))
-        if job is None or carrier is None:
+        job = self._calls.pop(task, None)
+        if job is None:
             return  # given up when the actor ended
         if task.cancelled():
             outcome: SendResult | BaseException = asyncio.CancelledError()
         else:
             outcome = task.exception() or task.result()
-        self.ref.send_system(_Answered(job, outcome, carrier))
-        self._close_former(carrier)
+        self.ref.send_system(_Answered(job, outcome))
 
     def _cancel(self, carrier_message_id: str) -> None:
-        self._run(self._carrier.cancel(carrier_message_id), "cancel at carrier failed")
-
-    def _run(self, call: Awaitable[Any], failed: str) -> None:
         """Start what nobody waits for; its failure is logged."""
+        task = asyncio.ensure_future(self._carrier.cancel(carrier_message_id))
+        task.add_done_callback(self._cancel_done)
 
-        def done(task: asyncio.Future[Any]) -> None:
-            if not task.cancelled() and task.exception() is not None:
-                log.warning(failed, carrier=self._name, error=type(task.exception()).__name__)
-
-        asyncio.ensure_future(call).add_done_callback(done)
+    def _cancel_done(self, task: asyncio.Future[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("cancel at carrier failed", carrier=self._name, error=type(task.exception()).__name__)
 
     async def terminate(self, reason: Any) -> None:
         """Give back what has not left, call in doubt what has, and close the carrier."""
         calls, self._calls = self._calls, {}
-        for task, (job, carrier) in calls.items():
+        for task, job in calls.items():
             task.cancel()
-            self._answer(job, asyncio.CancelledError(), carrier)
+            self._answer(job, asyncio.CancelledError())
         self._give_back_all()
-        for former in {carrier for _, carrier in calls.values()} - {self._carrier}:
-            await former.close()
-        if not self._retired:  # else its late receipts are still taken; the fleet closes it
-            await self._carrier.close()
+        await self._carrier.close()
 
 
 class _Sink:

@@ -144,13 +144,13 @@ class Carrier:
     kind: str = "carrier"
     receipts: bool = True  # False: an accepted message is all it will ever tell
     keywords: Keywords = KEYWORDS  # what a whole inbound text may ask for
-    receipt_secret: str | None = None  # signs what comes to /v1/webhooks/dlr for it; None: nothing is taken there
 
     def __init__(self, name: str, channel: str, *, cost: float = 0.0) -> None:
         self.name = name
         self.channel = channel
         self.cost = cost  # per segment (or message), in the operator's currency
         self.sink: ReceiptSink | None = None
+        self.callback_url: str | None = None  # its webhook as the world reaches it, set before `open`; None: unknown
 
     async def open(self, sink: ReceiptSink) -> None:
         """Get ready to send; keep `sink` for receipts. Reaching the other side is not required to succeed."""
@@ -158,12 +158,6 @@ class Carrier:
 
     async def close(self) -> None:
         """Give back every connection. Called once, after the last send was answered or cancelled."""
-
-    def succeed(self, former: Carrier) -> None:
-        """Take over what a carrier of the same name, with other settings, still owes: receipts it holds itself.
-
-        Called once, when both are open; `former` sends nothing new from then on.
-        """
 
     def send(self, submission: Submission) -> SendResult | Awaitable[SendResult]:
         """Ask the other side to take one message.

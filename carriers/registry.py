@@ -25,12 +25,15 @@ ENTRY_POINT_GROUP: Final = "hermes.carriers"
 # Kind -> where its `Kind` is. A new carrier adds a line here and takes its name out of PLANNED.
 KINDS: Final[dict[str, str]] = {
     "fcm": "carriers.http.fcm:KIND",
+    "messente": "carriers.http.messente:KIND",
     "mock": "carriers.mock:KIND",
     "ses": "carriers.http.ses:KIND",
     "smtp": "carriers.smtp:KIND",
+    "twilio": "carriers.http.twilio:KIND",
+    "vonage": "carriers.http.vonage:KIND",
 }
 # Promised by the settings' contract and refused by name until they exist.
-PLANNED: Final = ("smpp", "twilio", "vonage", "messente", "whatsapp")
+PLANNED: Final = ("smpp", "whatsapp")
 
 # Keys every carrier may have that only some kinds use; the others need not declare them.
 _OPTIONAL_FOR_A_KIND: Final = ("timeout_s",)
@@ -46,20 +49,6 @@ class CarrierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec would show every field to rich
         return []
-
-
-class WrongSetting(SettingsError):
-    """A carrier cannot be made from its settings.
-
-    Attributes:
-        key: the setting it is about.
-        why: for people; never a value that may be secret.
-    """
-
-    def __init__(self, name: str, key: str, why: str) -> None:
-        super().__init__(f"carrier {name!r}: {key}: {why}")
-        self.key = key
-        self.why = why
 
 
 class Factory(Protocol):
@@ -119,17 +108,17 @@ def make_carrier(
     is per segment or message, in the operator's currency.
 
     Raises:
-        WrongSetting: names the carrier, the key and the reason; never a value that may be secret.
+        SettingsError: names the carrier, the key and the reason; never a value that may be secret.
     """
     found = find_kind(kind)
     if found is None:
         known = ", ".join(kinds())
         if kind in PLANNED:
-            raise WrongSetting(name, "kind", f"{kind!r} is not built yet; there are {known}")
-        raise WrongSetting(name, "kind", f"there is no kind {kind!r}; there are {known}")
+            raise SettingsError(f"carrier {name!r}: kind {kind!r} is not built yet; there are {known}")
+        raise SettingsError(f"carrier {name!r}: kind: there is no kind {kind!r}; there are {known}")
     if found.channels is not None and channel not in found.channels:
         only = ", ".join(sorted(found.channels))
-        raise WrongSetting(name, "channel", f"kind {kind!r} serves {only}, not {channel!r}")
+        raise SettingsError(f"carrier {name!r}: channel: kind {kind!r} serves {only}, not {channel!r}")
     return found.make(name, channel, _settings(found, name, options), clock=clock, cost=cost)
 
 
@@ -139,16 +128,10 @@ def _settings(kind: Kind, name: str, options: Mapping[str, Any]) -> CarrierSetti
     for key in own:
         if key not in keys:
             known = ", ".join(sorted(keys))
-            raise WrongSetting(name, key, f"no setting of kind {kind.name!r}; there are {known}")
+            raise SettingsError(f"carrier {name!r}: {key}: no setting of kind {kind.name!r}; there are {known}")
     try:
         return msgspec.convert(own, kind.settings)
     except msgspec.ValidationError as exc:
         at = _PATH.fullmatch(str(exc))
-        key, why = (at["key"], at["reason"]) if at and at["key"] else _missing(str(exc))
-        raise WrongSetting(name, key, why) from None
-
-
-def _missing(text: str) -> tuple[str, str]:
-    """Name the key of "Object missing required field `x`"."""
-    _, tick, rest = text.partition("`")
-    return (rest.partition("`")[0], "missing") if tick else ("kind", text)
+        problem = f"{at['key']}: {at['reason']}" if at and at["key"] else str(exc)
+        raise SettingsError(f"carrier {name!r}: {problem}") from None

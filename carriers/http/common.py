@@ -119,6 +119,28 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
+class _Response(aiohttp.ClientResponse):
+    """Keeps nothing of a body that is too long; its connection is then not used again."""
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            chunks: list[bytes] = []
+            size = 0
+            try:
+                async for chunk in self.content.iter_any():
+                    size += len(chunk)
+                    if size > MAX_ANSWER:
+                        self.close()
+                        chunks = []
+                        break
+                    chunks.append(chunk)
+            except BaseException:
+                self.close()
+                raise
+            self._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return self._body
+
+
 class HttpClient:
     """Calls one provider over kept-open connections."""
 
@@ -133,6 +155,7 @@ class HttpClient:
             connector=_Connector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            response_class=_Response,
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
         )
 
@@ -155,17 +178,27 @@ class HttpClient:
         Raises:
             SendError: there was no answer. `ambiguous` iff the request may have arrived.
         """
+
+        async def call(session: aiohttp.ClientSession) -> HttpAnswer:
+            # Not `async with`: an answer that was read to its end has given its connection back.
+            response = await session.request(method, url, data=data, headers=headers, allow_redirects=False)
+            return HttpAnswer(response.status, response.headers, await response.read())
+
+        return await self.run(call)
+
+    async def run(self, call: Callable[[aiohttp.ClientSession], Awaitable[_T]]) -> _T:
+        """Do one call in a way of the caller's own, within the time limit.
+
+        `call` must read the answer to its end, and follow no redirect. Raises as `request` does.
+        """
         session = self._session
         if session is None:
             raise SendError("retryable_transient", None, "connecting: the carrier is not open", retryable=True)
         progress = _Progress()
         _progress.set(progress)
         try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                session.request(method, url, data=data, headers=headers, allow_redirects=False) as response,
-            ):
-                return HttpAnswer(response.status, response.headers, await _read(response))
+            async with asyncio.timeout(self._timeout_s):
+                return await call(session)
         except TimeoutError:
             why, fact = f"no answer within {self._timeout_s:g} s", _TRANSIENT
         except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -173,18 +206,6 @@ class HttpClient:
         if progress.left:
             raise SendError("retryable_transient", None, f"after the request left: {why}", ambiguous=True)
         raise SendError(fact.error_class, None, f"connecting: {why}", retryable=fact.retryable)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read a whole body; nothing of one that is too long, whose connection is then not used again."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_ANSWER:
-            response.close()
-            return b""
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 _TRANSIENT: Final = ErrorFact("retryable_transient", True)

@@ -93,7 +93,12 @@ def check_answer(case: Case, answer: SendResult | SendError) -> None:
     if expect.get("outcome") == "accepted":
         assert isinstance(answer, SendResult), f"{case}: refused: {answer}"
         if "provider_message_id" in expect:
-            assert answer.carrier_message_ids == (expect["provider_message_id"],), case.id
+            # Receipts name the part's own id where that is another one.
+            ids = expect.get("all_ids") or [expect.get("message_id") or expect["provider_message_id"]]
+            found = answer.carrier_message_ids[: 1 if expect.get("partial") else None]
+            assert list(found) == ids, f"{case}: {answer.carrier_message_ids}"
+        if "all_ids" in expect or expect.get("partial"):
+            assert len(answer.carrier_message_ids) == expect["segments"], f"{case}: {answer.carrier_message_ids}"
     elif expect.get("outcome") == "error":
         assert isinstance(answer, SendError), f"{case}: taken: {answer}"
         assert answer.error_class == expect["class"], f"{case}: {answer.error_class}"
@@ -102,6 +107,8 @@ def check_answer(case: Case, answer: SendResult | SendError) -> None:
         if "provider_code" in expect:
             code = expect["provider_code"]
             assert answer.code == (None if code is None else str(code)), f"{case}: {answer.code}"
+        if "retry_after_s" in expect:
+            assert answer.retry_after_s == expect["retry_after_s"], f"{case}: {answer.retry_after_s}"
 
 
 def check_receipt(case: Case, receipts: Iterable[DeliveryReceipt]) -> None:

@@ -138,3 +138,13 @@ async def test_what_waits_for_an_unfit_carrier_is_noted_at_once_as_not_left() ->
     await node.until(lambda: carrier.asked)
     assert (await node.stored(m.message_id)).due is None  # taken back before the call
     await node.stop()
+
+
+async def test_a_carrier_knows_its_webhook_by_the_public_url_only() -> None:
+    for public_url, webhook in (
+        ("https://hermes.example", "https://hermes.example/v1/webhooks/mock-sms"),
+        (None, None),
+    ):
+        node = await start_cast(public_url=public_url)
+        assert node.context.carriers["mock-sms"].carrier.callback_url == webhook
+        await node.stop()

@@ -13,6 +13,8 @@ from aiohttp import web
 
 from carriers.base import SendError
 
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
+
 
 @dataclass
 class Asked:
@@ -29,8 +31,8 @@ class Provider:
     """Answers every request with `answer`, or the next of `answers`, and remembers what it was asked."""
 
     url: str = ""
-    answer: tuple[int, dict[str, str], bytes] = (200, {"content-type": "application/json"}, b"{}")
-    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
+    answer: Answer = (200, {"content-type": "application/json"}, b"{}")
+    answers: list[Answer] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
 

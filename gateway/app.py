@@ -27,6 +27,7 @@ from gateway.hosts import Hosts
 from gateway.messages import Messages
 from gateway.operate import Operate
 from gateway.overview import OverviewPage
+from gateway.policies import Policies
 from gateway.problems import Problem
 from gateway.routes import Route
 from gateway.signup import Signup
@@ -64,6 +65,7 @@ def routes(
     tenants: Tenants,
     signup: Signup,
     suppressions: SuppressionLists,
+    policies: Policies,
     callbacks: Callbacks,
     operate: Operate,
     overview: OverviewPage,
@@ -120,6 +122,12 @@ def routes(
         R("GET", t + "/audit", tenants.list_changes, own, "Tenants", {200: s.ChangePage}, query=s.PageQuery,
           codes=known),
         R("GET", "/v1/audit", tenants.list_all_changes, operator, "Tenants", {200: s.ChangePage}, query=s.PageQuery),
+        R("POST", t + "/policies", policies.create, own, "Policies", {201: s.PolicyView}, s.PolicyBody, codes=change),
+        R("GET", t + "/policies", policies.list, own, "Policies", {200: s.PolicyPage}, codes=known),
+        R("GET", t + "/policies/{policy}", policies.get, own, "Policies", {200: s.PolicyView}, codes=known),
+        R("PUT", t + "/policies/{policy}", policies.change, own, "Policies", {200: s.PolicyView}, s.PolicyChange,
+          codes=change),
+        R("DELETE", t + "/policies/{policy}", policies.delete, own, "Policies", {204: None}, codes=end),
         R("GET", t + "/secret", tenants.get_secret, own, "Events out", {200: s.SecretView}, codes=known),
         R("POST", t + "/secret", tenants.rotate_secret, own, "Events out", {200: s.SecretView}, s.RotateBody,
           codes=change, body_optional=True),
@@ -233,6 +241,7 @@ class Gateway:
             Tenants(edge, self._hosts),
             Signup(edge),
             SuppressionLists(edge),
+            Policies(edge),
             Callbacks(edge),
             Operate(edge),
             self._overview,

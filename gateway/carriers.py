@@ -70,7 +70,8 @@ class Carriers:
             raise invalid_fields([FieldError("tenant", "is no tenant")])
         fields = {name: getattr(asked, name) for name in MessageBody.__struct_fields__}
         errors: list[FieldError] = []
-        message = build(MessageBody(**fields), tenant.id, "live", edge.clock.now(), edge.default_success, errors)
+        body = MessageBody(**fields)
+        message = build(body, tenant.id, "live", edge.clock.now(), edge.default_success, edge.directory.policy, errors)
         if errors:
             raise invalid_fields(errors)
         return call.reply(200, Explanation(edge.explain(message)))

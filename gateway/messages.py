@@ -69,6 +69,7 @@ class Messages:
         self._edge = edge
         self._hosts = hosts
         self._clock = edge.clock
+        self._policies = edge.directory.policy
         self._limit = edge.settings.server.max_body_bytes
         self._idempotency = Idempotency(edge.journal, edge.clock)
 
@@ -126,7 +127,7 @@ class Messages:
         message = None
         if body is not None:
             found = list(errors)
-            message = build(body, *_tenant(call.caller), now, self._edge.default_success, found)
+            message = build(body, *_tenant(call.caller), now, self._edge.default_success, self._policies, found)
             # What is wrong already is not missing as well.
             errors += [e for e in found[len(errors) :] if not any(_covers(old.field, e.field) for old in errors)]
         if b"\\u0000" in raw:
@@ -253,7 +254,7 @@ class Messages:
         """
         body = decode_json(_message, raw)
         errors: list[FieldError] = []
-        message = build(body, *_tenant(caller), self._clock.now(), self._edge.default_success, errors)
+        message = build(body, *_tenant(caller), self._clock.now(), self._edge.default_success, self._policies, errors)
         if b"\\u0000" in raw:
             nul = has_nul(decode_any(raw))
             if nul is not None:

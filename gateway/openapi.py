@@ -30,6 +30,7 @@ _TAGS: Final[dict[str, str]] = {
     "Tenants": "Customers. For the operator.",
     "Keys": "What customers authenticate with; shown once, kept as a keyed hash. For the operator.",
     "Do not contact": "Recipients who must not be written to: a tenant's, and the operator's for all tenants.",
+    "Policies": "Cascades a tenant stored, named by its messages.",
     "Events out": "Where a tenant hears of its messages: Standard Webhooks, and those that were given up.",
     "Operate": "The actor tree and the processes. For the operator.",
     "Health": "For load balancers and monitors.",
@@ -108,6 +109,15 @@ _BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         },
     },
     ("POST", "/v1/tenants/{id}/keys/{key}/rotate"): {"an hour for both": {"overlap_s": 3600}},
+    ("POST", "/v1/tenants/{id}/policies"): {
+        "one-time codes": {
+            "name": "otp",
+            "cascade": [{"channel": "push", "timeout_s": 10}, "sms"],
+            "category": "otp",
+            "expires_in_s": 300,
+        },
+    },
+    ("PUT", "/v1/tenants/{id}/policies/{policy}"): {"one step": {"cascade": ["sms"]}},
     ("POST", "/v1/tenants/{id}/secret"): {"a day for both": {"overlap_s": 86400}},
     ("POST", "/v1/tenants/{id}/suppressions"): {
         "one channel": {"channel": "sms", "address": "+4520123456", "reason": "asked us on the phone"},
@@ -173,6 +183,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "id": "the tenant's or message's id",
     "key": "the key's id",
     "endpoint": "the endpoint's id",
+    "policy": "the policy's name",
     "letter": "the dead letter's id",
     "suppression": "the entry's id",
     "carrier": "the carrier's configured name",

@@ -40,7 +40,7 @@ MOST_ROWS: Final = 10_000  # of a CSV file in one request
 SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
 
 # Fields of the public contract that a later version of Hermes will understand.
-NOT_YET: Final[frozenset[str]] = frozenset({"policy", "rate_per_s", "burst", "channel_rates", "layers"})
+NOT_YET: Final[frozenset[str]] = frozenset({"rate_per_s", "burst", "channel_rates", "layers"})
 
 
 # --- problems
@@ -158,6 +158,7 @@ class MessageBody(Struct, forbid_unknown_fields=True):
     metadata: Metadata | None = None
     callback_url: Annotated[str, Meta(max_length=2048)] | None = None
     on_ambiguous: OnAmbiguous | None = None
+    policy: Annotated[str, Meta(description="one of the tenant's; the request's own fields win")] | None = None
 
 
 class Links(Struct):
@@ -636,6 +637,50 @@ class Replayed(Struct):
 
     id: str
     due: str
+
+
+# --- policies
+SlugName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$", examples=["otp"])]
+
+
+class PolicyFields(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A stored cascade: a message that names it gets what it does not say itself."""
+
+    cascade: Annotated[list[StepBody | Channel], Meta(min_length=1, max_length=MOST_STEPS)]
+    category: Category | None = None
+    expires_in_s: Annotated[float, Meta(ge=1, le=604_800)] | None = None
+    on_ambiguous: OnAmbiguous | None = None
+
+
+class PolicyBody(PolicyFields, kw_only=True, forbid_unknown_fields=True):
+    """A new policy."""
+
+    name: SlugName
+
+
+class PolicyChange(PolicyFields, kw_only=True, forbid_unknown_fields=True):
+    """The whole of a policy."""
+
+    name: Annotated[str, Meta(description="when given, the name of the path")] | None = None
+
+
+class PolicyView(Struct):
+    """A policy."""
+
+    name: str
+    cascade: list[StepBody | Channel]
+    category: Category | None
+    expires_in_s: float | None
+    on_ambiguous: OnAmbiguous | None
+    created_at: str
+    updated_at: str
+
+
+class PolicyPage(Struct):
+    """A tenant's policies, by name."""
+
+    data: list[PolicyView]
+    next_cursor: str | None
 
 
 # --- receipts

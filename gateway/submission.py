@@ -7,23 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from gateway.problems import invalid_fields
-from gateway.shapes import SEND_AT_MOST_DAYS, ContentBody, FieldError, From, MessageBody, StepBody
+from gateway.shapes import SEND_AT_MOST_DAYS, ContentBody, FieldError, From, MessageBody, PolicyFields, StepBody
 from hermes.domain.address import LONGEST_TOKEN, is_email, is_token, phone_number
 from hermes.domain.callback_url import BadUrl, callback_host
 from hermes.domain.message import UTC, Content, Message, Step, new_message_id
 from hermes.domain.segments import sms_segments
 from hermes.domain.state import ADDRESS_FIELD
+from hermes.journal.base import Policy
 
 DEFAULT_TIMEOUT_S: Final[dict[str, float]] = {"email": 300.0, "sms": 60.0, "push": 60.0, "whatsapp": 60.0}
 DEFAULT_EXPIRES_IN_S: Final = 259_200.0  # 72 h
 MOST_SMS_PARTS: Final = 255  # the octet that counts them (3GPP TS 23.040, 9.2.3.24.1)
 MOST_NESTING: Final = 32  # levels of content.data; no provider takes more
 
+_policy_fields: Final = msgspec.json.Decoder(PolicyFields)
 _steps: Final[dict[tuple[str, float, str], Step]] = {}
 _MOST_STEPS_KEPT: Final = 4096
 
@@ -34,13 +37,16 @@ def build(
     mode: str,
     now: datetime,
     default_success: Callable[[str, str], str],
+    policies: Callable[[str, str], Policy | None],
     errors: list[FieldError],
 ) -> Message:
     """Make the message a request asks for.
 
-    `now` is when the request was read and becomes `created_at`. Every wrong field is appended to `errors`;
-    the message is good only while that stays empty.
+    `policies` finds one by tenant and name. `now` is when the request was read and becomes `created_at`. Every wrong
+    field is appended to `errors`; the message is good only while that stays empty.
     """
+    if body.policy is not None:
+        _fill_in(body, policies(tenant, body.policy), errors)
     cascade = _cascade(body, mode, default_success, errors)
     to = _addresses(body, cascade, errors)
     content = _content(body.content)
@@ -73,6 +79,28 @@ def build(
         segments,
         encoding,
     )
+
+
+def _fill_in(body: MessageBody, policy: Policy | None, errors: list[FieldError]) -> None:
+    """Give a request what it does not say itself from the policy it names."""
+    if policy is None:
+        errors.append(FieldError("policy", "is no policy of this tenant"))
+        return
+    stored = policy_fields(policy.body)
+    if body.cascade is None and body.channel is None:
+        body.cascade = stored.cascade
+    if body.category is None:
+        body.category = stored.category
+    if body.expires_in_s is None:
+        body.expires_in_s = stored.expires_in_s
+    if body.on_ambiguous is None:
+        body.on_ambiguous = stored.on_ambiguous
+
+
+@lru_cache(maxsize=4096)
+def policy_fields(body: str) -> PolicyFields:
+    """Read a stored policy. The answer is shared: it must not be changed."""
+    return _policy_fields.decode(body)
 
 
 def check_callback_url(url: str, field: str) -> str:

@@ -105,7 +105,7 @@ class Tenants:
         """End a tenant: its keys end at once, its open messages still end."""
         tenant = find_tenant(call)
         await writing(self._directory.delete_tenant(tenant.id, by=author(call)))
-        return _done(call)
+        return done(call)
 
     # --- keys
     async def create_key(self, call: Call) -> Reply:
@@ -167,7 +167,7 @@ class Tenants:
         tenant = find_tenant(call)
         self._key(call, tenant)
         await writing(self._directory.revoke_key(tenant.id, call.params["key"], by=author(call)))
-        return _done(call)
+        return done(call)
 
     # --- the audit log
     async def list_changes(self, call: Call) -> Reply:
@@ -246,7 +246,7 @@ class Tenants:
         deletion = self._directory.delete_endpoint(tenant.id, call.params["endpoint"], by=author(call))
         if not await writing(deletion):
             raise not_found("webhook endpoint")
-        return _done(call)
+        return done(call)
 
     # --- dead letters
     async def list_dead_letters(self, call: Call) -> Reply:
@@ -360,7 +360,8 @@ def _number(n: int, text: str) -> str:
     return number
 
 
-def _done(call: Call) -> Reply:
+def done(call: Call) -> Reply:
+    """Answer 204: it is done, and there is nothing to show."""
     return Reply(204, b"", call.request_id)
 
 

@@ -278,6 +278,17 @@ class Endpoint:
 
 
 @dataclass(slots=True, frozen=True)
+class Policy:
+    """A tenant's stored cascade, used by its name. `body` is JSON text, as the public API shows it without the name."""
+
+    tenant: str
+    name: str
+    body: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(slots=True, frozen=True)
 class Change:
     """Who changed something of a tenant, and what: one row of the audit log, stored with the change itself.
 
@@ -307,6 +318,7 @@ class TenantRows:
     tenant: Tenant | None
     keys: list[ApiKey]
     endpoints: list[Endpoint]
+    policies: list[Policy] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -472,8 +484,17 @@ class Journal(Protocol):
     async def delete_endpoint(self, tenant: str, endpoint_id: str, change: Change | None = None) -> bool:
         """Remove an endpoint. False: the tenant has no such endpoint."""
 
+    async def put_policy(self, policy: Policy, change: Change | None = None) -> None:
+        """Insert or replace a policy."""
+
+    async def policies(self) -> list[Policy]:
+        """Load all policies."""
+
+    async def delete_policy(self, tenant: str, name: str, change: Change | None = None) -> bool:
+        """Remove a policy. False: the tenant has no such policy."""
+
     async def tenant_rows(self, tenant: str) -> TenantRows:
-        """Load one tenant with its keys that have not expired, and its endpoints."""
+        """Load one tenant with its keys that have not expired, its endpoints and policies."""
 
     async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
         """Page through the audit log of a tenant (None: of all), newest first."""

@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from hermes.domain.message import rfc3339, ulid
-from hermes.journal.base import ApiKey, Change, Endpoint, Journal, JournalError, Tenant, TenantRows
+from hermes.journal.base import ApiKey, Change, Endpoint, Journal, JournalError, Policy, Tenant, TenantRows
+from hermes.journal.rows import from_json, to_json
 from hermes.runtime.clock import Clock
 
 SCOPES = ("messages:write", "messages:read", "tenant:manage")
@@ -51,6 +52,7 @@ class _Entry:
     tenant: Tenant
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
 
 
 class Directory:
@@ -104,6 +106,8 @@ class Directory:
             tenants.get(key.tenant, gone).keys.append(key)
         for endpoint in await self._journal.endpoints():
             tenants.get(endpoint.tenant, gone).endpoints.append(endpoint)
+        for policy in await self._journal.policies():
+            tenants.get(policy.tenant, gone).policies.append(policy)
         for tenant_id in [*self._entries, *tenants]:
             self._replace(tenant_id, tenants.get(tenant_id, gone))
 
@@ -120,7 +124,10 @@ class Directory:
                 former.endpoints.clear()
             return
         self._entries[tenant_id] = _Entry(
-            rows.tenant, {key.id: key for key in rows.keys}, {endpoint.id: endpoint for endpoint in rows.endpoints}
+            rows.tenant,
+            {key.id: key for key in rows.keys},
+            {endpoint.id: endpoint for endpoint in rows.endpoints},
+            {policy.name: policy for policy in rows.policies},
         )
         for key in rows.keys:
             self._keys[key.key_hash] = key
@@ -427,6 +434,46 @@ class Directory:
             change = self._change(by, tenant_id, "endpoint.deleted", endpoint_id, _shown_endpoint(endpoint), None)
             await self._journal.delete_endpoint(tenant_id, endpoint_id, change)
             del entry.endpoints[endpoint_id]
+            return True
+
+    # --- policies
+    def policies(self, tenant_id: str) -> list[Policy]:
+        """A tenant's policies, by name."""
+        entry = self._entries.get(tenant_id)
+        return [] if entry is None else sorted(entry.policies.values(), key=lambda policy: policy.name)
+
+    def policy(self, tenant_id: str, name: str) -> Policy | None:
+        """Find one of a tenant's policies."""
+        entry = self._entries.get(tenant_id)
+        return None if entry is None else entry.policies.get(name)
+
+    async def put_policy(self, tenant_id: str, name: str, body: Mapping[str, Any], *, by: Author = HERMES) -> Policy:
+        """Make a policy, or replace it.
+
+        Raises:
+            KeyError: no such tenant.
+        """
+        async with self._changing:
+            entry = self._entry(tenant_id)
+            former = entry.policies.get(name)
+            now = self._clock.now()
+            policy = Policy(tenant_id, name, to_json(body), now if former is None else former.created_at, now)
+            before = None if former is None else from_json(former.body)
+            action = "policy.created" if former is None else "policy.updated"
+            await self._journal.put_policy(policy, self._change(by, tenant_id, action, name, before, dict(body)))
+            entry.policies[name] = policy
+            return policy
+
+    async def delete_policy(self, tenant_id: str, name: str, *, by: Author = HERMES) -> bool:
+        """Remove a policy; messages that were accepted with it keep their cascades. False: there is none."""
+        async with self._changing:
+            entry = self._entries.get(tenant_id)
+            policy = None if entry is None else entry.policies.get(name)
+            if entry is None or policy is None:
+                return False
+            change = self._change(by, tenant_id, "policy.deleted", name, from_json(policy.body), None)
+            await self._journal.delete_policy(tenant_id, name, change)
+            del entry.policies[name]
             return True
 
 

@@ -39,6 +39,7 @@ from hermes.journal.base import (
     OutboxItem,
     OutboxResult,
     ParkedReceipt,
+    Policy,
     QueueFull,
     RefTarget,
     StoredMessage,
@@ -109,6 +110,7 @@ class _Store:
     tenants: dict[str, Tenant] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
@@ -661,11 +663,28 @@ class MemoryJournal:
         self._changed(tenant, change)
         return True
 
+    async def put_policy(self, policy: Policy, change: Change | None = None) -> None:
+        self._reach()
+        self._store.policies[policy.tenant, policy.name] = policy
+        self._changed(policy.tenant, change)
+
+    async def policies(self) -> list[Policy]:
+        self._reach()
+        return [policy for _, policy in sorted(self._store.policies.items())]
+
+    async def delete_policy(self, tenant: str, name: str, change: Change | None = None) -> bool:
+        self._reach()
+        if self._store.policies.pop((tenant, name), None) is None:
+            return False
+        self._changed(tenant, change)
+        return True
+
     async def tenant_rows(self, tenant: str) -> TenantRows:
         return TenantRows(
             next((t for t in await self.tenants() if t.id == tenant), None),
             [key for key in await self.keys() if key.tenant == tenant],
             [endpoint for endpoint in await self.endpoints() if endpoint.tenant == tenant],
+            [policy for policy in await self.policies() if policy.tenant == tenant],
         )
 
     async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
@@ -757,6 +776,7 @@ class MemoryJournal:
         store.tenants = {id_: t for id_, t in store.tenants.items() if id_ not in gone}
         store.keys = {id_: key for id_, key in store.keys.items() if key.tenant not in gone}
         store.endpoints = {id_: endpoint for id_, endpoint in store.endpoints.items() if endpoint.tenant not in gone}
+        store.policies = {key: policy for key, policy in store.policies.items() if policy.tenant not in gone}
         store.outbox = {key: item for key, item in store.outbox.items() if item.tenant not in gone}
         store.idempotency = {key: kept for key, kept in store.idempotency.items() if key[0] not in gone}
         store.changes = [replace(c, before=None, after=None) if c.tenant in gone else c for c in store.changes]

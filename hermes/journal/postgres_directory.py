@@ -1,4 +1,4 @@
-"""Tenants, keys and webhook endpoints on PostgreSQL: the part of the journal that the directory reads and writes.
+"""Tenants, keys, webhook endpoints and policies on PostgreSQL: what the directory reads and writes of the journal.
 
 A change, its row of the audit log and the news for the other workers are one transaction.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from hermes.journal.base import ApiKey, Change, Endpoint, Tenant, TenantRows
+from hermes.journal.base import ApiKey, Change, Endpoint, Policy, Tenant, TenantRows
 from hermes.journal.link import Link
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import from_json, storable, to_json
@@ -127,16 +127,37 @@ class PostgresDirectory:
             return False
         return await self._changed("delete_endpoint", tenant, change, tenant, endpoint_id)
 
+    # --- policies
+    async def put_policy(self, policy: Policy, change: Change | None = None) -> None:
+        await self._changed(
+            "put_policy",
+            policy.tenant,
+            change,
+            policy.tenant,
+            policy.name,
+            policy.body,
+            policy.created_at,
+            policy.updated_at,
+        )
+
+    async def policies(self) -> list[Policy]:
+        return [Policy(**row) for row in await self._link.fetch(QUERIES["policies"])]
+
+    async def delete_policy(self, tenant: str, name: str, change: Change | None = None) -> bool:
+        return storable(name) is not None and await self._changed("delete_policy", tenant, change, tenant, name)
+
     # --- all of one tenant, and what was changed
     async def tenant_rows(self, tenant: str) -> TenantRows:
         async with self._link.borrow() as connection, connection.transaction(isolation="repeatable_read"):
             tenants = await connection.fetch(QUERIES["tenant_by_id"], tenant)
             keys = await connection.fetch(QUERIES["tenant_keys"], tenant, self._clock.now())
             endpoints = await connection.fetch(QUERIES["tenant_endpoints"], tenant)
+            policies = await connection.fetch(QUERIES["tenant_policies"], tenant)
         return TenantRows(
             _tenant(tenants[0]) if tenants else None,
             [_key(row) for row in keys],
             [_endpoint(row) for row in endpoints],
+            [Policy(**row) for row in policies],
         )
 
     async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:

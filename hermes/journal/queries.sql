@@ -348,6 +348,20 @@ SELECT id, tenant, url, events, secret, created_at, disabled_at FROM endpoint WH
 -- name: delete_endpoint
 DELETE FROM endpoint WHERE tenant = $1 AND id = $2 RETURNING 1
 
+-- name: put_policy
+INSERT INTO policy (tenant, name, body, created_at, updated_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant, name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at
+RETURNING 1
+
+-- name: policies
+SELECT tenant, name, body, created_at, updated_at FROM policy ORDER BY tenant, name
+
+-- name: tenant_policies
+SELECT tenant, name, body, created_at, updated_at FROM policy WHERE tenant = $1 ORDER BY name
+
+-- name: delete_policy
+DELETE FROM policy WHERE tenant = $1 AND name = $2 RETURNING 1
+
 -- name: put_change
 INSERT INTO change (at, actor, request_id, tenant, action, target, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -419,6 +433,8 @@ WITH gone AS (
     DELETE FROM api_key WHERE tenant IN (SELECT id FROM gone)
 ), endpoints AS (
     DELETE FROM endpoint WHERE tenant IN (SELECT id FROM gone)
+), policies AS (
+    DELETE FROM policy WHERE tenant IN (SELECT id FROM gone)
 ), deliveries AS (
     DELETE FROM outbox WHERE tenant IN (SELECT id FROM gone)
 ), answers AS (

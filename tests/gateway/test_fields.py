@@ -160,11 +160,6 @@ async def test_a_wrong_field_is_named_by_send_validate_and_batch(api: Api, body:
     assert (await api.call("GET", "/v1/messages")).json["data"] == []
 
 
-async def test_policies_are_not_available_yet_and_it_says_so(api: Api) -> None:
-    answer = await api.send(full(policy="otp"))
-    assert answer.json["errors"] == [{"field": "policy", "why": "not available yet"}]
-
-
 async def test_all_wrong_fields_are_named_at_once(api: Api) -> None:
     answer = await api.send(
         {"to": {"phone": 1}, "cascade": [{"channel": "sms", "timeout_s": 0}], "content": {}, "x": 1}

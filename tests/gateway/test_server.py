@@ -287,6 +287,7 @@ async def test_every_operation_names_its_key_its_answers_and_its_refusals(api: A
             assert operation["summary"] and operation["tags"]
             assert any(status.startswith("2") for status in operation["responses"])
             assert "500" in operation["responses"]
-            if path.startswith("/v1/") and "webhooks/" not in path.replace("/webhooks/{endpoint}", ""):
+            callbacks = "webhooks/" in path.replace("/webhooks/{endpoint}", "")
+            if path.startswith("/v1/") and path != "/v1/signup" and not callbacks:
                 assert operation["security"] and {"401", "403", "503"} <= set(operation["responses"]), path
     assert len(ids) == sum(len(item) for item in document["paths"].values())

@@ -79,6 +79,7 @@ async def test_a_revoked_key_ends_at_the_other_worker(here: Directory, there: Di
         lambda d, t: d.rotate_secret(t),
         lambda d, t: d.create_endpoint(t, "https://x.example/", ["message.read"]),
         lambda d, t: d.create_key(t, "test"),
+        lambda d, t: d.put_policy(t, "otp", {"cascade": ["sms"]}),
         lambda d, t: d.delete_tenant(t),
     ],
 )
@@ -91,9 +92,19 @@ async def test_every_change_holds_at_the_other_worker(
     await change(there, tenant.id)
 
     def seen(d: Directory) -> Any:
-        return d.tenant(tenant.id), d.keys(tenant.id), d.endpoints(tenant.id)
+        return d.tenant(tenant.id), d.keys(tenant.id), d.endpoints(tenant.id), d.policies(tenant.id)
 
     await until(lambda: seen(here) == seen(there))
+
+
+async def test_policies_come_back_after_a_restart_and_belong_to_their_tenant(bench: Bench, here: Directory) -> None:
+    one, two = await here.create_tenant("One"), await here.create_tenant("Two")
+    await here.put_policy(one.id, "otp", {"cascade": ["sms"]})
+    replaced = await here.put_policy(one.id, "otp", {"cascade": ["email"]})
+    again = await directory(bench)
+    assert again.policies(one.id) == [replaced] and again.policy(two.id, "otp") is None
+    assert not await again.delete_policy(two.id, "otp") and await again.delete_policy(one.id, "otp")
+    await until(lambda: here.policies(one.id) == [])
 
 
 async def test_a_key_of_another_tenant_is_not_revoked(here: Directory) -> None:

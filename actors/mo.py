@@ -1,7 +1,8 @@
 """The inbound actor: what somebody writes to one of our numbers, whatever carrier brought it.
 
 It finds the tenant whose number it is, does what the words ask for, stores it with the customer's webhooks, and only
-then says so: the carrier acknowledges it to its other side, or hears that it must offer it again.
+then says so: the carrier acknowledges it to its other side, or hears that it must offer it again. The words are
+heeded first: whatever happens in between, the carrier brings it again, and heeding twice changes nothing.
 """
 
 from __future__ import annotations
@@ -11,22 +12,30 @@ from typing import Any, Final
 
 from actors.background import Background
 from actors.context import Context
+from hermes.domain.commands import LiftOptOut, SuppressRecipient
 from hermes.domain.inbound import (
+    KEYWORDS,
     WROTE_WITHIN,
     Inbound,
     InboundReceived,
+    asked_for,
     last_writer,
+    opted_out_data,
     owner_of,
     received_data,
     storable,
 )
 from hermes.domain.message import new_inbound_id
+from hermes.domain.suppression import OPTED_OUT
 from hermes.journal.base import InboundRecord, JournalAway, JournalError, OutboxEntry
 from hermes.journal.rows import to_json
+from hermes.journal.suppressions import NoAddress
 from hermes.runtime import NO_REPLY, Actor, Reply
+from hermes.runtime.reasons import RuntimeFault
 
 WAITING_LIMIT: Final = 5_000  # messages not yet stored; beyond, carriers are told to offer them again
 AT_ONCE: Final = 16  # stored at the same time; the journal's connections are for others too
+HEEDED_WITHIN_S: Final = 2.0  # by `suppressions`; then the carrier is asked to offer it again
 WRITERS_LOOKED_AT: Final = 50  # of the newest messages to the sender
 
 
@@ -117,6 +126,9 @@ class InboundActor(Actor):
         outbox: list[OutboxEntry] = []
         if tenant is not None:
             told = [(1, "inbound.received", to_json(received_data(inbound, now)))]
+            keyword = await self._heed(inbound, tenant)
+            if keyword is not None:
+                told.append((2, "recipient.opted_out", to_json(opted_out_data(inbound, keyword))))
             outbox = [
                 OutboxEntry(seq, endpoint.id, type_, now, payload)
                 for seq, type_, payload in told
@@ -130,6 +142,32 @@ class InboundActor(Actor):
         if outbox:
             context.webhook_due(tenant, record.inbound_id, outbox)
         return "stored"
+
+    async def _heed(self, inbound: Inbound, tenant: str) -> str | None:
+        """Do what the words ask for; gives the keyword of an opt-out.
+
+        Raises:
+            JournalError: it is not stored now.
+        """
+        plan = self._context.carriers.get(inbound.carrier)
+        asked = asked_for(inbound, KEYWORDS if plan is None else plan.carrier.keywords)
+        if asked is None or asked[0] not in ("stop", "start"):
+            return None
+        request: SuppressRecipient | LiftOptOut
+        if asked[0] == "stop":
+            request = SuppressRecipient(tenant, inbound.channel, inbound.sender, OPTED_OUT)
+        else:
+            request = LiftOptOut(tenant, inbound.channel, inbound.sender)
+        suppressions = self.system.whereis("suppressions")
+        if suppressions is None:
+            raise JournalAway("the do-not-contact lists are being restarted")
+        try:
+            await suppressions.call(request, timeout_s=HEEDED_WITHIN_S)
+        except NoAddress:
+            return None  # a sender that has a name and no number: nobody could write to it anyway
+        except RuntimeFault as exc:
+            raise JournalAway("the do-not-contact lists do not answer") from exc
+        return asked[1] if asked[0] == "stop" else None
 
     async def _tenant(self, inbound: Inbound) -> str | None:
         """Name the tenant a message belongs to; None: nobody's."""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from actors import mo
-from hermes.domain.inbound import Inbound, InboundReceived, NumberOwner
+from hermes.domain.commands import ControlCarrier
+from hermes.domain.inbound import Inbound, InboundReceived, Keywords, NumberOwner
 from hermes.journal.base import JournalAway, OutboxItem
 from hermes.journal.memory import MemoryJournal
 from tests.actors.cast import CastNode, message, start_cast
@@ -131,3 +132,75 @@ async def test_any_text_can_be_stored(node: CastNode) -> None:
         assert await bring(node, inbound(text, carrier_message_id=f"id {text}")) == "stored"
     stored = {record.inbound.text for record in await node.journal.inbound(node.tenant, 10)}
     assert stored == {None, "", "💬", "lone ?", "nul\0"}
+
+
+def blocked(node: CastNode, category: str = "transactional", channel: str = "sms") -> bool:
+    return node.context.suppressions.blocks(node.tenant, channel, SENDER, category)
+
+
+async def test_stop_suppresses_that_recipient_on_that_channel_and_is_told(node: CastNode) -> None:
+    events = ["inbound.received", "recipient.opted_out"]
+    await node.context.directory.create_endpoint(node.tenant, "http://127.0.0.1:9/", events)
+    assert await bring(node, inbound("Stop!", carrier_message_id="SM1")) == "stored"
+    assert blocked(node)
+    assert blocked(node, "marketing")
+    assert not blocked(node, "otp")
+    assert not blocked(node, channel="whatsapp")
+    received, opted_out = await webhooks(node)
+    assert (received.seq, received.type) == (1, "inbound.received")
+    assert (opted_out.seq, opted_out.type, opted_out.message_id) == (2, "recipient.opted_out", received.message_id)
+    assert json.loads(opted_out.payload or "") == {
+        "recipient": SENDER,
+        "channel": "sms",
+        "number": "1234",
+        "keyword": "STOP",
+    }
+
+
+async def test_start_lifts_an_opt_out_and_help_changes_nothing(node: CastNode) -> None:
+    await bring(node, inbound("AFMELD"))
+    await bring(node, inbound("HELP"))
+    assert blocked(node)
+    await bring(node, inbound("start"))
+    assert not blocked(node)
+
+
+async def test_a_carriers_own_words_and_own_word_count(node: CastNode) -> None:
+    node.context.carriers["mock-sms"].carrier.keywords = Keywords({"stop": ["Afslut"]})
+    await bring(node, inbound("STOP"))
+    assert not blocked(node)
+    await bring(node, inbound("afslut"))
+    assert blocked(node)
+    await bring(node, inbound("weiter", asked="start"))
+    assert not blocked(node)
+
+
+async def test_a_stop_to_nobodys_number_or_of_no_number_changes_nothing(node: CastNode) -> None:
+    assert await bring(node, inbound("STOP", recipient="+4599999999")) == "unrouted"
+    assert await bring(node, inbound("STOP", sender="Acme")) == "stored"
+    assert len(node.context.suppressions) == 0
+
+
+async def test_a_stop_is_not_acknowledged_before_it_counts(node: CastNode) -> None:
+    journal = node.journal
+    assert isinstance(journal, MemoryJournal)
+    journal.set_available(False)
+    with pytest.raises(JournalAway):
+        await bring(node, inbound("STOP", carrier_message_id="SM1"))
+    journal.set_available(True)
+    assert not blocked(node)
+    assert await bring(node, inbound("STOP", carrier_message_id="SM1")) == "stored"
+    assert blocked(node)
+
+
+async def test_what_is_queued_for_who_opted_out_ends(node: CastNode) -> None:
+    ref = node.system.whereis("provider/mock-sms")
+    assert ref is not None
+    await ref.call(ControlCarrier("pause"), timeout_s=5)
+    sent = message(node.tenant, to={"phone": SENDER})
+    await node.submit(sent)
+    await bring(node, inbound("STOP"))
+    await ref.call(ControlCarrier("resume"), timeout_s=5)
+    stored = await node.final(sent.message_id)
+    assert stored.status == "failed"
+    assert stored.events[-1].data["error"]["class"] == "blocked_or_opted_out"

@@ -22,6 +22,8 @@ from actors.messages import (
     NotTaken,
     NotWanted,
     ResumeSubmitted,
+    Retire,
+    UseCarrier,
     WithdrawJob,
 )
 from actors.throughput import Throughput
@@ -32,7 +34,7 @@ from hermes.domain.health import Breaker, CarrierHealth, CarrierState
 from hermes.domain.message import rfc3339
 from hermes.domain.state import CATEGORIES
 from hermes.logs import get_logger
-from hermes.runtime import Actor, Reply
+from hermes.runtime import NO_REPLY, Actor, Reply
 from hermes.runtime.fairqueue import Entry, FairQueue
 
 log = get_logger("hermes.carrier")
@@ -64,6 +66,8 @@ class CarrierActor(Actor):
         self._asked: set[Job] = set()  # written ahead, not yet allowed: each holds a place in flight
         self._in_flight = 0
         self._pump_set = False
+        self._retired = False
+        self._drained: list[Reply] = []  # who waits for the last call to end
         self._sent = 0
         self._failed = 0
         self._last_error: str | None = None
@@ -89,6 +93,10 @@ class CarrierActor(Actor):
         """Give the job to the carrier; `_answer` follows, once."""
         raise NotImplementedError
 
+    async def _use(self, plan: CarrierPlan, reply: Reply) -> Any:
+        """Serve another plan from now on; see `UseCarrier`."""
+        raise NotImplementedError
+
     def _cancel(self, carrier_message_id: str) -> None:
         """Ask the carrier to stop what it took."""
 
@@ -97,10 +105,15 @@ class CarrierActor(Actor):
 
     # --- mail -----------------------------------------------------------------------------------------------------
 
-    def handle_call(self, request: Any, reply: Reply) -> dict[str, Any]:
+    def handle_call(self, request: Any, reply: Reply) -> Any:
         """Carry out an operator's order."""
-        if type(request) is not ControlCarrier:
-            raise TypeError(f"a carrier does not understand {type(request).__name__}")
+        kind = type(request)
+        if kind is UseCarrier:
+            return self._use(request.plan, reply)
+        if kind is Retire:
+            return self._retire(reply)
+        if kind is not ControlCarrier:
+            raise TypeError(f"a carrier does not understand {kind.__name__}")
         health = self._health
         if request.order == "resume":
             health.order = None
@@ -135,10 +148,44 @@ class CarrierActor(Actor):
         else:
             raise TypeError(f"a carrier does not understand {kind.__name__}")
 
+    # --- changing what it serves ----------------------------------------------------------------------------------
+
+    def _put_into_service(self, plan: CarrierPlan) -> None:
+        """Go on with another plan: its carrier is open."""
+        self._plan, self._carrier = plan, plan.carrier
+        self._retired = False
+        health = self._health
+        health.breaker = Breaker(plan.breaker_failures, plan.breaker_open_s)
+        health.stopped = health.away = None
+        self._last_error = None
+        self._look_at_health()
+        self._pump()
+
+    def _retire(self, reply: Reply) -> Any:
+        """Give back what has not left, and answer once the last call has ended."""
+        self._retired = True
+        asked, self._asked = self._asked, set()
+        self._count(-len(asked))
+        for job in asked:
+            job.cascade.send_system(NotTaken(job, at_once=True))
+        self._give_back(at_once=True)
+        self._drained.append(reply)
+        self._tell_drained()
+        return NO_REPLY
+
+    def _tell_drained(self) -> None:
+        if self._drained and not self._in_flight:
+            drained, self._drained = self._drained, []
+            for reply in drained:
+                reply.ok(None)
+
     # --- the queue ------------------------------------------------------------------------------------------------
 
     def _enqueue(self, job: Job) -> None:
         if job.withdrawn:
+            return
+        if self._retired:
+            job.cascade.send_system(NotTaken(job, at_once=True))
             return
         submission = job.submission
         if not self._queue and self._may_send():
@@ -159,7 +206,7 @@ class CarrierActor(Actor):
         self._pump()
 
     def _may_send(self) -> bool:
-        if self._context.draining:
+        if self._context.draining or self._retired:
             return False
         if self._state != "up" and not self._health.may_call(self._context.clock.monotonic()):
             return False
@@ -302,10 +349,17 @@ class CarrierActor(Actor):
         """Count what is in the carrier's hands; a node that stops waits for it."""
         self._in_flight += more
         self._context.in_flight += more
+        if self._drained:
+            self._tell_drained()
 
-    def _answer(self, job: Job, outcome: SendResult | BaseException) -> None:
-        """Tell the cascade what happened; what it means is the cascade's business."""
-        self._learn(outcome)
+    def _answer(self, job: Job, outcome: SendResult | BaseException, carrier: Carrier | None = None) -> None:
+        """Tell the cascade what happened; what it means is the cascade's business.
+
+        `carrier` is who was asked, when it may be one that was replaced meanwhile.
+        """
+        carrier = carrier or self._carrier
+        if carrier is self._carrier:  # a former one's answers say nothing of it
+            self._learn(outcome)
         submission = job.submission
         step, attempt = submission.step, submission.attempt
         if isinstance(outcome, SendResult):
@@ -313,8 +367,8 @@ class CarrierActor(Actor):
             self._rate.count(self._context.clock.monotonic())
             segments = submission.segments
             cost = outcome.cost
-            if cost is None and self._carrier.cost:
-                cost = round(self._carrier.cost * (segments or 1), 6)
+            if cost is None and carrier.cost:
+                cost = round(carrier.cost * (segments or 1), 6)
             self._tell(job, rules.Submitted(step, attempt, self._name, outcome.carrier_message_ids, segments, cost))
             return
         self._failed += 1

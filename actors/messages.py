@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from carriers.base import ReceiptStored, Submission
 from hermes.domain import cascade
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import StoredMessage
 from hermes.runtime import Entry, Ref, Reply
+
+if TYPE_CHECKING:
+    from actors.context import CarrierPlan
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +64,24 @@ class ResumeSubmitted:
     submission: Submission
     carrier_message_ids: tuple[str, ...]
     submitted_at: datetime
+
+
+@dataclass(slots=True, frozen=True)
+class UseCarrier:
+    """To a provider, as a call: serve this plan from now on. Answered with None once its carrier is open.
+
+    What waits stays in the queue; calls under way end with the former carrier, which is closed then.
+    """
+
+    plan: CarrierPlan
+
+
+@dataclass(slots=True, frozen=True)
+class Retire:
+    """To a provider, as a call: give back what waits, take nothing more. Answered with None once no call is under way.
+
+    The carrier itself stays open for late receipts. `UseCarrier` puts the actor back into service.
+    """
 
 
 @dataclass(slots=True, frozen=True)

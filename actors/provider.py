@@ -7,12 +7,13 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 from actors.carrier import CarrierActor
-from actors.context import Context
+from actors.context import CarrierPlan, Context
 from actors.messages import Job, ReceiptMail
-from carriers.base import ReceiptStored, SendError, SendResult
+from carriers.base import Carrier, ReceiptStored, SendError, SendResult
 from hermes import runtime
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.logs import get_logger
+from hermes.runtime import NO_REPLY, Reply
 
 log = get_logger("hermes.provider")
 
@@ -23,11 +24,12 @@ BURST_S: Final = 0.05  # a limited carrier may be at most this far ahead of its 
 class _Answered:
     """To itself: a call that took its time is over."""
 
-    __slots__ = ("job", "outcome")
+    __slots__ = ("carrier", "job", "outcome")
 
-    def __init__(self, job: Job, outcome: SendResult | BaseException) -> None:
+    def __init__(self, job: Job, outcome: SendResult | BaseException, carrier: Carrier) -> None:
         self.job = job
         self.outcome = outcome
+        self.carrier = carrier
 
 
 class ProviderActor(CarrierActor):
@@ -37,7 +39,7 @@ class ProviderActor(CarrierActor):
 
     def __init__(self, context: Context, name: str) -> None:
         super().__init__(context, name)
-        self._calls: dict[asyncio.Task[Any], Job] = {}
+        self._calls: dict[asyncio.Task[Any], tuple[Job, Carrier]] = {}
         self._next_at = 0.0  # monotonic; when the rate allows the next message
 
     async def init(self) -> None:
@@ -51,10 +53,30 @@ class ProviderActor(CarrierActor):
         """Hear that a call is over, or what every carrier hears."""
         if type(message) is _Answered:
             self._count(-1)
-            self._answer(message.job, message.outcome)
+            self._answer(message.job, message.outcome, message.carrier)
             self._pump()
         else:
             super().handle(message)
+
+    # --- changing what it serves ----------------------------------------------------------------------------------
+
+    async def _use(self, plan: CarrierPlan, reply: Reply) -> Any:
+        """Serve another plan: new calls by its carrier; the former one is closed once its own have ended."""
+        carrier, former = plan.carrier, self._carrier
+        try:
+            await carrier.open(_Sink(self._context))
+        except Exception as exc:  # the operator is told; the former one goes on
+            reply.error(exc)
+            return NO_REPLY
+        carrier.succeed(former)
+        self._next_at = 0.0
+        self._put_into_service(plan)
+        self._close_former(former)
+        return None
+
+    def _close_former(self, former: Carrier) -> None:
+        if former is not self._carrier and all(carrier is not former for _, carrier in self._calls.values()):
+            self._run(former.close(), "a former carrier did not close")
 
     # --- limits ---------------------------------------------------------------------------------------------------
 
@@ -76,8 +98,9 @@ class ProviderActor(CarrierActor):
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _send(self, job: Job) -> None:
+        carrier = self._carrier
         try:
-            outcome = self._carrier.send(job.submission)
+            outcome = carrier.send(job.submission)
         except SendError as error:
             self._answer(job, error)
             return
@@ -89,7 +112,7 @@ class ProviderActor(CarrierActor):
             return
         self._count(1)
         task = asyncio.ensure_future(self._limited(outcome))  # type: ignore[arg-type]
-        self._calls[task] = job
+        self._calls[task] = (job, carrier)
         task.add_done_callback(self._call_done)
 
     async def _limited(self, call: Awaitable[SendResult]) -> SendResult:
@@ -98,32 +121,39 @@ class ProviderActor(CarrierActor):
             return await call
 
     def _call_done(self, task: asyncio.Task[SendResult]) -> None:
-        job = self._calls.pop(task, None)
-        if job is None:
+        job, carrier = self._calls.pop(task, (None, None))
+        if job is None or carrier is None:
             return  # given up when the actor ended
         if task.cancelled():
             outcome: SendResult | BaseException = asyncio.CancelledError()
         else:
             outcome = task.exception() or task.result()
-        self.ref.send_system(_Answered(job, outcome))
+        self.ref.send_system(_Answered(job, outcome, carrier))
+        self._close_former(carrier)
 
     def _cancel(self, carrier_message_id: str) -> None:
-        """Start what nobody waits for; its failure is logged."""
-        task = asyncio.ensure_future(self._carrier.cancel(carrier_message_id))
-        task.add_done_callback(self._cancel_done)
+        self._run(self._carrier.cancel(carrier_message_id), "cancel at carrier failed")
 
-    def _cancel_done(self, task: asyncio.Future[Any]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("cancel at carrier failed", carrier=self._name, error=type(task.exception()).__name__)
+    def _run(self, call: Awaitable[Any], failed: str) -> None:
+        """Start what nobody waits for; its failure is logged."""
+
+        def done(task: asyncio.Future[Any]) -> None:
+            if not task.cancelled() and task.exception() is not None:
+                log.warning(failed, carrier=self._name, error=type(task.exception()).__name__)
+
+        asyncio.ensure_future(call).add_done_callback(done)
 
     async def terminate(self, reason: Any) -> None:
         """Give back what has not left, call in doubt what has, and close the carrier."""
         calls, self._calls = self._calls, {}
-        for task, job in calls.items():
+        for task, (job, carrier) in calls.items():
             task.cancel()
-            self._answer(job, asyncio.CancelledError())
+            self._answer(job, asyncio.CancelledError(), carrier)
         self._give_back_all()
-        await self._carrier.close()
+        for former in {carrier for _, carrier in calls.values()} - {self._carrier}:
+            await former.close()
+        if not self._retired:  # else its late receipts are still taken; the fleet closes it
+            await self._carrier.close()
 
 
 class _Sink:

@@ -3,7 +3,7 @@
 root                       rest_for_one: start order is dependency order; stop order its reverse
 |- journal                 permanent: watches the group-commit writer and its database
 |- carriers                one_for_one
-|  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent
+|  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent; added and removed live
 |- suppressions, router, dlr, mo  permanent
 |- webhooks                simple_one_for_one, one per tenant
 |- tenants                 one_for_one
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from actors.context import Context
+from actors.context import CarrierPlan, Context
 from actors.dlr import DLRProcessor
 from actors.mo import InboundActor
 from actors.provider import ProviderActor
@@ -80,6 +80,14 @@ def tenant_spec(context: Context, tenant_id: str) -> ChildSpec:
     return ChildSpec("tenant/" + tenant_id, TenantSupervisor, (context, tenant_id), shutdown_s=STOP_S)
 
 
+def place(context: Context, plan: CarrierPlan) -> tuple[str, ChildSpec]:
+    """Say where a carrier stands: the name of its supervisor, and its child spec; `context.carriers` has its plan."""
+    name = plan.carrier.name
+    return "providers", ChildSpec(
+        plan.actor, ProviderActor, (context, name), backoff=PROVIDER_BACKOFF, shutdown_s=STOP_S
+    )
+
+
 def root(
     context: Context,
     *,
@@ -88,10 +96,7 @@ def root(
     waker: Callable[[], WakerActor],
 ) -> Supervisor:
     """The whole tree. `journal`, `gateway` and `waker` make the actors that only boot can wire."""
-    providers = [
-        ChildSpec("provider/" + name, ProviderActor, (context, name), backoff=PROVIDER_BACKOFF, shutdown_s=STOP_S)
-        for name in context.carriers
-    ]
+    providers = [place(context, plan)[1] for plan in context.carriers.values()]
     carriers = [
         ChildSpec(
             "providers",

@@ -144,6 +144,7 @@ class Carrier:
     kind: str = "carrier"
     receipts: bool = True  # False: an accepted message is all it will ever tell
     keywords: Keywords = KEYWORDS  # what a whole inbound text may ask for
+    receipt_secret: str | None = None  # signs what comes to /v1/webhooks/dlr for it; None: nothing is taken there
 
     def __init__(self, name: str, channel: str, *, cost: float = 0.0) -> None:
         self.name = name
@@ -158,6 +159,12 @@ class Carrier:
 
     async def close(self) -> None:
         """Give back every connection. Called once, after the last send was answered or cancelled."""
+
+    def succeed(self, former: Carrier) -> None:
+        """Take over what a carrier of the same name, with other settings, still owes: receipts it holds itself.
+
+        Called once, when both are open; `former` sends nothing new from then on.
+        """
 
     def send(self, submission: Submission) -> SendResult | Awaitable[SendResult]:
         """Ask the other side to take one message.

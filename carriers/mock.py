@@ -196,6 +196,7 @@ class MockCarrier(Carrier):
     ) -> None:
         super().__init__(name, channel, cost=cost)
         self.settings = settings = settings or MockSettings()
+        self.receipt_secret = settings.secret
         self._clock = clock
         self._latency_s = settings.latency_ms / 1000
         self._ids = _new_ids()
@@ -227,6 +228,19 @@ class MockCarrier(Carrier):
     async def close(self) -> None:
         """Report nothing more, and keep what is to be reported until `open`."""
         self.sink = None
+
+    def succeed(self, former: Carrier) -> None:
+        if not isinstance(former, MockCarrier):
+            return
+        lanes, former._lanes = former._lanes, {}
+        for delay_s, lane in lanes.items():
+            own = self._lanes.setdefault(delay_s, _Lane(delay_s))
+            own.queue.extend(lane.queue)
+            if not own.armed:
+                self._run(own)
+        held, former._held = former._held, []
+        self._held += held
+        self._offer_held()
 
     def send(self, submission: Submission) -> SendResult | Awaitable[SendResult]:
         return self._answer_later(submission) if self._latency_s else self._answer(submission)
@@ -315,7 +329,7 @@ class MockCarrier(Carrier):
 
     def _run(self, lane: _Lane) -> None:
         lane.armed = False
-        if self.sink is None:
+        if self.sink is None or self._lanes.get(lane.delay_s) is not lane:
             return
         queue, now, at = lane.queue, self._clock.monotonic(), self._clock.now()
         for _ in range(min(len(queue), MESSAGES_PER_ROUND)):

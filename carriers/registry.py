@@ -51,6 +51,20 @@ class CarrierSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return []
 
 
+class WrongSetting(SettingsError):
+    """A carrier cannot be made from its settings.
+
+    Attributes:
+        key: the setting it is about.
+        why: for people; never a value that may be secret.
+    """
+
+    def __init__(self, name: str, key: str, why: str) -> None:
+        super().__init__(f"carrier {name!r}: {key}: {why}")
+        self.key = key
+        self.why = why
+
+
 class Factory(Protocol):
     """What makes a carrier of a kind; a `Carrier` subclass is one."""
 
@@ -108,17 +122,17 @@ def make_carrier(
     is per segment or message, in the operator's currency.
 
     Raises:
-        SettingsError: names the carrier, the key and the reason; never a value that may be secret.
+        WrongSetting: names the carrier, the key and the reason; never a value that may be secret.
     """
     found = find_kind(kind)
     if found is None:
         known = ", ".join(kinds())
         if kind in PLANNED:
-            raise SettingsError(f"carrier {name!r}: kind {kind!r} is not built yet; there are {known}")
-        raise SettingsError(f"carrier {name!r}: kind: there is no kind {kind!r}; there are {known}")
+            raise WrongSetting(name, "kind", f"{kind!r} is not built yet; there are {known}")
+        raise WrongSetting(name, "kind", f"there is no kind {kind!r}; there are {known}")
     if found.channels is not None and channel not in found.channels:
         only = ", ".join(sorted(found.channels))
-        raise SettingsError(f"carrier {name!r}: channel: kind {kind!r} serves {only}, not {channel!r}")
+        raise WrongSetting(name, "channel", f"kind {kind!r} serves {only}, not {channel!r}")
     return found.make(name, channel, _settings(found, name, options), clock=clock, cost=cost)
 
 
@@ -128,10 +142,16 @@ def _settings(kind: Kind, name: str, options: Mapping[str, Any]) -> CarrierSetti
     for key in own:
         if key not in keys:
             known = ", ".join(sorted(keys))
-            raise SettingsError(f"carrier {name!r}: {key}: no setting of kind {kind.name!r}; there are {known}")
+            raise WrongSetting(name, key, f"no setting of kind {kind.name!r}; there are {known}")
     try:
         return msgspec.convert(own, kind.settings)
     except msgspec.ValidationError as exc:
         at = _PATH.fullmatch(str(exc))
-        problem = f"{at['key']}: {at['reason']}" if at and at["key"] else str(exc)
-        raise SettingsError(f"carrier {name!r}: {problem}") from None
+        key, why = (at["key"], at["reason"]) if at and at["key"] else _missing(str(exc))
+        raise WrongSetting(name, key, why) from None
+
+
+def _missing(text: str) -> tuple[str, str]:
+    """Name the key of "Object missing required field `x`"."""
+    _, tick, rest = text.partition("`")
+    return (rest.partition("`")[0], "missing") if tick else ("kind", text)

@@ -46,7 +46,7 @@ class Callbacks:
             raise _unsigned()
         said = decode_any(raw)
         name = said.get("carrier") if isinstance(said, dict) else None
-        secret = self._edge.carrier_secret(name) if isinstance(name, str) else None
+        secret = self._edge.fleet.secret(name) if isinstance(name, str) else None
         if secret is None or not is_signed(raw, signature, secret):
             raise _unsigned()
         body = decode_json(_receipt_body, raw)

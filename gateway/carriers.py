@@ -1,15 +1,14 @@
-"""Carriers and routes for the operator: how each carrier is, orders to it, and why a message takes which."""
+"""Carriers and routes for the operator: how each is, changes and orders to it, and why a message takes which."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from gateway.decode import decode_json
-from gateway.edge import Call, Edge, Reply
-from gateway.problems import Problem, invalid_fields, not_found
+from gateway.decode import decode_any, decode_json, has_nul
+from gateway.edge import Call, Edge, Reply, writing
+from gateway.problems import Problem, invalid, invalid_fields, not_found
 from gateway.shapes import (
     CarrierPage,
     CarrierView,
@@ -21,12 +20,11 @@ from gateway.shapes import (
     RoutePage,
 )
 from gateway.submission import build
-from hermes.domain.commands import ControlCarrier, carrier_actor
+from hermes.domain.commands import ControlCarrier, Listed, carrier_actor
 from hermes.runtime import CallTimeout, NotAlive, RuntimeFault
 
 _nothing = msgspec.json.Decoder(Nothing)
 _explain = msgspec.json.Decoder(ExplainBody)
-SANDBOX = "sandbox"  # built in, not set: not listed
 
 
 class Carriers:
@@ -36,13 +34,29 @@ class Carriers:
         self._edge = edge
 
     async def list(self, call: Call) -> Reply:
-        """List the carriers, in the order of the settings."""
-        data = [self.view(name) for name in self.names()]
+        """List the carriers: those of the settings file in its order, then those added while the node runs."""
+        data = [self.view(carrier) for carrier in self._edge.fleet.listed()]
         return call.reply(200, CarrierPage(data, None))
+
+    async def add(self, call: Call) -> Reply:
+        """Add a carrier, with the keys of `[[carrier]]`; it serves at once. Secrets are kept encrypted, never shown."""
+        name = await writing(self._edge.fleet.add(await self._settings(call)))
+        return call.reply(201, self.view(self._named(name)), f"Location: /v1/carriers/{name}\r\n")
 
     async def get(self, call: Call) -> Reply:
         """Show one carrier."""
         return call.reply(200, self.view(self._known(call)))
+
+    async def change(self, call: Call) -> Reply:
+        """Replace what is named of a carrier's settings; what waits for it and what is under way goes on."""
+        name = self._known(call).name
+        await writing(self._edge.fleet.change(name, await self._settings(call)))
+        return call.reply(200, self.view(self._named(name)))
+
+    async def remove(self, call: Call) -> Reply:
+        """Remove a carrier: what waits moves to the next one, calls under way end, late receipts are still taken."""
+        await writing(self._edge.fleet.remove(self._known(call).name))
+        return Reply(204, b"", call.request_id)
 
     async def pause(self, call: Call) -> Reply:
         """Send nothing more by this carrier until it is resumed; what waits moves to the next one."""
@@ -58,7 +72,7 @@ class Carriers:
 
     async def routes(self, call: Call) -> Reply:
         """List the routes, in order: the first that matches a message decides."""
-        return call.reply(200, RoutePage(list(self._edge.settings.routes), None))
+        return call.reply(200, RoutePage(self._edge.fleet.routes(), None))
 
     async def explain(self, call: Call) -> Reply:
         """Tell, for one message, every candidate of each step in order, and why it is in or out."""
@@ -76,42 +90,55 @@ class Carriers:
             raise invalid_fields(errors)
         return call.reply(200, Explanation(edge.explain(message)))
 
-    def names(self) -> Sequence[str]:
-        """Name the carriers of the settings, in their order."""
-        return [name for name in self._edge.carriers if name != SANDBOX]
-
     # --- inside
-    def _known(self, call: Call) -> str:
-        name = call.params["name"]
-        if name not in self._edge.carriers or name == SANDBOX:
-            raise not_found("carrier")
-        return name
+    async def _settings(self, call: Call) -> dict[str, Any]:
+        raw = await call.json_body(self._edge.settings.server.max_body_bytes)
+        entry = decode_any(raw)
+        if not isinstance(entry, dict):
+            raise invalid("body", "must be an object")
+        nul = has_nul(entry)
+        if nul is not None:
+            raise invalid(nul, "holds a NUL character")
+        return entry
 
-    def _actor(self, name: str) -> str:
-        return carrier_actor(name, self._edge.carriers[name].kind)
+    def _known(self, call: Call) -> Listed:
+        return self._named(call.params["name"])
+
+    def _named(self, name: str) -> Listed:
+        for carrier in self._edge.fleet.listed():
+            if carrier.name == name:
+                return carrier
+        raise not_found("carrier")
 
     async def _order(self, call: Call, order: str) -> Reply:
         raw = await call.optional_body(self._edge.settings.server.max_body_bytes)
         if raw:
             decode_json(_nothing, raw)
-        name = self._known(call)
-        ref = self._edge.system.whereis(self._actor(name))
+        carrier = self._known(call)
+        if carrier.off is not None:
+            raise invalid("name", f"this carrier is off: {carrier.off}")
+        ref = self._edge.system.whereis(carrier_actor(carrier.name, carrier.kind))
         if ref is None:
             raise Problem("overloaded", "The carrier's actor is being restarted.")
         try:
             await ref.call(ControlCarrier(order), timeout_s=1.5)
         except (CallTimeout, NotAlive, RuntimeFault) as exc:
             raise Problem("overloaded", "The carrier's actor does not answer now.") from exc
-        return call.reply(200, self.view(name))
+        return call.reply(200, self.view(carrier))
 
-    def view(self, name: str) -> CarrierView:
+    def view(self, carrier: Listed) -> CarrierView:
         """Show one carrier as it is now."""
-        edge = self._edge
-        carrier = edge.carriers[name]
+        view = CarrierView(carrier.name, carrier.kind, carrier.channel, carrier.tenant, state="down")
+        if carrier.off is not None:
+            view.reason = carrier.off
+            return view
         try:
-            info = edge.system.info(self._actor(name))
-            detail: dict[str, Any] = info.detail
+            detail = self._edge.system.info(carrier_actor(carrier.name, carrier.kind)).detail
         except NotAlive:
-            return CarrierView(name, carrier.kind, carrier.channel, state="down", reason="its actor is being restarted")
-        shown = {field: detail[field] for field in CarrierView.__struct_fields__ if field in detail}
-        return CarrierView(**{**shown, "name": name, "kind": carrier.kind, "channel": carrier.channel})
+            view.reason = "its actor is being restarted"
+            return view
+        for field in ("state", "since", "reason", "breaker", "queue", "queue_age_s", "in_flight", "sent", "failed",
+                      "rate_per_s", "binds"):  # fmt: skip
+            if field in detail:
+                setattr(view, field, detail[field])
+        return view

@@ -10,14 +10,15 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 from aiohttp import HttpVersion11, web
 from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.problems import Problem, not_found
+from gateway.problems import Problem, from_refusal, invalid, not_found
+from hermes.domain.commands import Listed, Refused, SettingRefused
 from hermes.domain.message import Message
 from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant
 from hermes.journal.directory import Author, Directory
@@ -27,7 +28,7 @@ from hermes.runtime import Clock, System
 if TYPE_CHECKING:
     from carriers.base import Carrier
     from hermes.metrics import Metrics
-    from hermes.settings import Settings
+    from hermes.settings import RouteSettings, Settings
 
 T = TypeVar("T")
 
@@ -35,6 +36,28 @@ ANSWER_WITHIN_S: Final = 1.8  # of the contract's 2 s, from the moment the reque
 BODY_WITHIN_S: Final = 30.0  # a body that takes longer is a caller that holds a connection, not a slow network
 
 encode: Final = msgspec.json.Encoder().encode
+
+
+class Fleet(Protocol):
+    """The carriers and routes there are (`actors.fleet.Fleet`, which says what each method raises)."""
+
+    def listed(self) -> list[Listed]:
+        """List all carriers but the sandbox."""
+
+    def secret(self, name: str) -> str | None:
+        """A carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist."""
+
+    def routes(self) -> list[RouteSettings]:
+        """List the routes in order."""
+
+    async def add(self, entry: Mapping[str, Any]) -> str:
+        """Add a carrier; returns its name."""
+
+    async def change(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Replace the settings that are named."""
+
+    async def remove(self, name: str) -> None:
+        """Remove a carrier."""
 
 
 @dataclass(slots=True)
@@ -45,8 +68,8 @@ class Edge:
         operator_key: the operator's bearer key, as text.
         ready: whether messages can be accepted now; must answer at once.
         default_success: (channel, mode) -> submitted or delivered, by what its carriers can tell.
-        carriers: the carriers by configured name; looked at for each callback, so it may change.
-        carrier_secret: a carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist.
+        carriers: whose callbacks are taken, by configured name; looked at for each callback, so it may change.
+        fleet: the carriers and routes there are, and how they are changed.
         explain: which carriers a message would take, as `/v1/routes/explain` answers.
         resolve: host name -> addresses; raises OSError when it cannot. The system's resolver when absent.
     """
@@ -61,7 +84,7 @@ class Edge:
     ready: Callable[[], bool]
     default_success: Callable[[str, str], str]
     carriers: Mapping[str, Carrier]
-    carrier_secret: Callable[[str], str | None]
+    fleet: Fleet
     metrics: Metrics
     explain: Callable[[Message], list[Any]] = lambda message: []
     resolve: Callable[[str], Awaitable[list[str]]] | None = None
@@ -368,7 +391,8 @@ async def writing(write: Awaitable[T]) -> T:
     """Wait for a change to be stored, within the time an answer may take; it goes on when nobody waits.
 
     Raises:
-        Problem: journal_away (nothing was changed), not_found, outcome_unknown (it took too long).
+        Problem: journal_away (nothing was changed), not_found, schema_invalid (a setting that is refused),
+            outcome_unknown (it took too long).
     """
     task = asyncio.ensure_future(write)
     if isinstance(task, asyncio.Task):
@@ -379,7 +403,11 @@ async def writing(write: Awaitable[T]) -> T:
     except JournalAway as exc:
         raise journal_away() from exc
     except KeyError as exc:  # the directory's word for what somebody else removed a moment ago
-        raise not_found("tenant or key") from exc
+        raise not_found("tenant, key or carrier") from exc
+    except SettingRefused as exc:
+        raise invalid(exc.key, exc.why) from exc
+    except Refused as exc:
+        raise from_refusal(exc) from exc
     except TimeoutError as exc:
         raise Problem("outcome_unknown", "The database answers slowly; look whether the change was made.") from exc
 

@@ -39,7 +39,7 @@ class OverviewPage:
         """Show what goes on: counts, and the actors, carriers and tenants that stand out."""
         most = decode_query(s.OverviewQuery, call.request.query.items()).limit
         edge, metrics = self._edge, self._edge.metrics
-        carriers = [self._carriers.view(name) for name in self._carriers.names()]
+        carriers = [self._carriers.view(carrier) for carrier in self._edge.fleet.listed()]
         tenants = self._tenants()
         final: Counter[str] = Counter()
         for (status, _), count in metrics.final.values.items():

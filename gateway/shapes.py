@@ -871,8 +871,31 @@ class Health(Struct):
     status: Literal["ok"] = "ok"
 
 
+class CarrierChange(Struct):
+    """What to replace of a carrier: keys of `[[carrier]]`, the kind's own included; what is left out stays."""
+
+    enabled: bool | None = None
+    tenant: Annotated[str, Meta(min_length=1, description="the only tenant it serves")] | None = None
+    cost: Annotated[float, Meta(ge=0, description="per segment or message")] | None = None
+    timeout_s: Annotated[float, Meta(ge=0, le=600)] | None = None
+    max_in_flight: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    throughput_per_s: Annotated[float, Meta(ge=0)] | None = None
+    on_ambiguous: OnAmbiguous | None = None
+    weight: Annotated[float, Meta(ge=0)] | None = None
+    breaker_failures: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    breaker_open_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+
+
+class CarrierBody(CarrierChange, kw_only=True):
+    """A carrier to add: keys of `[[carrier]]`, the kind's own included; secrets as they are, no `env:` or `file:`."""
+
+    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+    kind: Annotated[str, Meta(examples=["mock", "smtp"])]
+    channel: Channel
+
+
 class CarrierPage(Struct):
-    """Carriers in the order of the settings."""
+    """Carriers in the order of the settings, then those added while the node runs."""
 
     data: list[CarrierView]
     next_cursor: str | None

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,10 @@ from typing import Any, Final
 
 from actors import gauges, tree
 from actors.context import CarrierPlan, Context
+from actors.fleet import Fleet, plan_of
 from actors.journal import JournalActor
 from actors.receipts import ReceiptIndex
-from actors.routing import SANDBOX, Match, Route, RoutingTable, explained
+from actors.routing import SANDBOX, explained
 from actors.waker import WakerActor
 from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
@@ -31,18 +32,18 @@ from gateway.edge import Edge
 from gateway.server import HttpServer
 from hermes import logs
 from hermes import settings as config
-from hermes.domain.health import CarrierHealth
 from hermes.domain.inbound import NumberOwner
 from hermes.domain.message import ulid
 from hermes.journal.base import Journal
 from hermes.journal.directory import Directory
 from hermes.journal.embedded import EmbeddedPostgres
 from hermes.journal.postgres import PostgresJournal
+from hermes.journal.sealing import Sealer
 from hermes.journal.suppressions import Suppressions
 from hermes.logs import get_logger
 from hermes.metrics import Metrics
 from hermes.runtime import Ref, SupervisorEvent, System, SystemClock
-from hermes.settings import RouteSettings, Settings
+from hermes.settings import Settings
 
 log = get_logger("hermes.node")
 
@@ -80,38 +81,17 @@ class Node:
         if connect is None:
             self._embedded = EmbeddedPostgres(data_dir)
         self._connect = connect
-        self.carriers = self._plans()
-        self.routes = tuple(route(r) for r in settings.routes)
-        live = [plan.carrier for name, plan in self.carriers.items() if name != SANDBOX]
-        self._without_receipts = {c.channel for c in live} - {c.channel for c in live if c.receipts}
+        key_file = settings.database.secrets_key_file
+        self._sealer = Sealer(Path(key_file) if key_file else data_dir / "secrets.key", own=key_file is None)
+        self._fixed = self._plans()
 
     # --- building -------------------------------------------------------------------------------------------------
 
     def _plans(self) -> dict[str, CarrierPlan]:
-        plans: dict[str, CarrierPlan] = {}
-        for c in self.settings.carriers:
-            if not c.enabled:
-                continue
-            options = {"timeout_s": c.timeout_s, **c.options}
-            carrier = make_carrier(c.kind, c.name, c.channel, options, clock=self.clock, cost=c.cost)
-            plans[c.name] = CarrierPlan(
-                carrier,
-                max_in_flight=c.max_in_flight,
-                throughput_per_s=c.throughput_per_s,
-                timeout_s=c.timeout_s,
-                on_ambiguous=c.on_ambiguous,
-                tenant=c.tenant,
-                weight=c.weight,
-                breaker_failures=c.breaker_failures,
-                breaker_open_s=c.breaker_open_s,
-            )
+        plans = {c.name: plan_of(c, self.clock) for c in self.settings.carriers if c.enabled}
         sandbox = make_carrier("mock", SANDBOX, "sms", {}, clock=self.clock, cost=0.0)
         plans[SANDBOX] = CarrierPlan(sandbox, breaker_failures=0)
         return plans
-
-    def _routes(self, health: dict[str, CarrierHealth]) -> RoutingTable:
-        entries = [plan.entry() for name, plan in self.carriers.items() if name != SANDBOX]
-        return RoutingTable(entries, self.routes, health, self.clock.monotonic, self.clock.now)
 
     async def start(self) -> None:
         """Start everything; returns once the node accepts messages.
@@ -139,8 +119,10 @@ class Node:
         await self.directory.load()
         self.suppressions = Suppressions(journal, self.directory, self.clock)
         await self.suppressions.load()
+        off = [c for c in settings.carriers if not c.enabled]
+        self.fleet = fleet = Fleet(journal, self.clock, self._sealer, self._fixed, off, settings.routes)
+        await fleet.load()
         shards = await journal.claim_shards()
-        health: dict[str, CarrierHealth] = {}
         self.context = Context(
             self.system,
             self.clock,
@@ -148,16 +130,17 @@ class Node:
             self.directory,
             self.suppressions,
             self.metrics,
-            self.carriers,
-            self._routes(health),
+            fleet.plans,
+            fleet.table(),
             ReceiptIndex(),
-            health=health,
+            health=fleet.health,
             public_url=settings.server.public_url,
             numbers=tuple(NumberOwner(n.number, n.tenant, n.carrier, n.keyword) for n in settings.numbers),
             max_open_messages=settings.server.max_open_messages,
             allow_private_callbacks=settings.server.allow_private_callbacks,
             open_messages=await journal.count_open(),
         )
+        fleet.attach(self.context, partial(tree.place, self.context))
         self._gauges()
         self.system.on_event(self._supervised)
         root = partial(
@@ -194,11 +177,11 @@ class Node:
             clock=self.clock,
             operator_key=self.operator_key,
             ready=self._is_ready,
-            default_success=self._default_success,
-            carriers={name: plan.carrier for name, plan in self.carriers.items()},
-            carrier_secret=self._carrier_secret,
+            default_success=self.fleet.default_success,
+            carriers=self.fleet.callbacks,
+            fleet=self.fleet,
             metrics=self.metrics,
-            explain=partial(explained, self.context.routes),
+            explain=lambda message: explained(self.context.routes, message),
         )
         return HttpServer(edge, server.host, server.port)
 
@@ -207,17 +190,6 @@ class Node:
 
     def _is_ready(self) -> bool:
         return self._ready and self.journal.available and not self.context.draining
-
-    def _default_success(self, channel: str, mode: str) -> str:
-        """`submitted` where none of the channel's carriers gives receipts."""
-        return "submitted" if mode == "live" and channel in self._without_receipts else "delivered"
-
-    def _carrier_secret(self, name: str) -> str | None:
-        for carrier in self.settings.carriers:
-            if carrier.name == name:
-                secret = carrier.options.get("secret")
-                return str(secret) if secret else None
-        return None
 
     def _gauges(self) -> None:
         gauges.measure(self.context)
@@ -268,6 +240,7 @@ class Node:
             await self._drain(context)
             self._root_watch.cancel()
             await self.system.shutdown()
+            await self.fleet.close()
         journal: Journal | None = getattr(self, "journal", None)
         if journal is not None:
             await journal.stop()
@@ -287,24 +260,6 @@ async def _until(condition: Callable[[], bool], limit_s: float) -> None:
     end = loop.time() + limit_s
     while not condition() and loop.time() < end:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-
-
-def route(r: RouteSettings) -> Route:
-    """What the settings say, as the router takes it."""
-    m = r.match
-    match = Match(
-        tenant=frozenset(_texts(m.tenant)),
-        prefix=tuple(_texts(m.prefix)),
-        sender=frozenset(_texts(m.sender)),
-        category=frozenset(_texts(m.category)),
-        from_hour=m.from_hour,
-        to_hour=m.to_hour,
-    )
-    return Route(r.channel, tuple(r.carriers), match, r.strategy, r.on_ambiguous)
-
-
-def _texts(value: str | Sequence[str]) -> Sequence[str]:
-    return (value,) if isinstance(value, str) else value
 
 
 async def serve(settings: Settings, data_dir: Path, *, on_ready: OnReady | None = None) -> int:

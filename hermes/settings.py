@@ -16,6 +16,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 from urllib.parse import urlsplit
@@ -37,6 +38,8 @@ __all__ = [
     "Settings",
     "SignupSettings",
     "base_url",
+    "check_carrier",
+    "check_route",
     "data_folder",
     "kept_secret",
     "load",
@@ -158,11 +161,14 @@ class DatabaseSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields
         url: a PostgreSQL 15 or newer; None: the embedded one in the data folder.
         batch_window_ms: how long the writer waits for company when load is low, in milliseconds.
         queue_limit: writes not yet committed before new messages are refused.
+        secrets_key_file: what encrypts the secrets of carriers that were added while the node ran; None:
+            `secrets.key` in the data folder, made when it is needed.
     """
 
     url: Annotated[str, _text(_database_url, secret=True)] | None = None
     batch_window_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
     queue_limit: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
+    secrets_key_file: Annotated[str, _text()] | None = None
 
 
 class LogSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -506,10 +512,10 @@ class _Reader:
             if isinstance(name, str) and name in names:
                 self.errors.append(f"{label}: two carriers have this name")
             names.add(str(name))
-            errors_before = len(self.errors)
-            values = self.carrier(entry, label, folder)
-            if len(self.errors) == errors_before:
-                yield CarrierSettings(**values)
+            carrier, wrong = check_carrier(entry, partial(_resolved, folder=folder, environ=self.environ))
+            self.errors += [f"{label}.{key}: {why}" for key, why in wrong]
+            if carrier is not None:
+                yield carrier
 
     def all_routes(self, carriers: tuple[CarrierSettings, ...]) -> Iterator[RouteSettings]:
         channels = {carrier.name: carrier.channel for carrier in carriers}
@@ -527,26 +533,39 @@ class _Reader:
             except ValueError as exc:
                 self.errors.append(str(exc))
 
-    def carrier(self, entry: dict[str, Any], label: str, folder: Path) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        options: dict[str, Any] = {}
-        fields = {field.name: field for field in msgspec.structs.fields(CarrierSettings)}
-        for key, value in entry.items():
-            name = f"{label}.{key}"
+
+def check_carrier(
+    entry: Mapping[str, Any], resolve: Callable[[Any], Any]
+) -> tuple[CarrierSettings | None, list[tuple[str, str]]]:
+    """Read one carrier.
+
+    Args:
+        entry: as the file or the API gives it.
+        resolve: replaces `env:` and `file:` in a value, or raises ValueError.
+
+    Returns:
+        The carrier, None when something is wrong; each wrong key and the reason.
+    """
+    values: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    errors: list[tuple[str, str]] = []
+    fields = {field.name: field for field in msgspec.structs.fields(CarrierSettings)}
+    for key, value in entry.items():
+        try:
             if f"carrier.{key}" in NOT_YET:
-                self.errors.append(f"{name}: not available yet; {NOT_YET[f'carrier.{key}']}")
-            elif key in fields and key != "options":
-                for good in self.checked(_Given(value, name, folder, False), fields[key].type):
-                    values[key] = good
+                errors.append((key, f"not available yet; {NOT_YET[f'carrier.{key}']}"))
             elif key == "options":
-                self.errors.append(f"{name}: unknown setting; a kind's own keys stand beside the others")
+                errors.append((key, "unknown setting; a kind's own keys stand beside the others"))
+            elif key in fields:
+                description = _describe(fields[key].type)
+                value = resolve(value) if description.base is str else value
+                values[key] = _converted(value, fields[key].type, description)
             else:
-                try:
-                    options[key] = _resolved(value, folder, self.environ)
-                except ValueError as exc:
-                    self.errors.append(f"{name}: {exc}")
-        self.errors += [f"{label}.{name}: missing" for name in ("name", "kind", "channel") if name not in entry]
-        return values | {"options": options}
+                options[key] = resolve(value)
+        except ValueError as exc:
+            errors.append((key, str(exc)))
+    errors += [(key, "missing") for key in ("name", "kind", "channel") if key not in entry]
+    return (None if errors else CarrierSettings(**values, options=options)), errors
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -575,6 +594,10 @@ def _convert(given: _Given, kind: Any, environ: Mapping[str, str]) -> Any:
         value = _typed(value, description.base)
     if description.base is str:
         value = _resolved(value, given.folder, environ)
+    return _converted(value, kind, description)
+
+
+def _converted(value: Any, kind: Any, description: _Description) -> Any:
     try:
         value = msgspec.convert(value, kind)
     except msgspec.ValidationError:

@@ -150,3 +150,28 @@ class LiftOptOut:
     tenant: str
     channel: str
     address: str
+
+
+@dataclass(slots=True, frozen=True)
+class Listed:
+    """A carrier there is. `off`: why it has no actor (not enabled, its stored secrets cannot be read), or None."""
+
+    name: str
+    kind: str
+    channel: str
+    tenant: str | None
+    off: str | None = None
+
+
+class SettingRefused(HermesError):
+    """A carrier or route cannot be set like this; nothing was changed.
+
+    Attributes:
+        key: the setting it is about, as the request names it.
+        why: for people; never a value that may be secret.
+    """
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(f"{key}: {why}")
+        self.key = key
+        self.why = why

@@ -321,6 +321,24 @@ class TenantRows:
     policies: list[Policy] = field(default_factory=list)
 
 
+@dataclass(slots=True, frozen=True)
+class LiveSetting:
+    """Something an operator set while the node ran, beside the settings file.
+
+    Attributes:
+        kind: what it is; with `name` it is unique.
+        body: text; nothing secret.
+        sealed: what is secret, encrypted (`hermes.journal.sealing`); None when nothing is.
+        created_at: of the first one of its name; keeps the order.
+    """
+
+    kind: str
+    name: str
+    body: str
+    created_at: datetime
+    sealed: bytes | None = None
+
+
 @dataclass(slots=True)
 class WorkerRow:
     """One process incarnation."""
@@ -518,6 +536,16 @@ class Journal(Protocol):
 
     async def all_suppressions(self, after_id: str, limit: int) -> list[Suppression]:
         """Load a page of everybody's entries, by id (at start)."""
+
+    # --- what was set while the node ran
+    async def put_live_setting(self, setting: LiveSetting) -> None:
+        """Insert or replace; a replaced one keeps its `created_at`."""
+
+    async def live_settings(self) -> list[LiveSetting]:
+        """Load all, oldest first."""
+
+    async def delete_live_setting(self, kind: str, name: str) -> bool:
+        """Remove one. False: there is none."""
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

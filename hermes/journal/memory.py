@@ -34,6 +34,7 @@ from hermes.journal.base import (
     InboundRecord,
     JournalAway,
     JournalError,
+    LiveSetting,
     MessageQuery,
     OutboxEntry,
     OutboxItem,
@@ -114,6 +115,7 @@ class _Store:
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
+    live_settings: dict[tuple[str, str], LiveSetting] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
@@ -724,6 +726,21 @@ class MemoryJournal:
         self._reach()
         found = [entry for entry in self._store.suppressions.values() if entry.id > after_id]
         return sorted(found, key=lambda entry: entry.id)[:limit]
+
+    # --- what was set while the node ran
+    async def put_live_setting(self, setting: LiveSetting) -> None:
+        self._reach()
+        key = (setting.kind, setting.name)
+        former = self._store.live_settings.get(key)
+        self._store.live_settings[key] = replace(setting, created_at=former.created_at) if former else setting
+
+    async def live_settings(self) -> list[LiveSetting]:
+        self._reach()
+        return sorted(self._store.live_settings.values(), key=lambda s: (s.created_at, s.kind, s.name))
+
+    async def delete_live_setting(self, kind: str, name: str) -> bool:
+        self._reach()
+        return self._store.live_settings.pop((kind, name), None) is not None
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

@@ -27,6 +27,7 @@ from hermes.journal.base import (
     InboundRecord,
     JournalAway,
     JournalError,
+    LiveSetting,
     MessageQuery,
     OutboxEntry,
     OutboxItem,
@@ -510,6 +511,25 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
 
     async def outbox_pending(self) -> int:
         return int((await self._link.fetch(QUERIES["outbox_pending"], list(self._shards)))[0][0])
+
+    # --- what was set while the node ran
+    async def put_live_setting(self, setting: LiveSetting) -> None:
+        await self._link.fetch(
+            QUERIES["put_live_setting"],
+            setting.kind,
+            setting.name,
+            setting.body,
+            setting.sealed,
+            setting.created_at,
+        )
+
+    async def live_settings(self) -> list[LiveSetting]:
+        return [LiveSetting(**row) for row in await self._link.fetch(QUERIES["live_settings"])]
+
+    async def delete_live_setting(self, kind: str, name: str) -> bool:
+        if storable(name) is None:
+            return False
+        return bool(await self._link.fetch(QUERIES["delete_live_setting"], kind, name))
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

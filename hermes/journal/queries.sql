@@ -399,6 +399,16 @@ ORDER BY id DESC LIMIT $3
 -- name: all_suppressions
 SELECT id, tenant, channel, address, reason, created_at FROM suppression WHERE id > $1 ORDER BY id LIMIT $2
 
+-- name: put_live_setting
+INSERT INTO live_setting (kind, name, body, sealed, created_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (kind, name) DO UPDATE SET body = excluded.body, sealed = excluded.sealed
+
+-- name: live_settings
+SELECT kind, name, body, sealed, created_at FROM live_setting ORDER BY created_at, kind, name
+
+-- name: delete_live_setting
+DELETE FROM live_setting WHERE kind = $1 AND name = $2 RETURNING 1
+
 -- name: partitions
 SELECT parent.relname AS parent, child.relname AS name, i.inhdetachpending AS detaching
 FROM pg_inherits AS i

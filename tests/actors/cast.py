@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from actors import tree
 from actors.context import CarrierPlan, Context
+from actors.fleet import Fleet
 from actors.journal import JournalActor
 from actors.receipts import ReceiptIndex
-from actors.routing import SANDBOX, RoutingTable
+from actors.routing import SANDBOX
 from actors.waker import WakerActor
 from carriers.base import Carrier
 from carriers.mock import MockSettings
 from carriers.registry import make_carrier
 from hermes.domain.commands import Submit
-from hermes.domain.health import CarrierHealth
 from hermes.domain.message import Content, Message, Step, new_message_id
 from hermes.journal.base import Journal, StoredMessage
 from hermes.journal.directory import Directory
 from hermes.journal.memory import MemoryJournal
+from hermes.journal.sealing import Sealer
 from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
 from hermes.runtime import Actor, System, SystemClock
 
 TENANT = "ten_test"
+SECRET = "dlr-secret"  # of the mocks' receipts
 
 
 class NoGateway(Actor):
@@ -40,9 +44,11 @@ class CastNode:
     """The tree without an HTTP edge."""
 
     context: Context
+    fleet: Fleet
     journal: Journal
     system: System
     tenant: str
+    folder: tempfile.TemporaryDirectory[str]
 
     async def submit(self, message: Message, **extra: Any) -> str:
         """Submit as the gateway would; returns the status of the 202."""
@@ -84,16 +90,22 @@ class CastNode:
         else:
             self.context.draining = True
         await self.system.shutdown()
+        await self.fleet.close()
+        self.folder.cleanup()
 
 
 def mock(name: str, channel: str, **options: Any) -> CarrierPlan:
     """A mock carrier; options of `MockSettings`."""
     clock = SystemClock()
+    options.setdefault("secret", SECRET)
     return CarrierPlan(make_carrier("mock", name, channel, options, clock=clock, cost=0.01))
 
 
 async def start_cast(
-    carriers: Sequence[CarrierPlan] | None = None, journal: Journal | None = None, **settings: Any
+    carriers: Sequence[CarrierPlan] | None = None,
+    journal: Journal | None = None,
+    sealer: Sealer | None = None,
+    **settings: Any,
 ) -> CastNode:
     """Start the tree. `settings` are fields of the context."""
     clock = SystemClock()
@@ -112,7 +124,10 @@ async def start_cast(
     plans[SANDBOX] = replace(mock(SANDBOX, "sms", receipt_delay_ms=20))
     shards = await journal.claim_shards()
     system = System(clock=clock)
-    health: dict[str, CarrierHealth] = {}
+    folder = tempfile.TemporaryDirectory(prefix="hermes-cast-")
+    sealer = sealer or Sealer(Path(folder.name) / "secrets.key", own=True)
+    fleet = Fleet(journal, clock, sealer, plans)
+    await fleet.load()
     context = Context(
         system,
         clock,
@@ -120,13 +135,14 @@ async def start_cast(
         directory,
         suppressions,
         Metrics(),
-        plans,
-        RoutingTable([p.entry() for n, p in plans.items() if n != SANDBOX], (), health, clock.monotonic, clock.now),
+        fleet.plans,
+        fleet.table(),
         ReceiptIndex(),
-        health=health,
+        health=fleet.health,
         allow_private_callbacks=True,
         **settings,
     )
+    fleet.attach(context, partial(tree.place, context))
     root = partial(
         tree.root,
         context,
@@ -135,7 +151,7 @@ async def start_cast(
         waker=partial(WakerActor, context, shards),
     )
     await system.spawn_async(root, name="root")
-    return CastNode(context, journal, system, directory.tenants()[0].id)
+    return CastNode(context, fleet, journal, system, directory.tenants()[0].id, folder)
 
 
 def message(tenant: str, *steps: str | Step, **fields: Any) -> Message:
@@ -152,4 +168,4 @@ def message(tenant: str, *steps: str | Step, **fields: Any) -> Message:
     return Message(new_message_id(), tenant, cascade=cascade, created_at=now, **{**defaults, **fields})
 
 
-__all__ = ["TENANT", "Carrier", "CastNode", "MockSettings", "message", "mock", "start_cast"]
+__all__ = ["SECRET", "TENANT", "Carrier", "CastNode", "MockSettings", "message", "mock", "start_cast"]

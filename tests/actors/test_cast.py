@@ -18,7 +18,7 @@ from hermes.domain.message import Content, Step
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import JournalAway
 from hermes.runtime import SystemClock
-from tests.actors.cast import CastNode, message, mock, start_cast
+from tests.actors.cast import SECRET, CastNode, message, mock, start_cast
 
 Answer = SendResult | SendError | asyncio.Future[Any]
 
@@ -27,6 +27,7 @@ class Scripted(Carrier):
     """Answers as told; keeps what it was asked; reports when the test says so."""
 
     kind = "scripted"
+    receipt_secret = SECRET
 
     def __init__(self, name: str = "scripted", channel: str = "sms") -> None:
         super().__init__(name, channel)

@@ -52,12 +52,12 @@ def test_timeout_s_is_accepted_for_a_kind_that_does_not_use_it():
 
 @pytest.mark.parametrize("kind", PLANNED)
 def test_kind_of_the_contract_that_is_not_built_is_refused_by_name(kind):
-    with pytest.raises(SettingsError, match=f"kind '{kind}' is not built yet"):
+    with pytest.raises(SettingsError, match=f"kind: '{kind}' is not built yet"):
         make(kind)
 
 
 def test_kind_nobody_knows_is_refused_with_the_kinds_there_are():
-    with pytest.raises(SettingsError, match=r"no kind 'pigeon'.*mock"):
+    with pytest.raises(SettingsError, match=r"kind: there is no kind 'pigeon'.*mock"):
         make("pigeon")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import aiohttp
@@ -14,10 +13,9 @@ from actors.routing import explained
 from gateway.edge import Edge
 from gateway.server import HttpServer
 from hermes.settings import ServerSettings, Settings, SignupSettings
-from tests.actors.cast import CastNode, start_cast
+from tests.actors.cast import SECRET, CastNode, start_cast
 
 OPERATOR = "operator"
-SECRET = "dlr-secret"
 SMS = {"channel": "sms", "to": "+4520123456", "content": {"text": "Hi"}}
 
 
@@ -114,10 +112,10 @@ async def start_api(
         operator_key=OPERATOR,
         ready=ready or (lambda: node.journal.available),
         default_success=lambda channel, mode: "delivered",
-        carriers={name: p.carrier for name, p in node.context.carriers.items()},
-        carrier_secret=lambda name: SECRET if name in node.context.carriers else None,
+        carriers=node.fleet.callbacks,
+        fleet=node.fleet,
         metrics=node.context.metrics,
-        explain=partial(explained, node.context.routes),
+        explain=lambda message: explained(node.context.routes, message),
         resolve=resolve,
     )
     http = HttpServer(edge, "127.0.0.1", 0)
@@ -134,3 +132,6 @@ async def stop_api(api: Api) -> None:
     await api.session.close()
     await api.server.stop()
     await api.node.stop()
+
+
+__all__ = ["OPERATOR", "SECRET", "SMS", "Answer", "Api", "start_api", "stop_api"]

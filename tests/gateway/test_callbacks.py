@@ -26,6 +26,7 @@ class Provider(Carrier):
     """Takes every message under the id p-1, p-2, ...; its callbacks are JSON lists of (id, status)."""
 
     kind = "provider"
+    receipt_secret = SECRET
 
     def __init__(self) -> None:
         super().__init__("provider", "sms")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from hermes.journal.base import (
     Fenced,
     IdempotencyRecord,
     InboundRecord,
+    LiveSetting,
     MessageQuery,
     OutboxEntry,
     OutboxResult,
@@ -596,6 +598,22 @@ async def test_a_deleted_tenant_is_erased_once_its_messages_are(bench, journal, 
         connection = await asyncpg.connect(**bench.connect)
         assert [row[0] for row in await connection.fetch("SELECT id FROM tenant ORDER BY id")] == ["ten_1", "ten_2"]
         await connection.close()
+
+
+# --- what was set while the node ran
+async def test_live_settings_come_back_oldest_first_and_keep_their_place_when_replaced(journal, now):
+    first = LiveSetting("carrier", "b", '{"kind": "mock"}', now, b"\x00\xff")
+    second = LiveSetting("carrier", "a", "{}", now + HOUR)
+    other = LiveSetting("routes", "a", "[]", now + DAY)
+    for one in (second, other, first):
+        await journal.put_live_setting(one)
+    assert await journal.live_settings() == [first, second, other]
+    await journal.put_live_setting(replace(first, body="{}", sealed=None, created_at=now + DAY))
+    assert await journal.live_settings() == [replace(first, body="{}", sealed=None), second, other]
+    assert await journal.delete_live_setting("carrier", "a")
+    assert not await journal.delete_live_setting("carrier", "a")
+    assert not await journal.delete_live_setting("carrier", "\0")
+    assert [s.name for s in await journal.live_settings()] == ["b", "a"]
 
 
 # --- workers

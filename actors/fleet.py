@@ -1,0 +1,402 @@
+"""The carriers and routes there are: those of the settings file, and those an operator set while the node runs.
+
+What the file says cannot be changed here. What was set live is in the journal, secrets encrypted, and comes back at
+the next start. A change is checked, stored, then in force: a provider actor is started, told, or drained and removed,
+and the routing table is replaced whole.
+
+Invariant: what a method has returned is stored and in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from actors.context import CarrierPlan, Context
+from actors.messages import Retire, UseCarrier
+from actors.routing import SANDBOX, Match, Route, RoutingTable
+from carriers.base import Carrier
+from carriers.registry import WrongSetting, find_kind, make_carrier
+from hermes.domain.commands import Listed, Refused, SettingRefused
+from hermes.domain.health import CarrierHealth
+from hermes.errors import SettingsError
+from hermes.journal.base import Journal, LiveSetting
+from hermes.journal.sealing import CannotUnseal, Sealer
+from hermes.logs import get_logger
+from hermes.runtime import AddChild, ChildSpec, Clock, NotAlive, Ref, RemoveChild, RuntimeFault
+from hermes.settings import CarrierSettings, MatchSettings, RouteSettings, check_carrier
+
+log = get_logger("hermes.fleet")
+
+START_WITHIN_S: Final = 1.5  # a carrier opens without reaching its other side
+DRAIN_S: Final = 610.0  # the longest `timeout_s` there is, and some
+
+_TOLD: Final = re.compile(r"(?s)carrier '[^']*': (?P<key>[^:\s]+): (?P<why>.*)")
+_COMMON: Final = frozenset(f.name for f in msgspec.structs.fields(CarrierSettings)) - {"options"}
+
+
+@dataclass(slots=True, frozen=True)
+class _Stored:
+    """A carrier of the journal. `broken`: why its settings cannot be used; None: they can."""
+
+    settings: CarrierSettings
+    broken: str | None = None
+
+
+class Fleet:
+    """See the module docstring.
+
+    Args:
+        fixed: the plans of the settings' carriers that are enabled, in order, and the sandbox's.
+        off: the settings' carriers with `enabled = false`.
+        routes: the settings' routes.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        sealer: Sealer,
+        fixed: Mapping[str, CarrierPlan],
+        off: Sequence[CarrierSettings] = (),
+        routes: Sequence[RouteSettings] = (),
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._sealer = sealer
+        self._fixed = tuple(fixed)
+        self._off = {c.name: c for c in off}
+        self._fixed_routes = tuple(routes)
+        self._stored: dict[str, _Stored] = {}
+        self._context: Context | None = None
+        self._place: Callable[[CarrierPlan], tuple[str, ChildSpec]] | None = None
+        self._changing = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
+        self.plans: dict[str, CarrierPlan] = dict(fixed)
+        self.health: dict[str, CarrierHealth] = {}
+        # Whose callbacks are taken: also of carriers that were removed, while the node runs.
+        self.callbacks: dict[str, Carrier] = {name: plan.carrier for name, plan in fixed.items()}
+
+    async def load(self) -> None:
+        """Read what was set live; call once, before the tree starts."""
+        for row in await self._journal.live_settings():
+            if row.kind == "carrier":
+                self._load_carrier(row)
+
+    def _load_carrier(self, row: LiveSetting) -> None:
+        name = row.name
+        if name in self.plans or name in self._off:
+            log.warning("the settings file has a carrier of the same name; the stored one is not used", carrier=name)
+            return
+        common: dict[str, Any] = msgspec.json.decode(row.body)
+        try:
+            options = {} if row.sealed is None else self._sealer.unseal(name, row.sealed)
+            settings = _checked({**common, **options})
+            plan = self._plan(settings)
+        except (CannotUnseal, SettingRefused, SettingsError) as exc:
+            why = f"its settings cannot be used: {exc}"
+            log.error("stored carrier is off", carrier=name, reason=why)
+            self._stored[name] = _Stored(msgspec.convert({**common, "options": {}}, CarrierSettings), why)
+            return
+        self._stored[name] = _Stored(settings)
+        if settings.enabled:
+            self.plans[name] = plan
+            self.callbacks[name] = plan.carrier
+
+    def attach(self, context: Context, place: Callable[[CarrierPlan], tuple[str, ChildSpec]]) -> None:
+        """Keep the tree and the routing table up to date; `place` says where a carrier stands (`tree.place`)."""
+        self._context = context
+        self._place = place
+
+    # --- looking
+    def table(self) -> RoutingTable:
+        """Make the routing table: a tenant's own live carriers first, then the file's in order, then the others."""
+        own = [n for n, s in self._stored.items() if s.settings.tenant is not None]
+        others = [n for n in self._stored if n not in own]
+        names = [n for n in (*own, *self._fixed, *others) if n in self.plans and n != SANDBOX]
+        entries = [self.plans[name].entry() for name in names]
+        routes = [route(r) for r in self.routes()]
+        return RoutingTable(entries, routes, self.health, self._clock.monotonic, self._clock.now)
+
+    def routes(self) -> list[RouteSettings]:
+        """List the routes in order: the first that matches a message decides."""
+        return list(self._fixed_routes)
+
+    def listed(self) -> list[Listed]:
+        """List all carriers but the sandbox: those of the file in its order, then the stored ones."""
+        found: list[Listed] = []
+        for name in self._fixed:
+            carrier = self.plans[name].carrier
+            if name != SANDBOX:
+                found.append(Listed(name, carrier.kind, carrier.channel, self.plans[name].tenant))
+        off = [(s, "enabled = false") for s in self._off.values()]
+        off += [
+            (s.settings, s.broken or ("" if s.settings.enabled else "enabled = false")) for s in self._stored.values()
+        ]
+        return found + [Listed(s.name, s.kind, s.channel, s.tenant, why or None) for s, why in off]
+
+    def default_success(self, channel: str, mode: str) -> str:
+        """`submitted` where none of the channel's carriers gives receipts."""
+        if mode != "live":
+            return "delivered"
+        told = [p.carrier.receipts for n, p in self.plans.items() if n != SANDBOX and p.carrier.channel == channel]
+        return "submitted" if told and not any(told) else "delivered"
+
+    def secret(self, name: str) -> str | None:
+        """A carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist."""
+        carrier = self.callbacks.get(name)
+        return carrier.receipt_secret if carrier is not None else None
+
+    # --- changing
+    async def add(self, entry: Mapping[str, Any]) -> str:
+        """Add a carrier, as `[[carrier]]` would; returns its name.
+
+        Raises:
+            SettingRefused: names the key and the reason; nothing was changed.
+            JournalAway: nothing was changed.
+        """
+        settings = _checked(entry)
+        name = settings.name
+        async with self._changing:
+            if any(name == known.name for known in self.listed()):
+                raise SettingRefused("name", "a carrier has this name; change it with PUT, or choose another")
+            plan = await self._make(settings)
+            await self._start(settings, plan)
+            try:
+                await self._store(settings)
+            except BaseException:
+                if settings.enabled:
+                    self._retire(name)
+                raise
+            self._stored[name] = _Stored(settings)
+            self._route()
+        return name
+
+    async def change(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Replace the settings that `entry` names; the others stay as they are, secrets too.
+
+        Raises:
+            KeyError: there is no such carrier.
+            SettingRefused: names the key and the reason; nothing was changed.
+            JournalAway: nothing was changed.
+        """
+        async with self._changing:
+            former = self._mine(name)
+            if former.broken is None:
+                for key in ("name", "kind", "channel"):
+                    if entry.get(key, getattr(former.settings, key)) != getattr(former.settings, key):
+                        raise SettingRefused(key, "cannot be changed; remove the carrier and add another")
+            settings = _checked({**_entry(former.settings), **entry, "name": name})
+            plan = await self._make(settings)
+            await self._store(settings)
+            try:
+                if settings.enabled:
+                    await self._start(settings, plan)
+                elif name in self.plans:
+                    self._retire(name)
+            except BaseException:
+                if former.broken is None:
+                    await self._store(former.settings)
+                raise
+            self._stored[name] = _Stored(settings)
+            self._route()
+
+    async def remove(self, name: str) -> None:
+        """Remove a carrier: what waits for it moves to others, calls under way end, late receipts are still taken.
+
+        Raises:
+            KeyError: there is no such carrier.
+            SettingRefused: it is set in the file.
+            JournalAway: nothing was changed.
+        """
+        async with self._changing:
+            self._mine(name)
+            await self._journal.delete_live_setting("carrier", name)
+            del self._stored[name]
+            if name in self.plans:
+                self._retire(name)
+            self._route()
+
+    async def close(self) -> None:
+        """Stop what is still going on in the background; the tree has ended."""
+        for task in list(self._background):
+            task.cancel()
+        for name, carrier in self.callbacks.items():
+            if name not in self.plans:
+                await carrier.close()
+
+    # --- inside
+    def _mine(self, name: str) -> _Stored:
+        if name in self._off or (name in self._fixed and name != SANDBOX):
+            raise SettingRefused("name", "this carrier is set in the settings file; change it there")
+        return self._stored[name]
+
+    async def _make(self, settings: CarrierSettings) -> CarrierPlan:
+        """Make the plan, which checks the kind's own settings."""
+        context = self._context
+        tenant = settings.tenant
+        if context is not None and tenant is not None and context.directory.tenant(tenant) is None:
+            raise SettingRefused("tenant", "is no tenant")
+        await asyncio.to_thread(find_kind, settings.kind)  # the first import of a kind may take a while
+        return self._plan(settings)
+
+    def _plan(self, settings: CarrierSettings) -> CarrierPlan:
+        try:
+            return plan_of(settings, self._clock)
+        except WrongSetting as exc:
+            raise SettingRefused(exc.key, exc.why) from exc
+        except SettingsError as exc:
+            told = _TOLD.fullmatch(str(exc))
+            raise SettingRefused(told["key"] if told else "kind", told["why"] if told else str(exc)) from exc
+
+    async def _store(self, settings: CarrierSettings) -> None:
+        common = {key: value for key, value in _entry(settings).items() if key in _COMMON}
+        sealed = self._sealer.seal(settings.name, settings.options) if settings.options else None
+        body = msgspec.json.encode(common).decode()
+        await self._journal.put_live_setting(
+            LiveSetting("carrier", settings.name, body, self._clock.now(), sealed),
+        )
+
+    async def _start(self, settings: CarrierSettings, plan: CarrierPlan) -> None:
+        """Have an actor serve this plan from now on; nothing is routed to a new one yet.
+
+        Raises:
+            SettingRefused: it cannot be opened.
+        """
+        name, context = settings.name, self._context
+        if context is None or not settings.enabled:
+            return
+        former = self.plans.get(name)
+        self.plans[name] = plan
+        try:
+            running = context.system.whereis(plan.actor)
+            if running is not None:
+                await running.call(UseCarrier(plan), timeout_s=START_WITHIN_S)
+            elif former is None:
+                supervisor, spec = self._stands(context, plan)
+                await supervisor.call(AddChild(spec), timeout_s=START_WITHIN_S)
+        except RuntimeFault as exc:
+            self._put_back(name, former)
+            raise Refused("overloaded", "the carrier's actor could not be started now") from exc
+        except Exception as exc:  # whatever its `open` raised; the caller is told
+            self._put_back(name, former)
+            raise SettingRefused("kind", f"the carrier cannot be opened: {type(exc).__name__}") from exc
+        retired = self.callbacks.get(name)
+        self.callbacks[name] = plan.carrier
+        if running is None and retired is not None and former is None:  # one of this name was removed before
+            plan.carrier.succeed(retired)
+            await retired.close()
+
+    def _put_back(self, name: str, former: CarrierPlan | None) -> None:
+        if former is not None:
+            self.plans[name] = former
+        else:
+            del self.plans[name]
+
+    def _route(self) -> None:
+        if self._context is not None:
+            self._context.routes = self.table()
+
+    def _retire(self, name: str) -> None:
+        """Take a carrier out of service; its actor ends once the calls under way have."""
+        plan = self.plans.pop(name)
+        self._route()
+        if self._context is not None:
+            self._run(self._drained(self._context, name, plan))
+
+    def _stands(self, context: Context, plan: CarrierPlan) -> tuple[Ref, ChildSpec]:
+        assert self._place is not None
+        name, spec = self._place(plan)
+        supervisor = context.system.whereis(name)
+        if supervisor is None:
+            raise NotAlive(name)
+        return supervisor, spec
+
+    async def _drained(self, context: Context, name: str, plan: CarrierPlan) -> None:
+        actor = context.system.whereis(plan.actor)
+        with suppress(RuntimeFault):  # it crashed, or a call without a limit does not end: it is stopped all the same
+            if actor is not None:
+                await actor.call(Retire(), timeout_s=DRAIN_S)
+        async with self._changing:
+            if name in self.plans:
+                return  # added again meanwhile: the same actor serves it
+            try:
+                supervisor, spec = self._stands(context, plan)
+                await supervisor.call(RemoveChild(spec.name), timeout_s=DRAIN_S)
+            except RuntimeFault as exc:
+                log.warning("a removed carrier's actor did not end", carrier=name, error=type(exc).__name__)
+            context.health.pop(name, None)
+            context.queues.pop(name, None)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def plan_of(settings: CarrierSettings, clock: Clock) -> CarrierPlan:
+    """Make the carrier that these settings describe, and the limits its actor keeps.
+
+    Raises:
+        SettingsError: names the carrier, the key and the reason.
+    """
+    options = {"timeout_s": settings.timeout_s, **settings.options}
+    carrier = make_carrier(settings.kind, settings.name, settings.channel, options, clock=clock, cost=settings.cost)
+    return CarrierPlan(
+        carrier,
+        max_in_flight=settings.max_in_flight,
+        throughput_per_s=settings.throughput_per_s,
+        timeout_s=settings.timeout_s,
+        on_ambiguous=settings.on_ambiguous,
+        tenant=settings.tenant,
+        weight=settings.weight,
+        breaker_failures=settings.breaker_failures,
+        breaker_open_s=settings.breaker_open_s,
+    )
+
+
+def route(settings: RouteSettings) -> Route:
+    """What the settings say, as the router takes it."""
+    m: MatchSettings = settings.match
+    match = Match(
+        tenant=frozenset(_texts(m.tenant)),
+        prefix=tuple(_texts(m.prefix)),
+        sender=frozenset(_texts(m.sender)),
+        category=frozenset(_texts(m.category)),
+        from_hour=m.from_hour,
+        to_hour=m.to_hour,
+    )
+    return Route(settings.channel, tuple(settings.carriers), match, settings.strategy, settings.on_ambiguous)
+
+
+def _texts(value: str | Sequence[str]) -> Sequence[str]:
+    return (value,) if isinstance(value, str) else value
+
+
+def _checked(entry: Mapping[str, Any]) -> CarrierSettings:
+    """Read a carrier that came over the API; null means the same as leaving a key out."""
+    settings, wrong = check_carrier({k: v for k, v in entry.items() if v is not None}, _plain)
+    if settings is None:
+        raise SettingRefused(*wrong[0])
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    """Refuse what would read the node's own variables and files for whoever calls the API."""
+    if isinstance(value, str) and value.startswith(("env:", "file:")):
+        raise ValueError("env: and file: are for the settings file; send the secret itself, it is kept encrypted")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _entry(settings: CarrierSettings) -> dict[str, Any]:
+    """Write settings as `[[carrier]]` would."""
+    common = {f: getattr(settings, f) for f in settings.__struct_fields__ if f != "options"}
+    return {key: value for key, value in common.items() if value is not None} | settings.options

@@ -164,6 +164,12 @@ HTTP: dict[str, Http] = {
         lambda url: {"project_id": "demo", "service_account": service_account(), "token_url": url + "/token"},
         '{"name": "projects/demo/messages/1", "access_token": "x", "expires_in": 3600}',
     ),
+    "whatsapp": Http(
+        "whatsapp",
+        "+4520123456",
+        lambda url: {"phone_number_id": "106540352242922", "access_token": "x"},
+        '{"messaging_product": "whatsapp", "messages": [{"id": "wamid.HBgLMTY1MDM4Nzk0MzkVAgASGBQzQTRBNjU5OUFF"}]}',
+    ),
 }
 
 

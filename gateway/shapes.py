@@ -104,10 +104,40 @@ class PushContent(Struct, forbid_unknown_fields=True):
     data: dict[str, Any] | None = None
 
 
-class WhatsAppContent(Struct, forbid_unknown_fields=True):
-    """What WhatsApp says instead of the common fields."""
+class WhatsAppLanguage(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A language as Meta writes it."""
+
+    code: Annotated[str, Meta(min_length=2, max_length=32, examples=["en_US"])]
+    policy: Literal["deterministic"] | None = None
+
+
+class WhatsAppTemplate(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A message template that Meta approved, filled in: the only thing to say more than 24 hours after an answer."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=512)]
+    language: (
+        Annotated[str, Meta(min_length=2, max_length=32, description="code, as in en_US", examples=["en_US"])]
+        | WhatsAppLanguage
+    )
+    components: Annotated[list[dict[str, Any]], Meta(max_length=100, description="as Meta's API takes them")] = []
+
+
+class WhatsAppMedia(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A file: uploaded to Meta before (`id`), or that Meta fetches (`link`)."""
+
+    type: Literal["audio", "document", "image", "sticker", "video"]
+    id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    link: Annotated[str, Meta(min_length=1, max_length=2048, pattern=r"^https?://")] | None = None
+    caption: Annotated[str, Meta(max_length=1024)] | None = None
+    filename: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+
+
+class WhatsAppContent(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What WhatsApp says instead of the common fields: a text, a template or a file."""
 
     text: str | None = None
+    template: WhatsAppTemplate | None = None
+    media: WhatsAppMedia | None = None
 
 
 class ContentBody(Struct, forbid_unknown_fields=True):

@@ -13,7 +13,16 @@ from typing import Any, Final
 import msgspec
 
 from gateway.problems import invalid_fields
-from gateway.shapes import SEND_AT_MOST_DAYS, ContentBody, FieldError, From, MessageBody, PolicyFields, StepBody
+from gateway.shapes import (
+    SEND_AT_MOST_DAYS,
+    ContentBody,
+    FieldError,
+    From,
+    MessageBody,
+    PolicyFields,
+    StepBody,
+    WhatsAppContent,
+)
 from hermes.domain.address import LONGEST_TOKEN, is_email, is_token, phone_number
 from hermes.domain.callback_url import BadUrl, callback_host
 from hermes.domain.message import UTC, Content, Message, Step, new_message_id
@@ -24,7 +33,9 @@ from hermes.journal.base import Policy
 DEFAULT_TIMEOUT_S: Final[dict[str, float]] = {"email": 300.0, "sms": 60.0, "push": 60.0, "whatsapp": 60.0}
 DEFAULT_EXPIRES_IN_S: Final = 259_200.0  # 72 h
 MOST_SMS_PARTS: Final = 255  # the octet that counts them (3GPP TS 23.040, 9.2.3.24.1)
-MOST_NESTING: Final = 32  # levels of content.data; no provider takes more
+MOST_NESTING: Final = 32  # levels of content.data and of a template's components; no provider takes more
+# What only some kinds of WhatsApp media have.
+_ONLY_FOR: Final = {"caption": ("document", "image", "video"), "filename": ("document",)}
 
 _policy_fields: Final = msgspec.json.Decoder(PolicyFields)
 _steps: Final[dict[tuple[str, float, str], Step]] = {}
@@ -204,12 +215,20 @@ def _content(given: ContentBody) -> Content:
     if given.push is not None:
         content.push = _own(given.push)
     if given.whatsapp is not None:
-        content.whatsapp = _own(given.whatsapp)
+        content.whatsapp = _whatsapp(given.whatsapp)
     return content
 
 
 def _own(block: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(block).items() if value is not None}
+
+
+def _whatsapp(block: WhatsAppContent) -> dict[str, Any]:
+    own: dict[str, Any] = msgspec.to_builtins(block)
+    template = own.get("template")
+    if template is not None and isinstance(template["language"], str):
+        template["language"] = {"code": template["language"]}
+    return own
 
 
 def _check_content(
@@ -240,9 +259,28 @@ def _check_content(
             if said.data is not None and _is_deeper(said.data, MOST_NESTING):
                 field = "content.push.data" if content.push and "data" in content.push else "content.data"
                 _once(errors, field, f"is nested deeper than {MOST_NESTING} levels")
-        elif not said.text:
-            _once(errors, "content.text", f"is required: the cascade has a step of channel {channel}")
+        else:
+            _check_whatsapp(said, errors)
     return segments, encoding
+
+
+def _check_whatsapp(said: Content, errors: list[FieldError]) -> None:
+    own = said.whatsapp or {}
+    given = [name for name in ("text", "template", "media") if name in own]
+    if len(given) > 1:
+        _once(errors, f"content.whatsapp.{given[1]}", f"goes not with `{given[0]}`: a message is one of them")
+    elif "template" in own:
+        if _is_deeper(own["template"].get("components", []), MOST_NESTING):
+            _once(errors, "content.whatsapp.template.components", f"is nested deeper than {MOST_NESTING} levels")
+    elif "media" in own:
+        media = own["media"]
+        if ("id" in media) == ("link" in media):
+            _once(errors, "content.whatsapp.media", "needs either `id` or `link`")
+        for name, kinds in _ONLY_FOR.items():
+            if name in media and media["type"] not in kinds:
+                _once(errors, f"content.whatsapp.media.{name}", f"is only for {' and '.join(kinds)}")
+    elif not said.text:
+        _once(errors, "content.text", "is required (or a `template` or `media`): the cascade has a whatsapp step")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -129,7 +129,10 @@ class Content:
     whatsapp: dict[str, Any] | None = None
 
     def for_channel(self, channel: str) -> Content:
-        """Resolve the content for one channel: the common fields with the channel's own laid over them."""
+        """Resolve the content for one channel: the common fields with the channel's own laid over them.
+
+        What only WhatsApp has (`template`, `media`) stays in `whatsapp`.
+        """
         own: dict[str, Any] | None = getattr(self, channel)
         if not own:
             return self
@@ -139,6 +142,7 @@ class Content:
             html=own.get("html", self.html),
             title=own.get("title", self.title),
             data=own.get("data", self.data),
+            whatsapp=own if channel == "whatsapp" else None,
         )
 
 

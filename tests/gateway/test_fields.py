@@ -34,6 +34,16 @@ def without(name: str, body: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in body.items() if k != name}
 
 
+def whatsapp(**block: Any) -> dict[str, Any]:
+    return {"to": TO, "cascade": ["whatsapp"], "content": {"whatsapp": block}}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return {"a": nested(levels - 1)} if levels else {}
+
+
+TEMPLATE = {"name": "order_update", "language": "en_US", "components": [{"type": "body"}]}
+
 WRONG: list[tuple[Any, str]] = [
     # steps
     (step(timeout_s=0.09), "cascade[0].timeout_s"),
@@ -103,6 +113,20 @@ WRONG: list[tuple[Any, str]] = [
     (full(content={"text": "Hi", "subject": "a\r\nBcc: b"}), "content.subject"),
     (full(content={"text": "a\0b"}), "content.text"),
     (full(content={"text": "Hi", "data": {"a\0": 1}}), "content.data.a\0"),
+    (whatsapp(), "content.text"),
+    (whatsapp(template={"name": "a"}), "content.whatsapp.template.language"),
+    (whatsapp(template={"name": "a", "language": {"code": 5}}), "content.whatsapp.template.language.code"),
+    (whatsapp(template={"name": "", "language": "en"}), "content.whatsapp.template.name"),
+    (whatsapp(template={**TEMPLATE, "namespace": "x"}), "content.whatsapp.template.namespace"),
+    (whatsapp(template={**TEMPLATE, "components": [nested(33)]}), "content.whatsapp.template.components"),
+    (whatsapp(template=TEMPLATE, text="x"), "content.whatsapp.template"),
+    (whatsapp(template=TEMPLATE, media={"type": "image", "id": "1"}), "content.whatsapp.media"),
+    (whatsapp(media={"type": "image"}), "content.whatsapp.media"),
+    (whatsapp(media={"type": "image", "id": "1", "link": "https://x.test/"}), "content.whatsapp.media"),
+    (whatsapp(media={"type": "image", "link": "file:///etc/passwd"}), "content.whatsapp.media.link"),
+    (whatsapp(media={"type": "hologram", "id": "1"}), "content.whatsapp.media.type"),
+    (whatsapp(media={"type": "audio", "id": "1", "caption": "x"}), "content.whatsapp.media.caption"),
+    (whatsapp(media={"type": "image", "id": "1", "filename": "x"}), "content.whatsapp.media.filename"),
     # the rest
     (full(expires_in_s=0.9), "expires_in_s"),
     (full(expires_in_s=604_800.5), "expires_in_s"),
@@ -208,6 +232,9 @@ async def test_numbers_out_of_range_are_refused_by_name(api: Api) -> None:
         full(**{"from": {"sms": "Hermes", "email": "no-reply@example.com"}}),
         {"channel": "push", "to": "tok-1", "content": {"title": "Hi"}},
         {"channel": "whatsapp", "to": "+4520123456", "content": {"text": "Hi"}},
+        whatsapp(template=TEMPLATE), whatsapp(template={"name": "a", "language": {"code": "en_US"}}),
+        whatsapp(media={"type": "document", "id": "1", "caption": "x", "filename": "x.pdf"}),
+        full(content={"text": "Hi", "whatsapp": {"template": TEMPLATE}}),
         {**SMS, "to": {"phone": "+4520123456"}},
     ],
 )  # fmt: skip

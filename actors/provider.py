@@ -45,9 +45,12 @@ class ProviderActor(CarrierActor):
     async def init(self) -> None:
         """Open the carrier; its receipts go to `dlr`."""
         self._context.queues[self._name] = self._queue
+        await self._open(self._carrier)
+
+    async def _open(self, carrier: Carrier) -> None:
         root = self._context.public_url
-        self._carrier.callback_url = None if root is None else f"{root}/v1/webhooks/{self._name}"
-        await self._carrier.open(_Sink(self._context))
+        carrier.callback_url = None if root is None else f"{root}/v1/webhooks/{self._name}"
+        await carrier.open(_Sink(self._context))
 
     def handle(self, message: Any) -> None:
         """Hear that a call is over, or what every carrier hears."""
@@ -64,7 +67,7 @@ class ProviderActor(CarrierActor):
         """Serve another plan: new calls by its carrier; the former one is closed once its own have ended."""
         carrier, former = plan.carrier, self._carrier
         try:
-            await carrier.open(_Sink(self._context))
+            await self._open(carrier)
         except Exception as exc:  # the operator is told; the former one goes on
             reply.error(exc)
             return NO_REPLY

@@ -191,6 +191,17 @@ async def test_receipts_that_a_mock_holds_survive_its_change_and_its_removal() -
     await node.stop()
 
 
+async def test_a_changed_carrier_still_knows_its_webhook() -> None:
+    node = await start_cast([mock("mail", "email")], public_url="https://hermes.example")
+    await node.fleet.add(NEW)
+    first = node.context.carriers["new"].carrier
+    await node.fleet.change("new", {**NEW, "cost": 0.5})
+    second = node.context.carriers["new"].carrier
+    assert second is not first
+    assert first.callback_url == second.callback_url == "https://hermes.example/v1/webhooks/new"
+    await node.stop()
+
+
 async def test_a_carrier_may_come_back_under_its_name() -> None:
     node = await start_cast([mock("mail", "email")])
     for _ in range(3):

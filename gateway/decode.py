@@ -183,8 +183,8 @@ def _collect(kind: Any, value: Any, path: str, errors: list[FieldError], strict:
                     errors.append(FieldError(_join(path, name), "is required"))
             if len(errors) > before:
                 return rest
-        elif isinstance(value, list) and get_origin(part) is list:
-            (item_kind,) = get_args(part)
+        elif isinstance(value, list) and get_origin(part) in (list, tuple):  # tuple[item, ...]
+            item_kind = get_args(part)[0]
             kept_items = [_collect(item_kind, item, f"{path}[{n}]", errors, strict) for n, item in enumerate(value)]
             if len(errors) > before:
                 return [item for item in kept_items if item is not _LEFT_OUT]

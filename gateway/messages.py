@@ -8,6 +8,7 @@ on the way is told apart: nothing was accepted (journal_away, overloaded), or no
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from gateway.decode import decode_any, decode_json, decode_leniently, decode_que
 from gateway.edge import ANSWER_WITHIN_S, Call, Caller, Edge, Reply, encode, journal_away, reading
 from gateway.hosts import Hosts
 from gateway.idempotency import Idempotency, check_key, request_hash, stored_key
+from gateway.layers.pipeline import Pipeline
 from gateway.problems import Problem, from_refusal, invalid, invalid_fields, not_found
 from gateway.shapes import (
     MOST_IN_BATCH,
@@ -40,10 +42,10 @@ from gateway.shapes import (
 from gateway.submission import build, check_callback_url
 from hermes.domain.commands import AlreadyFinal, CancelMessage, ExplainRoute, NotFound, Refused, Submit
 from hermes.domain.message import UTC, Message, is_message_id, rfc3339
-from hermes.domain.state import ADDRESS_FIELD
 from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
 from hermes.runtime.reasons import CallTimeout, NotAlive, RuntimeFault
+from hermes.tenancy import Rules
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class Messages:
         self._policies = edge.directory.policy
         self._limit = edge.settings.server.max_body_bytes
         self._idempotency = Idempotency(edge.journal, edge.clock)
+        self._pipelines: dict[str, tuple[Rules, Pipeline]] = {}  # by tenant
 
     # --- sending
     async def send(self, call: Call) -> Reply:
@@ -122,12 +125,13 @@ class Messages:
         """Say what would become of a message, with every reason to refuse it; nothing is sent."""
         raw = await call.json_body(self._limit)
         now = self._clock.now()
+        pipeline = self._pipeline(call.caller)
         decoded = decode_leniently(_message, raw)
         body, errors = decoded
         message = None
         if body is not None:
             found = list(errors)
-            message = build(body, *_tenant(call.caller), now, self._edge.default_success, self._policies, found)
+            message = self._build(body, call.caller, now, pipeline, found)
             # What is wrong already is not missing as well.
             errors += [e for e in found[len(errors) :] if not any(_covers(old.field, e.field) for old in errors)]
         if b"\\u0000" in raw:
@@ -143,9 +147,7 @@ class Messages:
         route: list[str] = []
         price: float | None = None
         if message is not None and not errors:
-            unwanted = self._unwanted(message)
-            if unwanted is not None:
-                refusals.append(unwanted)
+            refusals += pipeline.ask(message)
             carriers = await self._explain(message)
             route = list(dict.fromkeys(name for names in carriers for name in names))
             for n, names in enumerate(carriers):
@@ -254,30 +256,32 @@ class Messages:
         """
         body = decode_json(_message, raw)
         errors: list[FieldError] = []
-        message = build(body, *_tenant(caller), self._clock.now(), self._edge.default_success, self._policies, errors)
+        pipeline = self._pipeline(caller)
+        message = self._build(body, caller, self._clock.now(), pipeline, errors)
         if b"\\u0000" in raw:
             nul = has_nul(decode_any(raw))
             if nul is not None:
                 errors.append(FieldError(nul, "holds a NUL character"))
         if errors:
             raise invalid_fields(errors)
-        unwanted = self._unwanted(message)
-        if unwanted is not None:
-            raise Problem("do_not_contact", unwanted.detail, errors=[FieldError(unwanted.field or "", unwanted.detail)])
+        pipeline.run(message)
         return message
 
-    def _unwanted(self, message: Message) -> Refusal | None:
-        """Say that no step may be sent, because its recipient is on a do-not-contact list; None: one may.
+    def _build(
+        self, body: MessageBody, caller: Caller, now: datetime, pipeline: Pipeline, errors: builtins.list[FieldError]
+    ) -> Message:
+        tenant, mode = _tenant(caller)
+        default_success, country = self._edge.default_success, pipeline.default_country
+        return build(body, tenant, mode, now, default_success, self._policies, errors, country)
 
-        A step that may not is left out of the cascade when its turn comes.
-        """
-        blocks = self._edge.suppressions.blocks
-        for step in message.cascade:
-            if not blocks(message.tenant, step.channel, message.to[ADDRESS_FIELD[step.channel]], message.category):
-                return None
-        field = f"to.{ADDRESS_FIELD[message.cascade[0].channel]}"
-        detail = "is on a do-not-contact list for every channel of the cascade"
-        return Refusal("do_not_contact", "do_not_contact", field, detail)
+    def _pipeline(self, caller: Caller) -> Pipeline:
+        """Find the layers of the caller's tenant, as its settings have them now."""
+        assert caller.tenant is not None
+        rules = self._edge.directory.rules(caller.tenant)
+        known = self._pipelines.get(caller.tenant.id)
+        if known is None or known[0] is not rules:
+            known = self._pipelines[caller.tenant.id] = (rules, Pipeline(rules, self._edge.suppressions.blocks))
+        return known[1]
 
     async def _send_once(self, call: Call, message: Message, raw: bytes, key: str, started: float) -> Reply:
         """Send a message that has an Idempotency-Key, or repeat the answer of the first time."""

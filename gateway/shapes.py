@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from hermes.domain.message import Step
 from hermes.domain.state import Category, Channel, MessageStatus, Mode, OnAmbiguous, Success
 from hermes.settings import RouteSettings
+from hermes.tenancy import LayersChange, LayersSettings
 
 Scope = Literal["messages:write", "messages:read", "tenant:manage"]
 EventType = Literal[
@@ -40,7 +41,7 @@ MOST_ROWS: Final = 10_000  # of a CSV file in one request
 SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
 
 # Fields of the public contract that a later version of Hermes will understand.
-NOT_YET: Final[frozenset[str]] = frozenset({"rate_per_s", "burst", "channel_rates", "layers"})
+NOT_YET: Final[frozenset[str]] = frozenset({"rate_per_s", "burst", "channel_rates"})
 
 
 # --- problems
@@ -402,6 +403,7 @@ class TenantSettings(Struct, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    layers: LayersChange | None = None
 
 
 class TenantBody(TenantSettings, kw_only=True, forbid_unknown_fields=True):
@@ -438,6 +440,7 @@ class TenantView(Struct, kw_only=True):
     ]
     email: str | None
     numbers: list[str]
+    layers: Annotated[LayersSettings, Meta(description="all of it: what was not set has its default")]
 
 
 class SignupBody(Struct, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.layers.numbers import with_country_code
 from gateway.problems import invalid_fields
 from gateway.shapes import (
     SEND_AT_MOST_DAYS,
@@ -50,16 +51,18 @@ def build(
     default_success: Callable[[str, str], str],
     policies: Callable[[str, str], Policy | None],
     errors: list[FieldError],
+    default_country: str | None = None,
 ) -> Message:
     """Make the message a request asks for.
 
     `policies` finds one by tenant and name. `now` is when the request was read and becomes `created_at`. Every wrong
-    field is appended to `errors`; the message is good only while that stays empty.
+    field is appended to `errors`; the message is good only while that stays empty. `default_country` is that of phone
+    numbers without a plus sign; None refuses them.
     """
     if body.policy is not None:
         _fill_in(body, policies(tenant, body.policy), errors)
     cascade = _cascade(body, mode, default_success, errors)
-    to = _addresses(body, cascade, errors)
+    to = _addresses(body, cascade, errors, default_country)
     content = _content(body.content)
     segments, encoding = _check_content(cascade, content, errors)
     send_at = body.send_at
@@ -165,23 +168,25 @@ def _cascade(
     return tuple(steps)
 
 
-def _addresses(body: MessageBody, cascade: tuple[Step, ...], errors: list[FieldError]) -> dict[str, str]:
+def _addresses(
+    body: MessageBody, cascade: tuple[Step, ...], errors: list[FieldError], country: str | None
+) -> dict[str, str]:
     given = body.to
     if isinstance(given, str):
         if body.channel is None:
             errors.append(FieldError("to", "is a text only in the short form, with `channel`"))
             return {}
         name = ADDRESS_FIELD[body.channel]
-        return {name: _address(name, given, "to", errors)}
+        return {name: _address(name, given, "to", errors, country)}
     to: dict[str, str] = {}
     if given.phone is not None:
-        to["phone"] = _address("phone", given.phone, "to.phone", errors)
+        to["phone"] = _address("phone", given.phone, "to.phone", errors, country)
     if given.email is not None:
-        to["email"] = _address("email", given.email, "to.email", errors)
+        to["email"] = _address("email", given.email, "to.email", errors, country)
     if given.push is not None:
-        to["push"] = _address("push", given.push, "to.push", errors)
+        to["push"] = _address("push", given.push, "to.push", errors, country)
     if given.whatsapp is not None:
-        to["whatsapp"] = _address("whatsapp", given.whatsapp, "to.whatsapp", errors)
+        to["whatsapp"] = _address("whatsapp", given.whatsapp, "to.whatsapp", errors, country)
     for one in cascade:
         name = ADDRESS_FIELD[one.channel]
         if name not in to:
@@ -189,7 +194,7 @@ def _addresses(body: MessageBody, cascade: tuple[Step, ...], errors: list[FieldE
     return to
 
 
-def _address(name: str, text: str, field: str, errors: list[FieldError]) -> str:
+def _address(name: str, text: str, field: str, errors: list[FieldError], country: str | None) -> str:
     if name == "email":
         if not is_email(text):
             errors.append(FieldError(field, "is no e-mail address"))
@@ -200,6 +205,8 @@ def _address(name: str, text: str, field: str, errors: list[FieldError]) -> str:
             )
     else:
         number = phone_number(text)
+        if number is None and country is not None:
+            number = with_country_code(text, country)
         if number is not None:
             return number
         errors.append(FieldError(field, "is no phone number in E.164 form, like +4520123456"))

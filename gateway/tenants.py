@@ -14,7 +14,8 @@ import msgspec
 from gateway.decode import decode_json, decode_query
 from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.hosts import Hosts
-from gateway.problems import invalid, not_found
+from gateway.layers.settings import wrong_layers
+from gateway.problems import invalid, invalid_fields, not_found
 from gateway.shapes import (
     ChangePage,
     ChangeView,
@@ -46,6 +47,7 @@ from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
 from hermes.domain.message import UTC, rfc3339
 from hermes.domain.webhooks import ReplayDue
 from hermes.journal.base import Tenant
+from hermes.tenancy import named
 
 DEFAULT_OVERLAP_S = 0.0  # of a rotated key: the old one ends at once
 DEFAULT_SECRET_OVERLAP_S = 86_400.0  # of a rotated secret: both sign for a day
@@ -74,15 +76,15 @@ class Tenants:
         fields = {"name": name_of_tenant(asked.name), **_fields(asked)}
         settings = self._settings(asked, None)
         tenant = await writing(self._directory.create_tenant(settings=settings, by=author(call), **fields))
-        return call.reply(201, _view(tenant), headers=f"Location: /v1/tenants/{tenant.id}\r\n")
+        return call.reply(201, self._view(tenant), headers=f"Location: /v1/tenants/{tenant.id}\r\n")
 
     async def list(self, call: Call) -> Reply:
         """List all tenants, oldest first."""
-        return call.reply(200, TenantPage([_view(tenant) for tenant in self._directory.tenants()], None))
+        return call.reply(200, TenantPage([self._view(tenant) for tenant in self._directory.tenants()], None))
 
     async def get(self, call: Call) -> Reply:
         """Show a tenant."""
-        return call.reply(200, _view(find_tenant(call)))
+        return call.reply(200, self._view(find_tenant(call)))
 
     async def change(self, call: Call) -> Reply:
         """Replace what the body names."""
@@ -99,7 +101,7 @@ class Tenants:
         if fields or settings:
             change = self._directory.update_tenant(tenant.id, settings=settings, by=author(call), **fields)
             tenant = await writing(change)
-        return call.reply(200, _view(tenant))
+        return call.reply(200, self._view(tenant))
 
     async def delete(self, call: Call) -> Reply:
         """End a tenant: its keys end at once, its open messages still end."""
@@ -287,14 +289,28 @@ class Tenants:
         return call.reply(202, Replayed(letter, rfc3339(now)))
 
     # --- inside
+    def _view(self, tenant: Tenant) -> TenantView:
+        rules = self._directory.rules(tenant)
+        return TenantView(
+            id=tenant.id,
+            name=tenant.name,
+            status=cast(Any, tenant.status),
+            stage=cast(Any, tenant.stage),
+            email=tenant.email,
+            numbers=tenant.settings.get("numbers", []),
+            layers=rules.layers,
+        )
+
     def _settings(self, asked: TenantSettings, tenant_id: str | None) -> dict[str, Any]:
         """Read the settings a body names.
 
         Raises:
             Problem: schema_invalid.
         """
-        named = {name: getattr(asked, name) for name in TenantSettings.__struct_fields__}
-        settings = {name: value for name, value in named.items() if value is not None}
+        settings = {name: value for name, value in named(asked).items() if name in TenantSettings.__struct_fields__}
+        errors = wrong_layers(asked.layers)
+        if errors:
+            raise invalid_fields(errors)
         if asked.numbers is not None:
             settings["numbers"] = list(dict.fromkeys(_number(n, text) for n, text in enumerate(asked.numbers)))
             taken = {
@@ -329,17 +345,6 @@ def find_tenant(call: Call) -> Tenant:
     if tenant is None or (caller.key is not None and caller.key.tenant != tenant.id):
         raise not_found("tenant")
     return tenant
-
-
-def _view(tenant: Tenant) -> TenantView:
-    return TenantView(
-        id=tenant.id,
-        name=tenant.name,
-        status=cast(Any, tenant.status),
-        stage=cast(Any, tenant.stage),
-        email=tenant.email,
-        numbers=tenant.settings.get("numbers", []),
-    )
 
 
 def _fields(asked: TenantBody | TenantChange) -> dict[str, str]:

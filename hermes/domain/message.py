@@ -156,6 +156,8 @@ class Message:
         to: address by field (`phone`, `email`, `push`, `whatsapp`), normalised.
         sender: sender by channel (the request's `from`).
         segments: radio parts of the SMS text; None when no step is SMS.
+        country: of the phone number, ISO 3166-1 alpha-2; None when there is none, or nobody asked.
+        number_type: mobile, fixed_line, ... as the country's numbering plan tells; as `country`.
     """
 
     message_id: str
@@ -175,6 +177,8 @@ class Message:
     on_ambiguous: str | None = None
     segments: int | None = None
     encoding: str | None = None
+    country: str | None = None
+    number_type: str | None = None
 
 
 def rfc3339(at: datetime) -> str:

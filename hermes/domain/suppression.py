@@ -6,7 +6,7 @@ categories that the tenant exempts (one-time codes, unless told otherwise); the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -70,7 +70,7 @@ class SuppressionIndex:
             if not addresses:
                 del self._by_scope[entry.tenant, entry.channel]
 
-    def blocks(self, tenant: str, channel: str, address: str, category: str, exempt: Set[str] = EXEMPT) -> bool:
+    def blocks(self, tenant: str, channel: str, address: str, category: str, exempt: Collection[str] = EXEMPT) -> bool:
         """Tell whether this recipient must not be written to on this channel.
 
         The address is as the message has it (phone numbers in E.164). For the categories in `exempt` the tenant's own

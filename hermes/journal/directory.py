@@ -19,6 +19,7 @@ from hermes.domain.message import rfc3339, ulid
 from hermes.journal.base import ApiKey, Change, Endpoint, Journal, JournalError, Policy, Tenant, TenantRows
 from hermes.journal.rows import from_json, to_json
 from hermes.runtime.clock import Clock
+from hermes.tenancy import Rules, merged, rules
 
 SCOPES = ("messages:write", "messages:read", "tenant:manage")
 REFRESH_RETRY_S: Final = 1.0  # when the journal could not be read after a change elsewhere
@@ -61,8 +62,12 @@ class Directory:
     Invariant: what a method has returned is stored; what is in memory is stored.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, hash_secret: bytes) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, hash_secret: bytes, defaults: Mapping[str, Any] | None = None
+    ) -> None:
         self._journal = journal
+        self._defaults = defaults or {}
+        self._rules: dict[str, tuple[Tenant, Rules]] = {}  # as read from that very tenant
         self._clock = clock
         self._hash_secret = hash_secret
         self._entries: dict[str, _Entry] = {}
@@ -157,6 +162,13 @@ class Directory:
         entry = self._entries.get(tenant_id)
         return entry.tenant if entry is not None and entry.tenant.status != "deleted" else None
 
+    def rules(self, tenant: Tenant) -> Rules:
+        """Read a tenant's settings, with `[tenant_defaults]` where it has none. The same object until they change."""
+        known = self._rules.get(tenant.id)
+        if known is None or known[0] is not tenant:
+            known = self._rules[tenant.id] = (tenant, rules(merged(self._defaults, tenant.settings)))
+        return known[1]
+
     def tenants(self) -> list[Tenant]:
         """All tenants, oldest first."""
         found = (entry.tenant for entry in self._entries.values() if entry.tenant.status != "deleted")
@@ -214,8 +226,7 @@ class Directory:
         """
         async with self._changing:
             entry = self._entry(tenant_id)
-            merged = {**entry.tenant.settings, **(settings or {})}
-            changed = replace(entry.tenant, settings=merged, **fields)
+            changed = replace(entry.tenant, settings=merged(entry.tenant.settings, settings or {}), **fields)
             return await self._put_tenant(entry, changed, by, "tenant.updated")
 
     async def delete_tenant(self, tenant_id: str, *, by: Author = HERMES) -> None:

@@ -7,12 +7,12 @@ Every change is stored before it is seen. A question never waits. Whoever holds 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from hermes.domain.address import same_recipient
 from hermes.domain.message import ulid
-from hermes.domain.suppression import EXEMPT, OPTED_OUT, Suppression, SuppressionIndex
-from hermes.journal.base import Journal, Tenant
+from hermes.domain.suppression import OPTED_OUT, Suppression, SuppressionIndex
+from hermes.journal.base import Journal
 from hermes.journal.directory import Directory
 from hermes.runtime.clock import Clock
 
@@ -52,11 +52,10 @@ class Suppressions:
         if not len(self._index):
             return False
         found = self._directory.tenant(tenant)
-        layer = _layer(found) if found is not None else {}
-        if layer.get("enabled") is False:
-            return False
-        exempt = layer.get("exempt_categories")
-        return self._index.blocks(tenant, channel, address, category, EXEMPT if exempt is None else frozenset(exempt))
+        if found is None:
+            return self._index.blocks(tenant, channel, address, category)
+        layer = self._directory.rules(found).layers.do_not_contact
+        return layer.enabled and self._index.blocks(tenant, channel, address, category, layer.exempt_categories)
 
     def entry(self, tenant: str | None, channel: str | None, address: str, reason: str) -> Suppression:
         """Make an entry, not stored yet.
@@ -113,10 +112,3 @@ class Suppressions:
     async def page(self, tenant: str | None, before_id: str | None, limit: int) -> list[Suppression]:
         """Load a page of a tenant's entries (None: the operator's), newest first."""
         return await self._journal.suppressions(tenant, before_id, limit)
-
-
-def _layer(tenant: Tenant) -> dict[str, Any]:
-    """The tenant's settings of the do-not-contact layer."""
-    layers = tenant.settings.get("layers")
-    layer = layers.get("do_not_contact") if isinstance(layers, dict) else None
-    return layer if isinstance(layer, dict) else {}

@@ -1,0 +1,166 @@
+"""What may be set of a tenant: the validation layers. One definition for the API and the stored settings.
+
+A tenant's own settings are stored as they were named; what is not named has the default said here. `rules` reads
+them into a `Rules`; nobody else interprets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+__all__ = [
+    "ComplianceSettings",
+    "ContentSettings",
+    "DedupSettings",
+    "DoNotContactSettings",
+    "EnrichSettings",
+    "LayersChange",
+    "LayersSettings",
+    "QuietHours",
+    "Rules",
+    "merged",
+    "named",
+    "rules",
+]
+
+Category = Literal["otp", "transactional", "marketing"]
+Country = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+TimeOfDay = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["21:00"])]
+Host = Annotated[str, Meta(min_length=1, max_length=253)]
+
+MOST_WORDS: Final = 1000
+
+
+class ContentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a message may say."""
+
+    enabled: bool = True
+    max_segments: Annotated[int, Meta(ge=0, le=255, description="radio parts of an SMS; 0: no limit")] = 0
+    max_length: Annotated[int, Meta(ge=0, description="characters of a text; 0: no limit")] = 0
+    blocked_words: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=100)], ...],
+        Meta(max_length=MOST_WORDS, description="whole words or phrases, without regard to case"),
+    ] = ()
+    link_hosts: Annotated[
+        tuple[Host, ...],
+        Meta(max_length=MOST_WORDS, description="links may lead to these hosts and those below them; none named: any"),
+    ] = ()
+
+
+class QuietHours(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a recipient is not to be disturbed, by the clock where they are; may run over midnight."""
+
+    from_: TimeOfDay = field(default="21:00", name="from")
+    to: TimeOfDay = "08:00"
+    categories: Annotated[tuple[Category, ...], Meta(description="of messages that must not disturb")] = ("marketing",)
+    action: Annotated[Literal["defer", "refuse"], Meta(description="defer: sent when the quiet hours end")] = "defer"
+    zone: Annotated[
+        str, Meta(min_length=1, max_length=64, description="where a recipient without a phone number is")
+    ] = "UTC"
+
+
+class ComplianceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where and when a tenant may send, and as whom."""
+
+    enabled: bool = True
+    countries: Annotated[
+        tuple[Country, ...], Meta(max_length=300, description="of phone numbers; none named: any")
+    ] = ()
+    senders: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=320)], ...],
+        Meta(max_length=MOST_WORDS, description="what `from` may say (registered senders); none named: anything"),
+    ] = ()
+    quiet_hours: QuietHours | None = None
+
+
+class DoNotContactSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether do-not-contact lists count."""
+
+    enabled: bool = True
+    exempt_categories: Annotated[
+        tuple[Category, ...],
+        Meta(description="sent whatever the tenant's own list says; the operator's list always counts"),
+    ] = ("otp",)
+
+
+class DedupSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the same message soon after is refused."""
+
+    enabled: bool = False
+    window_s: Annotated[float, Meta(gt=0, le=86_400, description="same recipient, content and reference within")] = 60.0
+
+
+class EnrichSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is added to a message."""
+
+    enabled: bool = True
+    default_country: Annotated[
+        Country | None, Meta(description="of phone numbers written without `+`; none: they are refused")
+    ] = None
+
+
+class LayersSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The validation layers that can be set. auth, tenant and schema cannot be switched off."""
+
+    content: ContentSettings = ContentSettings()
+    compliance: ComplianceSettings = ComplianceSettings()
+    do_not_contact: DoNotContactSettings = DoNotContactSettings()
+    dedup: DedupSettings = DedupSettings()
+    enrich: EnrichSettings = EnrichSettings()
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """Everything that holds for a tenant's messages."""
+
+    layers: LayersSettings = LayersSettings()
+
+
+DEFAULT: Final = Rules()
+
+
+def _change_of(kind: Any) -> Any:
+    """Make the struct of a change: the same fields, each of which may be left out, at every depth."""
+    fields = []
+    for one in msgspec.structs.fields(kind):
+        options = getattr(one.type, "__args__", ())
+        inner = next((t for t in (one.type, *options) if isinstance(t, type) and issubclass(t, Struct)), None)
+        changed = one.type if inner is None else _change_of(inner)
+        fields.append((one.name, changed | None, field(default=None, name=one.encode_name)))
+    name = kind.__name__.removesuffix("Settings") + "Change"
+    return msgspec.defstruct(
+        name, fields, kw_only=True, forbid_unknown_fields=True, namespace={"__doc__": kind.__doc__}, module=__name__
+    )
+
+
+if TYPE_CHECKING:
+    LayersChange = LayersSettings
+else:
+    LayersChange = _change_of(LayersSettings)
+
+
+def named(change: Any) -> dict[str, Any]:
+    """Tell what a change names, as it is stored."""
+    return {
+        one.encode_name: named(value) if isinstance(value, Struct) else value
+        for one in msgspec.structs.fields(change)
+        if (value := getattr(change, one.name)) is not None
+    }
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay what a change names over what was there, at every depth."""
+    both = dict(old)
+    for key, value in new.items():
+        before = both.get(key)
+        both[key] = merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return both
+
+
+def rules(settings: Mapping[str, Any]) -> Rules:
+    """Read a tenant's stored settings. What this version does not know is left out."""
+    own = {one.encode_name: settings[one.encode_name] for one in msgspec.structs.fields(Rules) if one.name in settings}
+    return msgspec.convert(own, Rules) if own else DEFAULT

@@ -24,10 +24,12 @@ from actors.messages import (
     ResumeSubmitted,
     Retire,
     UseCarrier,
+    Wake,
     WithdrawJob,
 )
 from actors.throughput import Throughput
 from carriers.base import Carrier, SendError, SendResult
+from hermes import runtime
 from hermes.domain import cascade as rules
 from hermes.domain.commands import ControlCarrier
 from hermes.domain.health import Breaker, CarrierHealth, CarrierState
@@ -97,7 +99,7 @@ class CarrierActor(Actor):
         """Serve another plan from now on; see `UseCarrier`."""
         raise NotImplementedError
 
-    def _cancel(self, carrier_message_id: str) -> None:
+    def _cancel(self, message: CancelSubmitted) -> None:
         """Ask the carrier to stop what it took."""
 
     def _leaving(self, job: Job) -> None:
@@ -141,8 +143,7 @@ class CarrierActor(Actor):
         elif kind is DropSuppressed:
             self._drop_suppressed()
         elif kind is CancelSubmitted:
-            for carrier_message_id in message.carrier_message_ids:
-                self._cancel(carrier_message_id)
+            self._cancel(message)
         elif kind is ResumeSubmitted:
             self._carrier.resume(message.submission, message.carrier_message_ids, message.submitted_at)
         else:
@@ -399,7 +400,8 @@ class CarrierActor(Actor):
         self._tell(job, doubt)
 
     def _tell(self, job: Job, answer: rules.Submitted | rules.Refused | rules.InDoubt) -> None:
-        job.cascade.send(answer)
+        if job.cascade.send(answer) == runtime.SendResult.TERMINATED:  # a late answer, after the message was parked
+            self._context.system.send("waker", Wake(job.submission.message_id, answer))
 
     # --- ending and showing ---------------------------------------------------------------------------------------
 

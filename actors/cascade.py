@@ -480,9 +480,13 @@ class CascadeActor(Actor):
                     self._tell_carrier(attempt.carrier, WithdrawJob(job))
             elif kind is rules.CancelAtCarrier:
                 if attempt.carrier_message_ids:
-                    self._tell_carrier(attempt.carrier, CancelSubmitted(tuple(attempt.carrier_message_ids)))
+                    self._cancel_at_carrier(attempt)
             elif attempt.submitted_at is not None:  # Resume
                 self._resume(attempt)
+
+    def _cancel_at_carrier(self, attempt: Attempt) -> None:
+        ids = tuple(attempt.carrier_message_ids)
+        self._tell_carrier(attempt.carrier, CancelSubmitted(self._submission(attempt), ids))
 
     def _dispatch(self, attempt: Attempt) -> None:
         """Hand an attempt to its carrier's actor, unless it is no longer wanted."""

@@ -18,7 +18,7 @@ from actors.context import Context
 from actors.messages import ReceiptMail, Wake
 from actors.receipts import Unmatched, canonical
 from hermes.domain.commands import ReceiptArrived
-from hermes.journal.base import JournalAway, JournalError
+from hermes.journal.base import JournalAway, JournalError, RefTarget
 from hermes.logs import get_logger
 from hermes.runtime import NO_REPLY, Actor, Reply, SendResult
 
@@ -34,7 +34,9 @@ class _LookedUp:
 
     __slots__ = ("batch", "error", "targets")
 
-    def __init__(self, batch: list[ReceiptMail], targets: list[Any], error: JournalError | None) -> None:
+    def __init__(
+        self, batch: list[ReceiptMail], targets: list[tuple[str, RefTarget] | None], error: JournalError | None
+    ) -> None:
         self.batch = batch
         self.targets = targets
         self.error = error
@@ -76,8 +78,12 @@ class DLRProcessor(Actor):
         self._background = Background(self.ref)
         self._context.receipts_done = self._row_done
         for parked in reversed(await self._context.journal.parked_receipts(PARKED_LOADED)):
-            key = (parked.receipt.carrier, parked.ref)
-            self._context.receipts.hold(key, Unmatched(ReceiptMail(parked.receipt, None), parked.id))
+            carrier = parked.receipt.carrier
+            plan = self._context.carriers.get(carrier)
+            refs = (parked.ref,) if plan is None else (parked.ref, *plan.carrier.receipt_keys(parked.receipt))
+            unmatched = Unmatched(ReceiptMail(parked.receipt, None), parked.id)
+            for ref in dict.fromkeys(refs):
+                self._context.receipts.hold((carrier, ref), unmatched)
 
     def handle(self, message: Any) -> None:
         """Take a receipt."""
@@ -98,8 +104,7 @@ class DLRProcessor(Actor):
     # --- matching -------------------------------------------------------------------------------------------------
 
     def _receipt(self, mail: ReceiptMail) -> None:
-        receipt = mail.receipt
-        if self._hand_over(mail, (receipt.carrier, canonical(receipt.carrier_message_id))):
+        if self._hand_over(mail):
             return
         if len(self._unknown) >= WAITING_LIMIT:
             if mail.stored is not None:
@@ -108,16 +113,21 @@ class DLRProcessor(Actor):
         self._unknown.append(mail)
         self._look_up()
 
-    def _hand_over(self, mail: ReceiptMail, key: tuple[str, str]) -> bool:
-        found = self._context.receipts.find(key)
-        if found is None:
-            return False
-        cascade, step, attempt, segment = found
-        addressed = ReceiptMail(mail.receipt, mail.stored, (step, attempt, segment))
-        if cascade.send_system(addressed) != SendResult.DELIVERED:
-            return False  # it is just ending; the journal knows the id by now
-        self._matched += 1
-        return True
+    def _hand_over(self, mail: ReceiptMail) -> bool:
+        carrier = mail.receipt.carrier
+        for ref in _keys(mail):
+            found = self._context.receipts.find((carrier, ref))
+            if found is None:
+                continue
+            cascade, step, attempt, segment = found
+            addressed = ReceiptMail(mail.receipt, mail.stored, (step, attempt, segment))
+            if cascade.send_system(addressed) != SendResult.DELIVERED:
+                continue  # it is just ending; the journal knows the id by now
+            if mail.matched is not None:
+                mail.matched(ref)
+            self._matched += 1
+            return True
+        return False
 
     def _look_up(self) -> None:
         if self._looking or not self._unknown:
@@ -127,12 +137,17 @@ class DLRProcessor(Actor):
         self._background.run(self._ask_journal(batch))
 
     async def _ask_journal(self, batch: list[ReceiptMail]) -> None:
-        keys = [(m.receipt.carrier, canonical(m.receipt.carrier_message_id)) for m in batch]
+        keys = [(m.receipt.carrier, ref) for m in batch for ref in _keys(m)]
+        targets: list[tuple[str, RefTarget] | None] = []
+        error: JournalError | None = None
         try:
-            targets: list[Any] = list(await self._context.journal.find_refs(keys))
-            error: JournalError | None = None
+            found = iter(await self._context.journal.find_refs(keys))
         except JournalError as exc:
             targets, error = [None] * len(batch), exc
+        else:
+            for mail in batch:
+                known = [(ref, target) for ref in _keys(mail) if (target := next(found)) is not None]
+                targets.append(known[0] if known else None)
         self.ref.send_system(_LookedUp(batch, targets, error))
 
     def _looked_up(self, answer: _LookedUp) -> None:
@@ -143,24 +158,32 @@ class DLRProcessor(Actor):
                     mail.stored(False)
             self._look_up()
             return
-        for mail, target in zip(answer.batch, answer.targets, strict=True):
-            receipt = mail.receipt
-            key = (receipt.carrier, canonical(receipt.carrier_message_id))
-            if self._hand_over(mail, key):  # its submit answer came while we asked
+        for mail, found in zip(answer.batch, answer.targets, strict=True):
+            if self._hand_over(mail):  # its submit answer came while we asked
                 continue
-            if target is not None:
+            if mail.matched is not None:
+                mail.matched(None if found is None else found[0])
+            if found is not None:
                 self._woken += 1
+                target = found[1]
                 at = (target.step, target.attempt, target.segment)
                 self.system.send("waker", Wake(target.message_id, replace(mail, target=at)))
                 continue
-            self._parked += 1
-            self._context.metrics.receipts.inc(receipt.carrier, "parked")
-            if isinstance(mail.stored, _Asked):
-                mail.stored.outcome = "parked"
-            unmatched = Unmatched(mail)
-            self._context.receipts.hold(key, unmatched)
-            self._background.run(self._park(unmatched, key[1]))
+            self._hold(mail)
         self._look_up()
+
+    def _hold(self, mail: ReceiptMail) -> None:
+        """Nobody knows it: it is kept under every id it may be known by, and parked under the likeliest."""
+        self._parked += 1
+        carrier = mail.receipt.carrier
+        self._context.metrics.receipts.inc(carrier, "parked")
+        if isinstance(mail.stored, _Asked):
+            mail.stored.outcome = "parked"
+        unmatched = Unmatched(mail)
+        refs = _keys(mail)
+        for ref in refs:
+            self._context.receipts.hold((carrier, ref), unmatched)
+        self._background.run(self._park(unmatched, refs[0]))
 
     async def _park(self, unmatched: Unmatched, ref: str) -> None:
         mail = unmatched.mail
@@ -207,3 +230,7 @@ class DLRProcessor(Actor):
             "unmatched": self._context.receipts.unmatched,
             "to_look_up": len(self._unknown),
         }
+
+
+def _keys(mail: ReceiptMail) -> tuple[str, ...]:
+    return mail.keys or (canonical(mail.receipt.carrier_message_id),)

@@ -35,6 +35,7 @@ from hermes.settings import CarrierSettings, MatchSettings, RouteSettings, check
 log = get_logger("hermes.fleet")
 
 START_WITHIN_S: Final = 1.5  # a carrier opens without reaching its other side
+LOG_OUT_S: Final = 12.0  # for an SMPP carrier's binds to take their answers and leave
 DRAIN_S: Final = 610.0  # the longest `timeout_s` there is, and some
 
 _TOLD: Final = re.compile(r"(?s)carrier '[^']*': (?P<key>[^:\s]+): (?P<why>.*)")
@@ -276,10 +277,12 @@ class Fleet:
         self.plans[name] = plan
         try:
             running = context.system.whereis(plan.actor)
-            if running is not None:
+            if running is not None and plan.carrier.kind != "smpp":
                 await running.call(UseCarrier(plan), timeout_s=START_WITHIN_S)
-            elif former is None:
+            elif running is not None or former is None:
                 supervisor, spec = self._stands(context, plan)
+                if running is not None:  # binds log out and are made anew
+                    await supervisor.call(RemoveChild(spec.name), timeout_s=LOG_OUT_S)
                 await supervisor.call(AddChild(spec), timeout_s=START_WITHIN_S)
         except RuntimeFault as exc:
             self._put_back(name, former)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -52,8 +53,9 @@ class GoAhead:
 
 @dataclass(slots=True, frozen=True)
 class CancelSubmitted:
-    """To a provider: ask the carrier to stop what it took."""
+    """To a carrier: ask it to stop what it took."""
 
+    submission: Submission
     carrier_message_ids: tuple[str, ...]
 
 
@@ -115,11 +117,15 @@ class ReceiptMail:
 
     Attributes:
         target: (step, attempt, segment) once known.
+        keys: the ids it may be known by, canonical, the likeliest first; empty: its own.
+        matched: called with the key its message was found by, or None when nobody knows it (yet).
     """
 
     receipt: DeliveryReceipt
     stored: ReceiptStored | None
     target: tuple[int, int, int] | None = None
+    keys: tuple[str, ...] = ()
+    matched: Callable[[str | None], None] | None = None
 
 
 @dataclass(slots=True, frozen=True)

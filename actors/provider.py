@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from actors.carrier import CarrierActor
 from actors.context import CarrierPlan, Context
-from actors.messages import Job, ReceiptMail
+from actors.messages import CancelSubmitted, Job, ReceiptMail
 from carriers.base import Carrier, ReceiptStored, SendError, SendResult
 from hermes import runtime
 from hermes.domain.receipt import DeliveryReceipt
@@ -134,8 +134,9 @@ class ProviderActor(CarrierActor):
         self.ref.send_system(_Answered(job, outcome, carrier))
         self._close_former(carrier)
 
-    def _cancel(self, carrier_message_id: str) -> None:
-        self._run(self._carrier.cancel(carrier_message_id), "cancel at carrier failed")
+    def _cancel(self, message: CancelSubmitted) -> None:
+        for carrier_message_id in message.carrier_message_ids:
+            self._run(self._carrier.cancel(carrier_message_id), "cancel at carrier failed")
 
     def _run(self, call: Awaitable[Any], failed: str) -> None:
         """Start what nobody waits for; its failure is logged."""

@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from actors.messages import ReceiptMail
+from carriers.smpp.ids import canonical as canonical
 from hermes.runtime import Ref
 
 UNMATCHED_LIMIT: Final = 100_000  # receipts kept in memory for a submit answer that may still come
-
-
-def canonical(carrier_message_id: str) -> str:
-    """Give the form in which ids are compared: without NUL and spaces around, lower case (SMPP.md, 28)."""
-    return carrier_message_id.strip(" \0").lower()
 
 
 @dataclass(slots=True, eq=False)
@@ -52,9 +48,10 @@ class ReceiptIndex:
         early = self._unmatched.pop(key, None) if self._unmatched else None
         if early is None:
             return []
-        for unmatched in early:
+        mine = [unmatched for unmatched in early if not unmatched.claimed]  # it may be held under other ids, too
+        for unmatched in mine:
             unmatched.claimed = True
-        return early
+        return mine
 
     def forget(self, key: tuple[str, str], cascade: Ref) -> None:
         """Stop waiting, unless another cascade waits for the same id by now."""

@@ -3,7 +3,8 @@
 root                       rest_for_one: start order is dependency order; stop order its reverse
 |- journal                 permanent: watches the group-commit writer and its database
 |- carriers                one_for_one
-|  `- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent; added and removed live
+|  |- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent; added and removed live
+|  `- smpp                 SMPPSupervisor, one_for_one: smpp/<name>, its dispatcher and its binds (smpp.py)
 |- suppressions, router, dlr, mo  permanent
 |- webhooks                simple_one_for_one, one per tenant
 |- tenants                 one_for_one
@@ -23,6 +24,8 @@ from actors.dlr import DLRProcessor
 from actors.mo import InboundActor
 from actors.provider import ProviderActor
 from actors.router import RouterActor
+from actors.smpp import INTENSITY as SMPP_INTENSITY
+from actors.smpp import SMPPSupervisor, carrier_spec
 from actors.suppression import SuppressionActor
 from actors.tenant import TenantSupervisor
 from actors.waker import WakerActor
@@ -83,6 +86,8 @@ def tenant_spec(context: Context, tenant_id: str) -> ChildSpec:
 def place(context: Context, plan: CarrierPlan) -> tuple[str, ChildSpec]:
     """Say where a carrier stands: the name of its supervisor, and its child spec; `context.carriers` has its plan."""
     name = plan.carrier.name
+    if plan.carrier.kind == "smpp":
+        return "smpp", carrier_spec(context, plan)
     return "providers", ChildSpec(
         plan.actor, ProviderActor, (context, name), backoff=PROVIDER_BACKOFF, shutdown_s=STOP_S
     )
@@ -96,14 +101,17 @@ def root(
     waker: Callable[[], WakerActor],
 ) -> Supervisor:
     """The whole tree. `journal`, `gateway` and `waker` make the actors that only boot can wire."""
-    providers = [place(context, plan)[1] for plan in context.carriers.values()]
+    places = [place(context, plan) for plan in context.carriers.values()]
+    providers = [spec for where, spec in places if where == "providers"]
+    smpp = [spec for where, spec in places if where == "smpp"]
     carriers = [
         ChildSpec(
             "providers",
             ProviderSupervisor,
             (Strategy.ONE_FOR_ONE, providers, PROVIDER_INTENSITY),
             shutdown_s=STOP_S,
-        )
+        ),
+        ChildSpec("smpp", SMPPSupervisor, (Strategy.ONE_FOR_ONE, smpp, SMPP_INTENSITY), shutdown_s=STOP_S),
     ]
     return Root(
         Strategy.REST_FOR_ONE,

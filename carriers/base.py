@@ -189,6 +189,10 @@ class Carrier:
     def resume(self, submission: Submission, carrier_message_ids: Sequence[str], submitted_at: datetime) -> None:
         """Take up again a message that was submitted before a restart or a parking. Called at most once per load."""
 
+    def receipt_keys(self, receipt: DeliveryReceipt) -> Sequence[str]:
+        """List the ids, canonical, by which a parked receipt's message may be known; its own is always tried."""
+        return ()
+
     async def on_callback(self, request: CallbackRequest) -> CallbackAnswer:
         """Read a provider's call to our webhook.
 

@@ -22,19 +22,18 @@ from hermes.runtime.clock import Clock
 
 ENTRY_POINT_GROUP: Final = "hermes.carriers"
 
-# Kind -> where its `Kind` is. A new carrier adds a line here and takes its name out of PLANNED.
+# Kind -> where its `Kind` is. A new carrier adds a line here.
 KINDS: Final[dict[str, str]] = {
     "fcm": "carriers.http.fcm:KIND",
     "messente": "carriers.http.messente:KIND",
     "mock": "carriers.mock:KIND",
     "ses": "carriers.http.ses:KIND",
+    "smpp": "carriers.smpp_carrier:KIND",
     "smtp": "carriers.smtp:KIND",
     "twilio": "carriers.http.twilio:KIND",
     "vonage": "carriers.http.vonage:KIND",
     "whatsapp": "carriers.http.whatsapp:KIND",
 }
-# Promised by the settings' contract and refused by name until they exist.
-PLANNED: Final = ("smpp",)
 
 # Keys every carrier may have that only some kinds use; the others need not declare them.
 _OPTIONAL_FOR_A_KIND: Final = ("timeout_s",)
@@ -128,8 +127,6 @@ def make_carrier(
     found = find_kind(kind)
     if found is None:
         known = ", ".join(kinds())
-        if kind in PLANNED:
-            raise WrongSetting(name, "kind", f"{kind!r} is not built yet; there are {known}")
         raise WrongSetting(name, "kind", f"there is no kind {kind!r}; there are {known}")
     if found.channels is not None and channel not in found.channels:
         only = ", ".join(sorted(found.channels))

@@ -224,11 +224,11 @@ class Session:
         "_host",
         "_last_delivery",
         "_last_read",
-        "_random",
         "_unwell_since",
         "_window",
         "_writable",
         "counters",
+        "random",
         "reason",
         "refuse_deliveries",
         "sc_interface_version",
@@ -254,7 +254,7 @@ class Session:
         self.sc_interface_version: int | None = None  # of bind_resp; None: a centre of version 3.3
         # Called with "in" or "out" and each PDU; what cannot be read is its PduError.
         self.tap: Callable[[str, Pdu | PduError], None] | None = None
-        self._random = random
+        self.random = random
         self._window = Window(settings.window_size, settings.late_s)
         self._framer: Framer | None = None
         self._deliveries: dict[int, tuple[int, int]] = {}  # delivery -> response id, sequence number
@@ -682,7 +682,7 @@ class Session:
         self._cause = cause
         self.reason = reason
         delay = reconnect_delay(
-            cause, self._attempts, now - self._unwell_since, self.settings.reconnect_max_s, self._random()
+            cause, self._attempts, now - self._unwell_since, self.settings.reconnect_max_s, self.random()
         )
         out.append(Reconnect(delay, self._host, reason))
 

@@ -4,7 +4,7 @@ import pytest
 
 from carriers import registry
 from carriers.mock import MockCarrier
-from carriers.registry import KINDS, PLANNED, kinds, make_carrier
+from carriers.registry import KINDS, kinds, make_carrier
 from hermes.errors import SettingsError
 from hermes.testing import ManualClock
 
@@ -48,12 +48,6 @@ def test_wrong_setting_is_refused_by_carrier_key_and_reason(options, names):
 
 def test_timeout_s_is_accepted_for_a_kind_that_does_not_use_it():
     assert make(timeout_s=3.0).name == "alpha"
-
-
-@pytest.mark.parametrize("kind", PLANNED)
-def test_kind_of_the_contract_that_is_not_built_is_refused_by_name(kind):
-    with pytest.raises(SettingsError, match=f"kind: '{kind}' is not built yet"):
-        make(kind)
 
 
 def test_kind_nobody_knows_is_refused_with_the_kinds_there_are():

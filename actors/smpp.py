@@ -1,0 +1,314 @@
+"""SMPP carriers: their supervisors, and the dispatcher that feeds their binds.
+
+smpp                             SMPPSupervisor, one_for_one
+`- smpp/<carrier>                CarrierSupervisor, one_for_one
+   |- smpp/<carrier>/dispatcher  the carrier's queue, its pace, its answers
+   `- smpp/<carrier>/connection/<n>
+
+A message leaves the queue when a bind has a free place in its window, and both buckets (bind, account) a token. All its
+parts go by one bind, in order. What a carrier throttled goes back to the front; what was in a window when a connection
+was lost is in doubt, and everything else certainly was not sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from heapq import heappop, heappush
+from typing import Any, Final
+
+from actors.carrier import CarrierActor
+from actors.context import CarrierPlan, Context
+from actors.messages import CancelSubmitted, Job, NotTaken, NotWanted
+from actors.shipment import Shipment
+from actors.smpp_connection import ConnectionActor, Line
+from carriers.base import SendError, SendResult
+from carriers.smpp.session import Answered
+from carriers.smpp_carrier import SmppCarrier
+from hermes.runtime import Backoff, ChildSpec, Intensity, Strategy, Supervisor
+
+CONNECTION_BACKOFF: Final = Backoff(initial_s=0.2, factor=2.0, max_s=30.0, jitter=0.2, reset_after_s=60.0)
+INTENSITY: Final = Intensity(max_restarts=100, period_s=10.0)
+STOP_S: Final = 10.0
+AWAY_AFTER_S: Final = 1.0  # without a bind, before the carrier counts as down
+
+
+class SMPPSupervisor(Supervisor):
+    """`smpp`: one supervisor for each SMPP carrier."""
+
+    kind = "SMPPSupervisor"
+
+
+class CarrierSupervisor(Supervisor):
+    """`smpp/<carrier>`: its dispatcher and its binds. A bug in one of them leaves the others as they are."""
+
+    kind = "CarrierSupervisor"
+
+    def __init__(self, context: Context, name: str) -> None:
+        plan = context.carriers[name]
+        carrier = plan.carrier
+        assert isinstance(carrier, SmppCarrier)
+        line = Line(context, carrier, plan.throughput_per_s)
+        modes = ("transmitter", "receiver") if carrier.settings.bind == "pair" else ("transceiver",)
+        binds = [mode for _ in range(carrier.settings.binds) for mode in modes]
+        specs = [ChildSpec(plan.actor, SMPPDispatcher, (context, name, line), shutdown_s=STOP_S)]
+        specs += [
+            ChildSpec(
+                f"smpp/{name}/connection/{n}",
+                ConnectionActor,
+                (context, line, n, mode),
+                backoff=CONNECTION_BACKOFF,
+                shutdown_s=STOP_S,
+            )
+            for n, mode in enumerate(binds, 1)
+        ]
+        super().__init__(Strategy.ONE_FOR_ONE, specs, INTENSITY)
+
+
+def carrier_spec(context: Context, plan: CarrierPlan) -> ChildSpec:
+    """An SMPP carrier's supervisor."""
+    return ChildSpec("smpp/" + plan.carrier.name, CarrierSupervisor, (context, plan.carrier.name), shutdown_s=STOP_S)
+
+
+class _LookAway:
+    """To itself: is there still no bind?"""
+
+    __slots__ = ()
+
+
+class SMPPDispatcher(CarrierActor):
+    """`smpp/<carrier>/dispatcher`: gives messages to binds as these have room.
+
+    Args:
+        line: what it shares with the binds.
+    """
+
+    kind = "Dispatcher"
+
+    def __init__(self, context: Context, name: str, line: Line) -> None:
+        super().__init__(context, name)
+        self._line = line
+        self._smpp = line.carrier
+        self._again: list[Shipment] = []  # a heap: not sent or throttled, to go before what is queued
+        self._shipments: dict[Job, Shipment] = {}
+        self._order = 0
+        self._looking_away = False
+        self._no_bind_since: float | None = None  # monotonic
+
+    def init(self) -> None:
+        """Take over the binds there are, and the answers that waited."""
+        self._context.queues[self._name] = self._queue
+        self._line.dispatcher = self
+        held, self._line.held = self._line.held, []
+        for connection, answer in held:
+            self.answered(connection, answer)
+        self.binds_changed()
+
+    def handle(self, message: Any) -> None:
+        """Look whether the carrier is away, or take what every carrier takes."""
+        if type(message) is _LookAway:
+            self._looking_away = False
+            self._look_for_binds()
+        else:
+            super().handle(message)
+
+    # --- room -----------------------------------------------------------------------------------------------------
+
+    def _bind_with_room(self) -> ConnectionActor | None:
+        """Choose the bind for a new message: of those that may send now, the one with most room (behaviour 45)."""
+        best: ConnectionActor | None = None
+        most = 0
+        now = self._context.clock.monotonic()
+        for bind in self._line.binds:
+            room = bind.session.room
+            if room > most and bind.unfinished is None and bind.pacer.wait(now) <= 0:
+                best, most = bind, room
+        return best
+
+    def _has_room(self) -> bool:
+        return not self._again and self._bind_with_room() is not None
+
+    def _room_at(self) -> float | None:
+        now = self._context.clock.monotonic()
+        waits = [bind.pacer.wait(now) for bind in self._line.binds if bind.session.room > 0]
+        return now + min(waits) if waits else None
+
+    def _has_work(self) -> bool:
+        return bool(self._queue or self._again or any(bind.unfinished is not None for bind in self._line.binds))
+
+    def room(self) -> None:
+        """Send what waits, if anything does."""
+        if self._queue or self._again or any(bind.unfinished is not None for bind in self._line.binds):
+            self._pump()
+
+    def _pump(self) -> None:
+        """First the parts that follow others, then what waits again, then the queue."""
+        for bind in self._line.binds:
+            if bind.unfinished is not None:
+                self._send_parts(bind, bind.unfinished)
+        while self._again and self._may_go_again():
+            bind_ = self._bind_with_room()
+            if bind_ is None:
+                break
+            shipment = heappop(self._again)
+            if shipment.job.withdrawn and shipment.untouched:
+                self._shipments.pop(shipment.job, None)
+            else:
+                shipment.job.left = True
+                self._send_parts(bind_, shipment)
+        super()._pump()
+
+    def _may_go_again(self) -> bool:
+        if self._context.draining or self._retired:
+            return False
+        return self._state == "up" or self._health.may_call(self._context.clock.monotonic())
+
+    # --- sending --------------------------------------------------------------------------------------------------
+
+    def _send(self, job: Job) -> None:
+        try:
+            submits = self._smpp.submits(job.submission)
+        except SendError as error:
+            self._answer(job, error)
+            return
+        self._order += 1
+        shipment = self._shipments[job] = Shipment(job, self._order, submits)
+        bind = None if self._again else self._bind_with_room()
+        if bind is None:  # it was asked for when there was room, and allowed now
+            job.left = False
+            heappush(self._again, shipment)
+        else:
+            self._send_parts(bind, shipment)
+
+    def _send_parts(self, bind: ConnectionActor, shipment: Shipment) -> None:
+        """Send parts while the bind takes them; those that remain are its next."""
+        clock = self._context.clock
+        bind.unfinished = None
+        while shipment.waiting:
+            if bind.session.room <= 0 or bind.pacer.wait(clock.monotonic()) > 0:
+                if bind.session.state == "bound":
+                    bind.unfinished = shipment
+                else:
+                    self._wait_again(shipment)
+                return
+            bind.submit(shipment)
+
+    def _wait_again(self, shipment: Shipment) -> None:
+        if shipment.untouched:
+            shipment.job.left = False  # it may be withdrawn, or go to another carrier
+        if shipment not in self._again:
+            heappush(self._again, shipment)
+
+    def answered(self, connection: ConnectionActor, answer: Answered) -> None:
+        """Take in what became of a part, and tell the cascade once the whole message is over."""
+        handle: Any = answer.handle  # as ConnectionActor.submit made it
+        shipment: Shipment = handle[0]
+        now = self._context.clock.monotonic()
+        if answer.outcome == "accepted":
+            connection.pacer.controller.accepted(now)
+            self._smpp.ids.key(answer.carrier_message_id)  # it learns from the form
+        elif answer.outcome == "refused" and self._smpp.errors.status(answer.command_status).pressure:
+            answer.outcome = "throttled"
+        if answer.outcome == "throttled" and not answer.late:
+            connection.pacer.controller.throttled_at(now, answer.sent_at, connection.session.random)
+        shipment.take(handle[1], answer, self._smpp.refusal)
+        if shipment is connection.unfinished and not shipment.waiting:
+            connection.unfinished = None
+        verdict = shipment.verdict()
+        if verdict is not None:
+            self._shipments.pop(shipment.job, None)
+            self._answer(shipment.job, verdict)
+        elif shipment.waiting and not any(bind.unfinished is shipment for bind in self._line.binds):
+            self._wait_again(shipment)
+
+    def _learn(self, outcome: SendResult | BaseException) -> None:
+        """A lost connection is the bind's health, which is looked at by itself: it opens no breaker."""
+        if not (isinstance(outcome, SendError) and outcome.ambiguous):
+            super()._learn(outcome)
+
+    def _withdraw(self, job: Job) -> None:
+        shipment = self._shipments.get(job)
+        if shipment is None:
+            super()._withdraw(job)
+        elif shipment.untouched:  # it is skipped when its turn comes
+            del self._shipments[job]
+
+    def _drop_suppressed(self) -> None:
+        super()._drop_suppressed()
+        for shipment in self._again:
+            job = shipment.job
+            to = job.submission
+            if job.withdrawn or not shipment.untouched:
+                continue
+            if self._context.suppressions.blocks(to.tenant, to.channel, to.to, to.category):
+                job.withdrawn = True
+                self._shipments.pop(job, None)
+                job.cascade.send_system(NotWanted(job))
+
+    def _cancel(self, message: CancelSubmitted) -> None:
+        pdu = self._smpp.cancellation(message.submission)
+        for carrier_message_id in message.carrier_message_ids:
+            bind = self._bind_with_room()
+            if bind is not None and pdu is not None:
+                bind.cancel(replace(pdu, message_id=carrier_message_id))
+
+    # --- health ---------------------------------------------------------------------------------------------------
+
+    def binds_changed(self) -> None:
+        """A bind came up or went down."""
+        for bind in self._line.binds:
+            if bind.unfinished is not None and bind.session.state != "bound":
+                shipment, bind.unfinished = bind.unfinished, None
+                self._wait_again(shipment)
+        self._look_for_binds()
+
+    def _look_for_binds(self) -> None:
+        """The carrier is away when no bind can send: at once when it refuses us, else after a second."""
+        now = self._context.clock.monotonic()
+        senders = [bind for bind in self._line.binds if bind.mode != "receiver"]
+        if any(bind.session.state == "bound" for bind in senders):
+            self._health.away = None
+            self._no_bind_since = None
+        else:
+            if self._no_bind_since is None:
+                self._no_bind_since = now
+            left = self._no_bind_since + AWAY_AFTER_S - now
+            if left <= 0 or self._health.away is not None or any(bind.refused for bind in senders):
+                why = next((bind for bind in senders if bind.refused), senders[0] if senders else None)
+                self._health.away = "no bind" if why is None else why.why_down()
+            elif not self._looking_away:
+                self._looking_away = True
+                self.send_after(left, _LookAway(), coarse=False)
+        self._look_at_health()
+        self.room()
+
+    def _give_back(self, *, at_once: bool) -> None:
+        super()._give_back(at_once=at_once)
+        again, self._again = self._again, []
+        for shipment in sorted(again):
+            job = shipment.job
+            if shipment.untouched:
+                self._shipments.pop(job, None)
+                if not job.withdrawn:
+                    job.cascade.send_system(NotTaken(job, at_once))
+            else:
+                shipment.give_up("some parts were taken before the carrier was lost")
+                verdict = shipment.verdict()
+                if verdict is not None:
+                    self._shipments.pop(job, None)
+                    self._answer(job, verdict)
+
+    # --- ending and showing ---------------------------------------------------------------------------------------
+
+    def terminate(self, reason: Any) -> None:
+        """Give back what has not left. What is in the windows is answered to the next dispatcher."""
+        self._line.dispatcher = None
+        self._give_back_all()
+
+    def inspect(self) -> dict[str, Any]:
+        """Show the queue, the carrier's fitness, and its binds."""
+        shown = super().inspect()
+        binds = [bind.view() for bind in self._line.binds]
+        shown["in_flight"] += sum(bind["in_flight"] for bind in binds)
+        shown["waiting_again"] = len(self._again)
+        shown["binds"] = binds
+        return shown

@@ -147,6 +147,26 @@ def service_account() -> str:
 
 
 HTTP: dict[str, Http] = {
+    "twilio": Http(
+        "sms",
+        "+4520123456",
+        lambda url: {"account_sid": "AC0123456789abcdef0123456789abcdef", "auth_token": "x", "from": "+4510101010"},
+        json.dumps(
+            {"sid": "SM0123456789abcdef0123456789abcdef", "status": "queued", "price": None, "body": "Hi" * 200}
+        ),
+    ),
+    "vonage": Http(
+        "sms",
+        "+4520123456",
+        lambda url: {"api_key": "abcd1234", "api_secret": "x", "from": "Acme"},
+        json.dumps({"messages": [{"status": "0", "message-id": "0A00000000000001", "message-price": "0.0412"}]}),
+    ),
+    "messente": Http(
+        "sms",
+        "+4520123456",
+        lambda url: {"username": "x", "password": "x", "from": "Acme"},
+        json.dumps({"messages": [{"message_id": "3e28ec48-d620-4191-a96e-000000000001"}], "omnimessage_id": "x"}),
+    ),
     "ses": Http(
         "email",
         "jane@example.test",
@@ -182,9 +202,13 @@ async def bench_http(kind: str, sends: int, in_flight: int) -> None:
         await carrier.open(RememberingSink())
         base = submission(channel=http.channel, to=http.to)
 
+        submissions = [
+            replace(base, message_id=f"msg_{n:026}", content=Content(text=f"Your code is {n:06}", subject="Your code"))
+            for n in range(max(sends, 200))
+        ]
+
         async def send(n: int) -> None:
-            content = Content(text=f"Your code is {n:06}", subject="Your code")
-            answer = carrier.send(replace(base, message_id=f"msg_{n:026}", content=content))
+            answer = carrier.send(submissions[n])
             assert not isinstance(answer, SendResult)
             await answer
 

@@ -10,7 +10,6 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -25,6 +24,7 @@ import msgspec
 
 from carriers.base import CallbackRequest, Carrier, ReceiptSink, SendError, SendResult, Submission
 from carriers.errors import ErrorFact, classify_answer, meaning
+from carriers.http.deadlines import Deadlines
 from carriers.registry import CarrierSettings
 from hermes import __version__
 from hermes.domain.message import rfc3339
@@ -124,20 +124,18 @@ class _Response(aiohttp.ClientResponse):
 
     async def read(self) -> bytes:
         if self._body is None:
-            chunks: list[bytes] = []
-            size = 0
+            body = b""
             try:
-                async for chunk in self.content.iter_any():
-                    size += len(chunk)
-                    if size > MAX_ANSWER:
+                while chunk := await self.content.readany():
+                    body = body + chunk if body else chunk
+                    if len(body) > MAX_ANSWER:
                         self.close()
-                        chunks = []
+                        body = b""
                         break
-                    chunks.append(chunk)
             except BaseException:
                 self.close()
                 raise
-            self._body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._body = body
         return self._body
 
 
@@ -145,7 +143,8 @@ class HttpClient:
     """Calls one provider over kept-open connections."""
 
     def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s or None
+        self._timeout_s = timeout_s
+        self._deadlines = Deadlines(timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -164,6 +163,7 @@ class HttpClient:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        self._deadlines.close()
 
     async def request(
         self,
@@ -197,8 +197,7 @@ class HttpClient:
         progress = _Progress()
         _progress.set(progress)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call(session)
+            return await self._deadlines.run(call(session))
         except TimeoutError:
             why, fact = f"no answer within {self._timeout_s:g} s", _TRANSIENT
         except (aiohttp.ClientError, OSError, ValueError) as exc:

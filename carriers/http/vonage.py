@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
@@ -29,6 +30,7 @@ LONGEST_TTL: Final = 259_200_000  # Vonage's default: no need to name it
 OFFER_AGAIN_S: Final = 1.0  # until a receipt the journal could not store is offered again
 
 _WAIT: Final = re.compile(r"\[ *(\d{1,7}) *\]")  # milliseconds: "please wait [ 250 ] and retry"
+_is_unreserved: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -65,7 +67,7 @@ class VonageCarrier(HttpCarrier):
         self.settings = settings
         self._send_url = f"{self.base_url}/sms/json"
         self._balance_url = f"{self.base_url}/account/get-balance"
-        self._login = {"api_key": settings.api_key, "api_secret": settings.api_secret}
+        self._login = urlencode({"api_key": settings.api_key, "api_secret": settings.api_secret})
         self._parts = Parts(name, channel, clock)
 
     async def submit(self, submission: Submission) -> SendResult:
@@ -75,23 +77,19 @@ class VonageCarrier(HttpCarrier):
         sender = submission.sender or self.settings.from_
         if sender is None:
             raise SendError("provider_config", None, "neither the message nor the carrier names a sender (`from`)")
-        fields = {
-            **self._login,
-            "from": sender.removeprefix("+"),
-            "to": submission.to.removeprefix("+"),
-            "text": text,
-            "client-ref": submission.client_reference[:40],
-        }
+        # Written by hand: urlencode costs 12 us, of which most is for what is the same in every message.
+        form_ = (
+            f"{self._login}&from={_quote(sender.removeprefix('+'))}&to={_quote(submission.to.removeprefix('+'))}"
+            f"&client-ref={_quote(submission.client_reference[:40])}&text={quote_plus(text)}"
+        )
         if (submission.encoding or encoding_of(text)) != "gsm7":
-            fields["type"] = "unicode"
+            form_ += "&type=unicode"
         if self.callback_url is not None:
-            fields["callback"] = self.callback_url
+            form_ += f"&callback={_quote(self.callback_url)}"
         ttl = int((submission.expires_at - self.clock.now()).total_seconds() * 1000)
         if ttl < LONGEST_TTL:
-            fields["ttl"] = str(max(ttl, SHORTEST_TTL))
-        return self._read(
-            await self.client.request("POST", self._send_url, data=urlencode(fields).encode(), headers=_FORM)
-        )
+            form_ += f"&ttl={max(ttl, SHORTEST_TTL)}"
+        return self._read(await self.client.request("POST", self._send_url, data=form_.encode(), headers=_FORM))
 
     def _read(self, answer: HttpAnswer) -> SendResult:
         """Give the parts that were taken.
@@ -170,6 +168,15 @@ class VonageCarrier(HttpCarrier):
         fields = _fields(request, request.body) if request.body else dict(request.query)
         check_sig(fields, secret, METHODS[method], self.clock.now())
         return fields
+
+
+@lru_cache(maxsize=256)
+def _quoted(text: str) -> str:
+    return quote_plus(text)
+
+
+def _quote(text: str) -> str:
+    return text if _is_unreserved(text) else _quoted(text)
 
 
 def _fields(request: CallbackRequest, body: bytes) -> dict[str, str]:

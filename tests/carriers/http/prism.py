@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,12 +55,32 @@ class Prism:
 
 
 @asynccontextmanager
-async def prism(spec: str) -> AsyncIterator[Prism]:
-    """Run Prism over a description of tests/contracts/specs."""
+async def prism(spec: str, prefix: str = "") -> AsyncIterator[Prism]:
+    """Run Prism over a description of tests/contracts/specs.
+
+    Args:
+        spec: its file name.
+        prefix: the path of the description's server, which Prism leaves out of its routes.
+    """
+    if not prefix:
+        async with _serve(SPECS / spec) as it:
+            yield it
+        return
+    description = json.loads((SPECS / spec).read_text("utf-8"))
+    description["paths"] = {prefix + path: item for path, item in description["paths"].items()}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / spec
+        file.write_text(json.dumps(description), "utf-8")
+        async with _serve(file) as it:
+            yield it
+
+
+@asynccontextmanager
+async def _serve(file: Path) -> AsyncIterator[Prism]:
     port = servers.free_port()
     assert NODE is not None
     process = await asyncio.create_subprocess_exec(
-        NODE, str(CLI), "mock", "-h", "127.0.0.1", "-p", str(port), str(SPECS / spec), stdout=asyncio.subprocess.PIPE
+        NODE, str(CLI), "mock", "-h", "127.0.0.1", "-p", str(port), str(file), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     reading: asyncio.Task[bytes] | None = None

@@ -13,7 +13,7 @@ really in a carrier's hands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from logging import DEBUG, getLogger
@@ -42,6 +42,7 @@ from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import ADDRESS_FIELD
 from hermes.domain.suppression import BOUNCED, COMPLAINT, INVALID_DESTINATION, OPTED_OUT
+from hermes.domain.usage import UsageDelta, difference, usage_of
 from hermes.journal.base import KEEP, CarrierRef, JournalError, OutboxEntry, Write
 from hermes.runtime import SHUTDOWN, Actor, Reply, SendResult, Timer
 
@@ -197,13 +198,15 @@ class CascadeActor(Actor):
         events = decision.events
         if events:
             was_open = state.open
+            counted, counted_as = usage_of(state), state.status
             for event in events:
                 if event.type == "fallback" or event.type == "timed_out":
                     self._count_event(event)
                 if logger.isEnabledFor(DEBUG):
                     logger.debug("event", extra={"type": event.type, "step": event.step, "attempt": event.attempt})
                 rules.apply(state, event)
-            self._append(events, refs, decision.effects, then, closes=was_open and not state.open)
+            usage = () if state.open else difference(state, counted, counted_as)
+            self._append(events, refs, decision.effects, then, closes=was_open and not state.open, usage=usage)
         elif decision.effects and self._parked:
             self._append((), (), decision.effects, then)  # no carrier is called for a message that is parked
         elif self._pending:
@@ -221,6 +224,7 @@ class CascadeActor(Actor):
         effects: list[rules.Effect],
         then: Then | None,
         closes: bool = False,
+        usage: Sequence[UsageDelta] = (),
     ) -> None:
         state = self.state
         message = state.message
@@ -235,7 +239,7 @@ class CascadeActor(Actor):
             self._parked = False
         outbox = self._outbox(message, events) if events else ()
         self._write(
-            Write(message.message_id, message.tenant, events, status=status, refs=refs, outbox=outbox, due=due),
+            Write(message.message_id, message.tenant, events, None, status, refs, outbox, None, due, usage),
             effects,
             then,
         )

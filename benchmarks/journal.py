@@ -4,7 +4,7 @@
 
 Open loop: messages arrive at the given rate whatever the journal does. Each makes three writes, one after the
 other, as a message on mock carriers does: accepted (message row, event), submitted (event, carrier's id),
-delivered (event, close, webhook). The driver's own CPU is measured against a journal that does nothing
+delivered (event, close, webhook, usage). The driver's own CPU is measured against a journal that does nothing
 and taken off. fsync is on.
 """
 
@@ -27,6 +27,7 @@ import psutil
 
 from hermes.domain.events import Event
 from hermes.domain.message import Content, Message, Step, new_message_id
+from hermes.domain.usage import UsageDelta
 from hermes.journal.base import CarrierRef, Done, JournalError, OutboxEntry, Write
 from hermes.journal.embedded import EmbeddedPostgres
 from hermes.journal.postgres import PostgresJournal
@@ -102,6 +103,7 @@ class Drive:
             [event],
             status="delivered",
             outbox=[OutboxEntry(3, "callback", "message.delivered", now)],
+            usage=[UsageDelta("live", now.date(), "sms", "mock-1", "delivered", 1, 1, 1, 10_000)],
         )
         self.journal.append(write, self.finish)
 

@@ -33,6 +33,7 @@ from gateway.routes import Route
 from gateway.signup import Signup
 from gateway.suppressions import SuppressionLists
 from gateway.tenants import Tenants
+from gateway.usage import Usage
 from hermes.journal.base import JournalAway
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def routes(
     signup: Signup,
     suppressions: SuppressionLists,
     policies: Policies,
+    usage: Usage,
     callbacks: Callbacks,
     operate: Operate,
     overview: OverviewPage,
@@ -122,6 +124,7 @@ def routes(
         R("GET", t + "/audit", tenants.list_changes, own, "Tenants", {200: s.ChangePage}, query=s.PageQuery,
           codes=known),
         R("GET", "/v1/audit", tenants.list_all_changes, operator, "Tenants", {200: s.ChangePage}, query=s.PageQuery),
+        R("GET", t + "/usage", usage.get, own, "Tenants", {200: s.UsagePage}, query=s.UsageQuery, codes=known),
         R("POST", t + "/policies", policies.create, own, "Policies", {201: s.PolicyView}, s.PolicyBody, codes=change),
         R("GET", t + "/policies", policies.list, own, "Policies", {200: s.PolicyPage}, codes=known),
         R("GET", t + "/policies/{policy}", policies.get, own, "Policies", {200: s.PolicyView}, codes=known),
@@ -248,6 +251,7 @@ class Gateway:
             Signup(edge),
             SuppressionLists(edge),
             Policies(edge),
+            Usage(edge),
             Callbacks(edge),
             Operate(edge),
             self._overview,

@@ -672,6 +672,34 @@ class Replayed(Struct):
     due: str
 
 
+# --- usage
+class UsageQuery(Struct, kw_only=True, forbid_unknown_fields=True, rename={"first": "from", "last": "to"}):
+    """Which days, both included."""
+
+    first: Annotated[str, Meta(description="2026-01-05, or a time of that day; default: 30 days ago")] | None = None
+    last: Annotated[str, Meta(description="default: today, by UTC")] | None = None
+    mode: Annotated[Mode, Meta(description="default: the key's own; live for the operator")] | None = None
+
+
+class UsageLine(Struct):
+    """What messages of one day that ended alike used at one carrier. The day is the one they were created (UTC)."""
+
+    day: str
+    channel: str
+    carrier: Annotated[str, Meta(description="null: no carrier was asked")] | None
+    status: Annotated[str, Meta(description="how the messages ended")]
+    messages: Annotated[int, Meta(description="each once, where it was decided: their sum is the day's messages")]
+    attempts: Annotated[int, Meta(description="tries at the carrier, refused ones included")]
+    segments: Annotated[int, Meta(description="radio parts of SMS that the carrier took")]
+    cost: float
+
+
+class UsagePage(Struct):
+    """A tenant's usage, by day."""
+
+    data: list[UsageLine]
+
+
 # --- policies
 SlugName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$", examples=["otp"])]
 

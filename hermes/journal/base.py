@@ -23,6 +23,7 @@ from hermes.domain.inbound import Inbound
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
+from hermes.domain.usage import UsageDelta
 from hermes.errors import HermesError
 
 SHARDS: Final = 64
@@ -105,6 +106,7 @@ class Write:
         message: on the first write of a message only.
         status: the message's status when this write makes it final (or corrects it), else None.
         due: when the parked message must be looked at; None marks it hot (an actor holds it); KEEP leaves it.
+        usage: what this write adds to the tenant's usage.
     """
 
     message_id: str
@@ -116,6 +118,7 @@ class Write:
     outbox: Sequence[OutboxEntry] = ()
     idempotency: IdempotencyRecord | None = None
     due: Any = KEEP
+    usage: Sequence[UsageDelta] = ()
 
 
 Done = Callable[[JournalError | None], None]
@@ -546,6 +549,10 @@ class Journal(Protocol):
 
     async def delete_live_setting(self, kind: str, name: str) -> bool:
         """Remove one. False: there is none."""
+
+    # --- usage
+    async def usage(self, tenant: str, mode: str, first: date, last: date) -> list[UsageDelta]:
+        """Add up a tenant's usage of these days, both included: one entry a line that is not zero, in order."""
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

@@ -21,6 +21,7 @@ from hermes.domain.events import Event
 from hermes.domain.message import is_message_id
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
+from hermes.domain.usage import UsageDelta
 from hermes.journal.base import (
     KEEP,
     SHARDS,
@@ -112,6 +113,7 @@ class _Store:
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
+    usage: dict[tuple[str, str, date, str, str, str], list[int]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
@@ -362,6 +364,11 @@ class MemoryJournal:
             store.outbox[key] = OutboxItem(
                 *key, write.tenant, entry.type, entry.due, 0, now, entry.payload, id=outbox_id(*key)
             )
+        for delta in write.usage:
+            line = (write.tenant, delta.mode, delta.day, delta.channel, delta.carrier, delta.status)
+            counts = store.usage.setdefault(line, [0, 0, 0, 0])
+            for n, value in enumerate((delta.messages, delta.attempts, delta.segments, delta.cost_micros)):
+                counts[n] += value
         if record is not None:
             store.idempotency[write.tenant, record.key] = (record, now)
         row = store.messages.get(message_id)
@@ -741,6 +748,15 @@ class MemoryJournal:
     async def delete_live_setting(self, kind: str, name: str) -> bool:
         self._reach()
         return self._store.live_settings.pop((kind, name), None) is not None
+
+    # --- usage
+    async def usage(self, tenant: str, mode: str, first: date, last: date) -> list[UsageDelta]:
+        self._reach()
+        return [
+            UsageDelta(mode, day, channel, carrier, status, *counts)
+            for (of, of_mode, day, channel, carrier, status), counts in sorted(self._store.usage.items())
+            if of == tenant and of_mode == mode and first <= day <= last and any(counts)
+        ]
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

@@ -19,6 +19,7 @@ from hermes.domain.events import Event
 from hermes.domain.message import is_message_id, ulid
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import OPEN_STATUSES
+from hermes.domain.usage import UsageDelta
 from hermes.journal.base import (
     SHARDS,
     Done,
@@ -531,6 +532,10 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
             return False
         return bool(await self._link.fetch(QUERIES["delete_live_setting"], kind, name))
 
+    # --- usage
+    async def usage(self, tenant: str, mode: str, first: date, last: date) -> list[UsageDelta]:
+        return [UsageDelta(**row) for row in await self._link.fetch(QUERIES["usage"], tenant, mode, first, last)]
+
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
         rows = await self._link.fetch(QUERIES["workers"], self._clock.now() - DEAD_WORKERS_SHOWN)
@@ -555,6 +560,7 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
             QUERIES["purge_inbound_outbox"], "inb_" + ulid(int(oldest_inbound.timestamp() * 1000))[:10]
         )
         await self._link.fetch(QUERIES["erase_tenants"], now - timedelta(days=messages_days))
+        await self._link.fetch(QUERIES["fold_usage"])
         await self._link.fetch(QUERIES["forget_workers"], now - WORKERS_KEPT)
         await self._link.fetch(QUERIES["forget_dead_batches"])
         return [receipt_from_json(row["receipt"]).carrier for row in orphans]

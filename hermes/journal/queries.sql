@@ -73,6 +73,18 @@ WITH alive AS MATERIALIZED (
     FROM unnest($48::smallint[], string_to_array($49, $4), $50::timestamptz[]) AS u (shard, message_id, due)
     WHERE o.shard = u.shard AND o.message_id = u.message_id AND o.due IS DISTINCT FROM u.due
       AND EXISTS (SELECT FROM alive)
+), used AS (
+    -- Each worker adds to rows of its own, so that none waits for another; `fold_usage` joins those of the dead.
+    INSERT INTO usage AS u (tenant, mode, day, channel, carrier, status, worker, messages, attempts, segments,
+                            cost_micros)
+    SELECT tenant, mode, day, channel, carrier, status, $1, messages, attempts, segments, cost_micros
+    FROM jsonb_to_recordset($52::text::jsonb)
+        AS r (tenant text, mode text, day date, channel text, carrier text, status text, messages bigint,
+              attempts bigint, segments bigint, cost_micros bigint)
+    WHERE EXISTS (SELECT FROM alive)
+    ON CONFLICT (tenant, day, mode, channel, carrier, status, worker) DO UPDATE
+    SET messages = u.messages + excluded.messages, attempts = u.attempts + excluded.attempts,
+        segments = u.segments + excluded.segments, cost_micros = u.cost_micros + excluded.cost_micros
 )
 -- A key that is stored and younger than 24 h leaves its row out of `answers`: divide by zero, roll back.
 SELECT CASE WHEN NOT EXISTS (SELECT FROM marked) THEN false
@@ -408,6 +420,28 @@ SELECT kind, name, body, sealed, created_at FROM live_setting ORDER BY created_a
 
 -- name: delete_live_setting
 DELETE FROM live_setting WHERE kind = $1 AND name = $2 RETURNING 1
+
+-- name: usage
+SELECT $2::text AS mode, day, channel, carrier, status, sum(messages)::bigint AS messages,
+       sum(attempts)::bigint AS attempts, sum(segments)::bigint AS segments, sum(cost_micros)::bigint AS cost_micros
+FROM usage WHERE tenant = $1 AND mode = $2 AND day BETWEEN $3 AND $4
+GROUP BY day, channel, carrier, status
+HAVING sum(messages) <> 0 OR sum(attempts) <> 0 OR sum(segments) <> 0 OR sum(cost_micros) <> 0
+ORDER BY day, channel, carrier, status
+
+-- name: fold_usage
+-- Rows of workers that can write no more become one for each line, whose worker is ''.
+WITH gone AS (
+    DELETE FROM usage AS u
+    WHERE u.worker <> '' AND NOT EXISTS (SELECT FROM worker AS w WHERE w.id = u.worker AND NOT w.dead)
+    RETURNING *
+)
+INSERT INTO usage AS u (tenant, mode, day, channel, carrier, status, worker, messages, attempts, segments, cost_micros)
+SELECT tenant, mode, day, channel, carrier, status, '', sum(messages), sum(attempts), sum(segments), sum(cost_micros)
+FROM gone GROUP BY tenant, mode, day, channel, carrier, status
+ON CONFLICT (tenant, day, mode, channel, carrier, status, worker) DO UPDATE
+SET messages = u.messages + excluded.messages, attempts = u.attempts + excluded.attempts,
+    segments = u.segments + excluded.segments, cost_micros = u.cost_micros + excluded.cost_micros
 
 -- name: partitions
 SELECT parent.relname AS parent, child.relname AS name, i.inhdetachpending AS detaching

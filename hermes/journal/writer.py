@@ -47,6 +47,10 @@ _WRITE_BATCH: Final = QUERIES["write_batch"]
 _BATCH_IS_IN: Final = QUERIES["batch_is_in"]
 
 _SEPARATOR: Final = "\x1f"  # JSON has it only escaped, so it can occur in no body and no data
+_USAGE: Final = (
+    *("tenant", "mode", "day", "channel", "carrier", "status"),
+    *("messages", "attempts", "segments", "cost_micros"),
+)
 # Places in `columns` below; the place of $6 is 0.
 _TEXT_COLUMNS: Final = (0, 2, 3, 4, 7, 9, 11, 15, 18, 19, 20, 21, 25, 27, 29, 30, 32, 33, 34, 36, 37, 39, 43)
 _NUMBER_COLUMNS: Final = (13, 16, 17, 22, 23, 24, 26, 28, 41)
@@ -89,6 +93,7 @@ class Batch:
         closed: dict[str, tuple[date, str, datetime]] = {}
         parked: dict[str, datetime | None] = {}
         days: set[date] = set()
+        usage: dict[tuple[str, str, date, str, str, str], list[int]] = {}
 
         for write, _ in entries:
             message_id, events, message, status = write.message_id, write.events, write.message, write.status
@@ -137,6 +142,15 @@ class Batch:
                             payload,
                         )
                     )
+            for delta in write.usage:
+                key = (write.tenant, delta.mode, delta.day, delta.channel, delta.carrier, delta.status)
+                line = usage.get(key)
+                if line is None:
+                    line = usage[key] = [0, 0, 0, 0]
+                line[0] += delta.messages
+                line[1] += delta.attempts
+                line[2] += delta.segments
+                line[3] += delta.cost_micros
             record = write.idempotency
             if record is not None:
                 answers.append((write.tenant, record.key, record.request_hash, record.response))
@@ -176,7 +190,8 @@ class Batch:
         while texts is None:  # a text holds the separator: take one that nobody can foresee
             separator = _SEPARATOR + token_hex(8)
             texts = self._join(columns, separator)
-        self.arguments: Final[list[Any]] = [now, separator, next(iter(days), None), *texts]
+        lines = encode([dict(zip(_USAGE, (*k, *v), strict=True)) for k, v in usage.items()]).decode() if usage else None
+        self.arguments: Final[list[Any]] = [now, separator, next(iter(days), None), *texts, lines]
 
     @staticmethod
     def _join(columns: list[list[Any] | tuple[Any, ...]], separator: str) -> list[Any] | None:

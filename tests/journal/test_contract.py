@@ -15,6 +15,7 @@ from hermes.domain.inbound import Inbound
 from hermes.domain.message import Content, Step, new_inbound_id, new_message_id, ulid
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
+from hermes.domain.usage import UsageDelta
 from hermes.journal.base import (
     SHARDS,
     ApiKey,
@@ -800,3 +801,75 @@ async def test_an_entry_the_database_cannot_hold_stores_none(journal, now):
     with pytest.raises(WriteRefused):
         await journal.put_suppressions([suppression(now, "+451"), suppression(now, "a\0b")])
     assert await journal.suppressions("ten_1", None, 10) == []
+
+
+# --- usage
+def used(day, carrier="a", status="delivered", mode="live", messages=1, micros=10_000):
+    return UsageDelta(mode, day, "sms", carrier, status, messages, 1, 2, micros)
+
+
+async def test_usage_adds_up_by_tenant_mode_day_and_line(journal, now):
+    today, yesterday = now.date(), (now - DAY).date()
+    first, second, other = (message(now, tenant=tenant) for tenant in ("ten_1", "ten_1", "ten_2"))
+    await store(
+        journal,
+        accept(first),
+        accept(second),
+        accept(other),
+        close(first, usage=[used(today), used(today, carrier="b", messages=0)]),
+        close(second, usage=[used(today), used(yesterday, mode="test")]),
+        close(other, usage=[used(today, micros=7)]),
+    )
+    line = UsageDelta("live", today, "sms", "a", "delivered", 2, 2, 4, 20_000)
+    assert await journal.usage("ten_1", "live", today, today) == [line, used(today, carrier="b", messages=0)]
+    assert await journal.usage("ten_1", "test", yesterday, today) == [used(yesterday, mode="test")]
+    assert await journal.usage("ten_2", "live", yesterday, today) == [used(today, micros=7)]
+    assert await journal.usage("ten_3", "live", yesterday, today) == []
+    assert await journal.usage("ten_1", "live", yesterday, yesterday) == []
+
+
+async def test_what_is_taken_back_whole_leaves_no_line_of_usage(journal, now):
+    made = message(now)
+    minus = UsageDelta("live", now.date(), "sms", "a", "failed", -1, -1, -2, -10_000)
+    await store(
+        journal,
+        accept(made),
+        close(made, status="failed", usage=[used(now.date(), status="failed")]),
+        close(made, seq=3, usage=[used(now.date()), minus]),
+    )
+    assert await journal.usage("ten_1", "live", now.date(), now.date()) == [used(now.date())]
+
+
+async def test_a_refused_write_counts_for_nothing(journal, now):
+    made, twice = message(now), message(now)
+    await store(journal, accept(made), accept(twice))
+    outcomes = [
+        put(journal, close(made, usage=[used(now.date())])),
+        put(journal, close(twice, seq=1, usage=[used(now.date())])),  # contradicts what is stored
+    ]
+    assert [type(await outcome) for outcome in outcomes] == [type(None), Conflict]
+    assert await journal.usage("ten_1", "live", now.date(), now.date()) == [used(now.date())]
+
+
+async def test_usage_is_the_same_after_the_workers_that_wrote_it_are_gone(bench, now):
+    today = now.date()
+    for _ in range(3):
+        journal = await bench.worker()
+        made = message(now)
+        await store(journal, accept(made), close(made, usage=[used(today)]))
+        await journal.stop()
+    journal = await bench.worker()
+    made = message(now)
+    await store(journal, accept(made), close(made, usage=[used(today)]))
+    line = UsageDelta("live", today, "sms", "a", "delivered", 4, 4, 8, 40_000)
+    assert await journal.usage("ten_1", "live", today, today) == [line]
+    for _ in range(2):
+        await journal.housekeep(bench.clock.now(), 30)
+        assert await journal.usage("ten_1", "live", today, today) == [line]
+    if bench.kind == "postgres":
+        connection = await asyncpg.connect(**bench.connect)
+        assert await connection.fetchval("SELECT count(*) FROM usage") == 2  # the dead ones', and this worker's
+        await connection.close()
+    made = message(now)
+    await store(journal, accept(made), close(made, usage=[used(today)]))
+    assert (await journal.usage("ten_1", "live", today, today))[0].messages == 5

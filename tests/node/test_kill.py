@@ -6,8 +6,10 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -57,6 +59,22 @@ async def kill(node: Node, what: str) -> None:
         await node.start()
 
 
+async def check_usage(node: Node, tenant: str, messages: Iterable[dict[str, Any]]) -> None:
+    """Check that the tenant's usage is what its messages say, to the last segment and cent."""
+    lines = (await node.get(f"/v1/tenants/{tenant}/usage"))["data"]
+    counted = Counter(m["status"] for m in messages)
+    attempts = [a for m in messages for a in m["attempts"] if a["status"] != "superseded" or a["submitted_at"]]
+    sent = [a for a in attempts if a["submitted_at"] and a["channel"] == "sms"]
+    by_status: Counter[str] = Counter()
+    for line in lines:
+        by_status[line["status"]] += line["messages"]
+    print("usage", lines)
+    assert by_status == counted
+    assert sum(line["attempts"] for line in lines) == len(attempts)
+    assert sum(line["segments"] for line in lines) == sum(a["segments"] or 1 for a in sent)
+    assert sum(line["cost"] for line in lines) == pytest.approx(sum(a["cost"] or 0 for a in attempts), abs=1e-6)
+
+
 @pytest.mark.timeout(400)
 async def test_twenty_kills_under_load_lose_nothing_and_send_never_twice(tmp_path: Path, data: Path) -> None:
     plan = random.sample(KILLS, len(KILLS))
@@ -67,7 +85,8 @@ async def test_twenty_kills_under_load_lose_nothing_and_send_never_twice(tmp_pat
         customer.listening(),
         running(tmp_path, carriers, server=ALLOW, data=data) as node,
     ):
-        load = Load(node, (await node.tenant()).key, customer=customer)
+        tenant = await node.tenant()
+        load = Load(node, tenant.key, customer=customer)
         ready: list[tuple[float, str]] = []
         async with load.coming_in():
             for what in plan:
@@ -79,6 +98,7 @@ async def test_twenty_kills_under_load_lose_nothing_and_send_never_twice(tmp_pat
                 ready.append((time.monotonic() - killed, what))
         print(f"slowest answer {load.slowest_s:.2f} s, accepted again after", max(ready), dict(load.answers))
         messages = await check_kept(load, mail, FINAL_WITHIN_S)
+        await check_usage(node, tenant.id, messages.values())
         node.check_alive()
         ends = Counter(f"{m['metadata']['policy']} {m['status']}" for m in messages.values())
         print(f"{len(customer.told)} webhooks of {len(customer.by_message)} messages")

@@ -1,0 +1,83 @@
+"""What a message counts for in its tenant's usage: by channel, carrier and how the message ended. Pure.
+
+A message is counted when it is final, under the day it was created (UTC), so that a day's figures add up to the
+messages listed for it. What changes later (a correction, the late answer of a carrier) is counted as a difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from hermes.domain.cascade import Attempt, Cascade
+
+MICROS: Final = 1_000_000  # costs are added up in millionths, as whole numbers: no sum depends on its order
+
+Counts = dict[tuple[str, str], tuple[int, int, int, int]]  # (channel, carrier) -> messages, attempts, segments, micros
+
+
+@dataclass(slots=True, frozen=True)
+class UsageDelta:
+    """What to add to one line of a tenant's usage; negative where something was counted otherwise before.
+
+    Attributes:
+        carrier: empty for a message that no carrier was asked to take.
+        status: how the message ended.
+        messages: a message is counted once, on the line of the attempt that decided it.
+        attempts: tries that reached a carrier, refused ones included.
+        segments: radio parts of SMS that a carrier took.
+        cost_micros: millionths of the operator's currency.
+    """
+
+    mode: str
+    day: date
+    channel: str
+    carrier: str
+    status: str
+    messages: int
+    attempts: int
+    segments: int
+    cost_micros: int
+
+
+def usage_of(state: Cascade) -> Counts:
+    """Count a final message: nothing of one that is open."""
+    counts: Counts = {}
+    if state.open:
+        return counts
+    deciding: Attempt | None = None
+    for a in state.attempts:
+        if a.status == "queued" or (a.status == "superseded" and a.submitted_at is None):
+            continue  # it never left
+        if deciding is None or state.delivered_by is None or a.step == state.delivered_by:
+            deciding = a
+        key = (a.channel, a.carrier)
+        messages, attempts, segments, micros = counts.get(key, (0, 0, 0, 0))
+        if a.submitted_at is not None and a.channel == "sms":
+            segments += a.segments if a.segments is not None else state.message.segments or 1
+        if a.cost is not None:
+            micros += round(a.cost * MICROS)
+        counts[key] = (messages, attempts + 1, segments, micros)
+    key = (deciding.channel, deciding.carrier) if deciding is not None else (state.message.cascade[0].channel, "")
+    _, attempts, segments, micros = counts.get(key, (0, 0, 0, 0))
+    counts[key] = (1, attempts, segments, micros)
+    return counts
+
+
+def difference(state: Cascade, before: Counts, before_status: str) -> list[UsageDelta]:
+    """Say what to add for a message that counted as `before` while it had `before_status`, and stands so now."""
+    message = state.message
+    day = message.created_at.date()
+    lines: dict[tuple[str, str, str], list[int]] = {}
+    for (channel, carrier), counted in usage_of(state).items():
+        lines[channel, carrier, state.status] = list(counted)
+    for (channel, carrier), counted in before.items():
+        line = lines.setdefault((channel, carrier, before_status), [0, 0, 0, 0])
+        for n, value in enumerate(counted):
+            line[n] -= value
+    return [
+        UsageDelta(message.mode, day, channel, carrier, status, *line)
+        for (channel, carrier, status), line in lines.items()
+        if any(line)
+    ]

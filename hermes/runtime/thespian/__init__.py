@@ -14,6 +14,7 @@ from hermes.runtime.thespian.errors import (
     NotHosted,
     Poisoned,
     SourceLoadingNotHosted,
+    StuckThreads,
     WouldBlock,
 )
 from hermes.runtime.thespian.guest import Guest, MountedGuest
@@ -28,6 +29,7 @@ __all__ = [
     "NotHosted",
     "Poisoned",
     "SourceLoadingNotHosted",
+    "StuckThreads",
     "SystemBase",
     "WouldBlock",
 ]

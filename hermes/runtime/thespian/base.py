@@ -39,11 +39,11 @@ from hermes.runtime.thespian.guest import Family, Guest, MountedGuest
 from hermes.runtime.thespian.mail import Mail
 from hermes.runtime.thespian.operations import LINGER_S, Operations
 from hermes.runtime.thespian.outside import Admin, Asker, External
-from hermes.runtime.thespian.worker import Handle, Worker, build, check_capabilities, resolve
+from hermes.runtime.thespian.worker import Crew, Handle, check_capabilities, resolve
 
 log = logging.getLogger("hermes.runtime.thespian")
 
-WORKERS: Final = 8  # threads for the families of guests that nobody mounted
+WORKERS: Final = 8  # threads for the guests that nobody mounted, and what they create
 ROOM_LIMIT_S: Final = 30.0  # seconds an outside thread waits for a full mailbox before it is told
 COARSE_S: Final = 1.0  # wake-ups from here on use the wheel, at most 100 ms late; shorter ones are exact
 _TOLD_LIMIT: Final = 1000  # operations not yet run before an outside thread has to wait
@@ -85,11 +85,10 @@ class SystemBase:
         self.dead_letters = 0
         self.orders = itertools.count(1)  # of messages handed to workers
         self._numbers = itertools.count(1)
-        self._turns = itertools.count()
         self._family: Ref | None = None
         self._watched: dict[Handle, tuple[int, ...]] = {}
-        self._workers: list[Worker | None] = [None] * WORKERS
-        self._worker_lock = threading.Lock()
+        self._crew = Crew(self, name, WORKERS)
+        self._stuck: dict[str, list[threading.Thread]] = {}
         self._closed = False
         self._own: threading.Thread | None = None
         if system is None:
@@ -156,8 +155,9 @@ class SystemBase:
         return SendResult.UNKNOWN
 
     def _send_patiently(self, sender: ActorAddress, target: ActorAddress, message: Any) -> None:
-        """Deliver for an outside thread: what finds a full mailbox waits for room."""
-        result = self._deliver(sender, target, message)
+        """Deliver for an outside thread: what finds a full mailbox waits for room, and so does what comes after it."""
+        crowded = target._aaddr in self.crowded if self.crowded else False
+        result = SendResult.FULL if crowded else self._deliver(sender, target, message)
         if result is SendResult.FULL:
             guest: Any = self.system.registry[target._aaddr]._actor
             if guest.waiting is None:
@@ -222,6 +222,20 @@ class SystemBase:
 
     # -- lives of guests; on the loop
 
+    def abandon(self, name: str, crew: Crew) -> None:
+        """Leave the threads of a mounted guest behind, and remember those that are stuck."""
+        stuck = crew.abandon()
+        if stuck:
+            log.error("%s leaves %d of its threads behind, each in a handler that does not return", name, len(stuck))
+            self._stuck.setdefault(name, []).extend(stuck)
+
+    def stuck(self, name: str) -> int:
+        """Return how many threads of earlier lives of a mounted guest are still in a handler."""
+        threads = [thread for thread in self._stuck.pop(name, ()) if thread.is_alive()]
+        if threads:
+            self._stuck[name] = threads
+        return len(threads)
+
     def new_name(self) -> str:
         """Return a name, and so an address, that no other guest of this base ever has; any thread may ask."""
         return f"{self.name}/{next(self._numbers)}"
@@ -240,29 +254,23 @@ class SystemBase:
             if isinstance(ref._actor, Guest):
                 yield ref._actor
 
-    def _born(self, handle: Handle, parent: Handle) -> None:
-        """Give an instance that a worker has made its actor in the kernel."""
-        above = parent.guest
-        if above is None or above.ref._state >= ENDING:
-            handle.worker.put(handle.let_go)
+    def _start(self, handle: Handle, parent: Handle | None) -> None:
+        """Give a guest its actor in the kernel, and let its worker make the instance."""
+        above = parent.guest if parent is not None else None
+        if parent is not None and (above is None or above.ref._state >= ENDING):
+            self._release_name(handle)
             return
-        owner = self._home(above) if handle.globalName else above.ref
+        owner = self._home(above) if above is None or handle.globalName else above.ref
         guest = Guest(handle)
         try:
             ref = self.system.spawn(lambda: guest, name=handle.address._aaddr, parent=owner)
         except RuntimeFault:  # the system is shutting down: nobody is left who could be told
-            handle.worker.put(handle.let_go)
             return
         handle.guest = guest
-        if owner is above.ref and not handle.globalName:
+        if above is not None and not handle.globalName:
             if above.children is None:
                 above.children = {}
             above.children[ref] = handle.address
-
-    def _begin_primary(self, handle: Handle) -> None:
-        guest = Guest(handle)
-        self.system.spawn(lambda: guest, name=handle.address._aaddr, parent=self.family())
-        handle.guest = guest
         handle.worker.put(handle.begin)
 
     def _home(self, guest: Guest | None) -> Ref:
@@ -273,10 +281,6 @@ class SystemBase:
                 return above
             above = above._parent
         return self.family()
-
-    def _stillborn(self, parent: Handle, address: ActorAddress) -> None:
-        if parent.guest is not None:
-            parent.guest.tell_child_exited(address)
 
     def exited(self, handle: Handle, recursive: bool) -> None:
         """End a guest that has handled its ActorExitRequest."""
@@ -335,59 +339,39 @@ class SystemBase:
             self.watch(handle, ())
         if self.dead_letter_handler is not None and self.dead_letter_handler == handle.address:
             self.dead_letter_handler = None
-        name = handle.globalName
-        if name and not isinstance(guest, MountedGuest) and self.names.get(name) == handle.address:
-            del self.names[name]
+        if not isinstance(guest, MountedGuest):  # whose name, like its address, outlives restarts
+            self._release_name(handle)
         waiting, guest.waiting = guest.waiting, None
         self.crowded.discard(handle.address._aaddr)
         for mail in waiting or ():
             self.dead_letter(handle.address, mail.message)
 
-    # -- creating; on the worker's thread
+    def _release_name(self, handle: Handle) -> None:
+        name = handle.globalName
+        if name and self.names.get(name) == handle.address:
+            del self.names[name]
+
+    # -- creating; on any thread
 
     def create(
-        self, worker: Worker, parent: Handle, actor_class: Any, requirements: Any, global_name: str | None
+        self, parent: Handle | None, actor_class: Any, requirements: Any, global_name: str | None
     ) -> ActorAddress:
-        """Make a child of a guest. A failure is logged and told to the parent by ChildActorExited."""
+        """Begin to make an actor, and return its address. A parent hears of a failure by ChildActorExited."""
         if global_name and (existing := self.names.get(global_name)) is not None:
             return existing
         address = ActorAddress(self.new_name())
-        if parent.dead:
+        if parent is not None and (parent.dead or parent.worker.gone):
             return address
-        try:
-            return self._create(worker, parent, address, actor_class, requirements, global_name)
-        except Exception:
-            log.warning("%s could not create %s", parent.address, actor_class, exc_info=True)
-            parent.post(self._stillborn, parent, address)
-            return address
-
-    def _create(
-        self,
-        worker: Worker,
-        parent: Handle,
-        address: ActorAddress,
-        actor_class: Any,
-        requirements: Any,
-        global_name: str | None,
-    ) -> ActorAddress:
-        above = self.system_address if global_name else parent.address
-        handle = Handle(self, worker, address, above, global_name, requirements)
-        handle.instance = instance = build(actor_class, self.capabilities, requirements)
-        handle.actor_class = type(instance)
-        instance._myRef = handle
         if global_name and (existing := self.names.setdefault(global_name, address)) is not address:
             return existing
-        handle.post(self._born, handle, parent)
+        above = self.system_address if parent is None or global_name else parent.address
+        crew = self._crew if parent is None else parent.crew
+        handle = Handle(self, crew, address, above, global_name, actor_class, requirements)
+        if parent is None:
+            self.operations.post(self._start, handle, None)
+        else:
+            parent.post(self._start, handle, parent)
         return address
-
-    def _next_worker(self) -> Worker:
-        """Return the worker of the next top-level guest: each in turn, so one that blocks holds up few others."""
-        number = next(self._turns) % WORKERS
-        with self._worker_lock:
-            worker = self._workers[number]
-            if worker is None:
-                worker = self._workers[number] = Worker(self, f"{self.name} {number}")
-            return worker
 
     # -- what ActorSystem calls, on any thread; the names are Thespian's
 
@@ -438,13 +422,7 @@ class SystemBase:
             return existing
         found = resolve(actor_class)
         check_capabilities(found, self.capabilities, requirements)
-        address = ActorAddress(self.new_name())
-        if global_name and (existing := self.names.setdefault(global_name, address)) is not address:
-            return existing
-        handle = Handle(self, self._next_worker(), address, self.system_address, global_name, requirements)
-        handle.actor_class = found
-        self.operations.post(self._begin_primary, handle)
-        return address
+        return self.create(None, found, requirements, global_name)
 
     def tell(self, target: ActorAddress, message: Any) -> None:
         """As `External.tell`, for the program's default address."""
@@ -506,7 +484,5 @@ class SystemBase:
         elif self._family is not None and self._family.alive:
             self._family.stop(SHUTDOWN)
             await self._family.ended()
-        for worker in self._workers:
-            if worker is not None:
-                worker.abandon()
+        self._crew.abandon()
         self.operations.close()

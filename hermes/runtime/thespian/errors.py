@@ -31,14 +31,18 @@ class WouldBlock(NotHosted):
 
 
 class HandlerOverdue(Exception):
-    """A guest's handler ran longer than it may; its thread is left behind and the guest starts anew."""
+    """A guest's handler ran longer than it may; its threads are left behind and the mounted guest starts anew."""
 
-    def __init__(self, limit_s: float) -> None:
-        super().__init__(f"one message was handled for more than {limit_s:g} s")
+    def __init__(self, who: str, limit_s: float) -> None:
+        super().__init__(f"{who} has been handling one message for more than {limit_s:g} s")
+
+
+class StuckThreads(Exception):
+    """A mounted guest is not started again while so many threads of earlier lives are stuck in its handlers."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"{number} threads of earlier lives have not come back from a handler")
 
 
 class Poisoned(Exception):
     """A guest failed twice on the same message. Raised in whoever called it; ends a mounted guest."""
-
-    def __init__(self, failure: str) -> None:
-        super().__init__(failure)

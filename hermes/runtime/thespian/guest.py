@@ -18,10 +18,10 @@ from hermes.runtime.actor import Actor
 from hermes.runtime.mailbox import NO_REPLY, ChildEnded, Reply
 from hermes.runtime.reasons import KILL, Reason
 from hermes.runtime.ref import Ref
-from hermes.runtime.thespian.errors import HandlerOverdue, Poisoned
+from hermes.runtime.thespian.errors import HandlerOverdue, Poisoned, StuckThreads
 from hermes.runtime.thespian.mail import Mail
 from hermes.runtime.thespian.status import actor_status
-from hermes.runtime.thespian.worker import Handle, Worker
+from hermes.runtime.thespian.worker import Crew, Handle
 
 if TYPE_CHECKING:
     from hermes.runtime.thespian.base import SystemBase
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 IN_HAND: Final = 64  # messages given to the worker and not yet handled; the rest wait in the mailbox
 _ACK: Final = 32  # the worker reports after so many: two reports fit into IN_HAND, so it never runs dry
 MAILBOX_LIMIT: Final = 10_000  # Thespian's own mailboxes have no limit; programs send in bursts
+MOUNTED_WORKERS: Final = 4  # threads for a mounted guest and what it creates
+STUCK_LIMIT: Final = 8  # threads earlier lives of a mounted guest may hold before it is not started again
 _CHECK: Final = object()
 
 
@@ -43,7 +45,7 @@ class Guest(Actor):
     handle_: Handle
 
     def __init__(self, handle: Handle | None = None) -> None:
-        if handle is not None:
+        if handle is not None:  # a mounted guest learns its address in `init`
             self.handle_ = handle
         self.handed = 0  # messages given to the worker
         self.acked = 0  # of those, reported handled
@@ -139,7 +141,7 @@ class Guest(Actor):
             "address": handle.address.addressDetails,
             "global_name": handle.globalName,
             "in_hand": max(self.handed - handle.served, 0),
-            "handling_s": round(perf_counter() - began, 3) if running else 0.0,
+            "handling_s": round(perf_counter() - began, 6) if running else 0.0,
             "handled": handle.served,
             "poisoned": handle.failures,
             "refused": self.refused,
@@ -154,10 +156,11 @@ class Guest(Actor):
 
 
 class MountedGuest(Guest):
-    """A Thespian actor as the child of a supervisor, with a thread of its own for it and all it creates.
+    """A Thespian actor as the child of a supervisor, with threads of its own for it and all it creates.
 
     It ends, and is so restarted, when it fails twice on the same message, when its `__init__` raises, or when
-    one message takes longer than `handler_limit_s`. Its address is its registered name: it outlives restarts.
+    it or one it created takes longer than `handler_limit_s` over one message. Its address is its registered name,
+    and outlives restarts.
     """
 
     __slots__ = ("_actor_class", "_base", "_global_name", "_limit_s", "_requirements")
@@ -173,31 +176,37 @@ class MountedGuest(Guest):
         self._limit_s = handler_limit_s
 
     def init(self) -> None:
-        """Start the thread; the instance is made there, so an `__init__` that blocks or raises holds nobody up."""
+        """Start its thread; the instance is made there, so an `__init__` that blocks or raises holds nobody up.
+
+        Raises:
+            StuckThreads: earlier lives of it still hold `STUCK_LIMIT` threads.
+        """
         base, ref = self._base, self.ref
         if ref.name is None:
             ref.name = base.new_name()
             ref._system.registry.reserve(ref.name, ref)
+        if (stuck := base.stuck(ref.name)) >= STUCK_LIMIT:
+            raise StuckThreads(stuck)
         address = ActorAddress(ref.name)
-        worker = Worker(base, f"thespian {ref.name}")
-        handle = Handle(base, worker, address, base.system_address, self._global_name, self._requirements)
-        handle.actor_class = self._actor_class
-        handle.guest = self
-        self.handle_ = handle
         if self._global_name:
             base.names.setdefault(self._global_name, address)
-        worker.put(handle.begin)
+        crew = Crew(base, f"thespian {ref.name}", MOUNTED_WORKERS)
+        above = base.system_address
+        handle = Handle(base, crew, address, above, self._global_name, self._actor_class, self._requirements)
+        handle.guest = self
+        self.handle_ = handle
+        handle.worker.put(handle.begin)
         if self._limit_s > 0:
             self.send_after(self._limit_s / 4, _CHECK)
 
     def handle(self, message: Any) -> None:
-        """Hand a message over to the worker; look now and then whether it is stuck."""
+        """Hand a message over to the worker; look now and then whether anyone in the family is stuck."""
         if message is not _CHECK:
             super().handle(message)
             return
-        began = self.handle_.worker.began
-        if began > 0 and perf_counter() - began > self._limit_s:
-            self.stop(HandlerOverdue(self._limit_s))
+        overdue = self.handle_.crew.overdue(self._limit_s)
+        if overdue is not None:
+            self.stop(HandlerOverdue(str(overdue.address.addressDetails), self._limit_s))
         else:
             self.send_after(self._limit_s / 4, _CHECK)
 
@@ -207,26 +216,30 @@ class MountedGuest(Guest):
         self.stop(poison)
 
     def terminate(self, reason: Reason) -> Awaitable[None] | None:
-        """As any guest; a thread that is stuck is left behind."""
-        worker = self.handle_.worker
-        if isinstance(reason, HandlerOverdue):
-            worker.abandon()
+        """As any guest; threads that are stuck are left behind."""
+        if isinstance(reason, HandlerOverdue) or self.handle_.dead:
+            self._leave_threads()
             return None
-        if self.handle_.dead:
-            worker.close()
-            return None
-        return self._last_farewell(worker)
+        return self._last_farewell()
 
-    async def _last_farewell(self, worker: Worker) -> None:
+    async def _last_farewell(self) -> None:
         try:
             await self._farewell()
         finally:
-            worker.abandon()
+            self._leave_threads()
+
+    def _leave_threads(self) -> None:
+        self._base.abandon(self.ref.name or "", self.handle_.crew)
 
     def _kernel_before_end(self) -> None:
+        if not hasattr(self, "handle_"):  # its init failed
+            return
         super()._kernel_before_end()
         if self.ref._reason is KILL:
-            self.handle_.worker.abandon()
+            self._leave_threads()
+
+    def _kernel_shutdown_s(self, child: Ref) -> float | None:
+        return None if isinstance(self.ref._reason, HandlerOverdue) else super()._kernel_shutdown_s(child)
 
 
 class Family(Actor):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import copy
 import logging
-import threading
 import traceback
 from collections.abc import Callable
 from functools import lru_cache
 from inspect import signature
+from itertools import count
 from queue import SimpleQueue
+from threading import Lock, Thread
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,7 +52,7 @@ class Worker:
 
     Attributes:
         began: `perf_counter` when the running handler began; 0.0 between handlers.
-        current: whose handler runs, or ran last.
+        current: whose handler runs.
         gone: abandoned; whatever its guests still ask for is ignored.
     """
 
@@ -64,20 +65,15 @@ class Worker:
         self.current: Handle | None = None
         self.gone = False
         self.posted = False  # something was posted since the loop was last woken for it
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread = Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
     def put(self, *work: Any) -> None:
         """Queue a function and its arguments; any thread may."""
         self.inbox.put(work)
 
-    def close(self) -> None:
-        """Let the thread end after what is queued; it is not waited for."""
-        self.inbox.put(None)
-
-    def abandon(self) -> None:
-        """Let the thread end as soon as it can, and ignore what it does until then."""
-        self.gone = True
+    def put_end(self) -> None:
+        """Let the thread end after what is queued."""
         self.inbox.put(None)
 
     def _run(self) -> None:
@@ -99,6 +95,55 @@ class Worker:
             work = None
         if self.posted:
             base.operations.wake(True)
+
+
+class Crew:
+    """The workers of one family. Its guests take turns over them, so one that blocks holds up few others."""
+
+    __slots__ = ("_base", "_lock", "_name", "_turns", "_workers", "gone")
+
+    def __init__(self, base: SystemBase, name: str, size: int) -> None:
+        self._base = base
+        self._name = name
+        self._workers: list[Worker | None] = [None] * size
+        self._turns = count()
+        self._lock = Lock()
+        self.gone = False
+
+    def next(self) -> Worker:
+        """Return the worker whose turn it is, started when first needed; any thread may ask."""
+        number = next(self._turns) % len(self._workers)
+        worker = self._workers[number]
+        if worker is None:
+            with self._lock:
+                worker = self._workers[number]
+                if worker is None:
+                    worker = self._workers[number] = Worker(self._base, f"{self._name} {number}")
+                    worker.gone = self.gone
+        return worker
+
+    def close(self) -> None:
+        """Let the threads end after what is queued; they are not waited for."""
+        for worker in self._workers:
+            if worker is not None:
+                worker.put_end()
+
+    def abandon(self) -> list[Thread]:
+        """Let the threads end as soon as they can, ignore what they do until then; return those in a handler."""
+        self.gone = True
+        for worker in self._workers:
+            if worker is not None:
+                worker.gone = True
+        self.close()
+        return [worker.thread for worker in self._workers if worker is not None and worker.began]
+
+    def overdue(self, limit_s: float) -> Handle | None:
+        """Return a guest whose handler has been running for longer than the limit, or None."""
+        now = perf_counter()
+        for worker in self._workers:
+            if worker is not None and 0 < worker.began < now - limit_s and (current := worker.current) is not None:
+                return current
+        return None
 
 
 @lru_cache(maxsize=256)
@@ -172,6 +217,7 @@ class Handle:
         "actor_class",
         "address",
         "base",
+        "crew",
         "dead",
         "failures",
         "globalName",
@@ -189,20 +235,22 @@ class Handle:
     def __init__(
         self,
         base: SystemBase,
-        worker: Worker,
+        crew: Crew,
         address: ActorAddress,
         parent: ActorAddress,
         global_name: str | None,
+        actor_class: Any,
         requirements: Any,
     ) -> None:
         self.base = base
-        self.worker = worker
+        self.crew = crew  # where its children will run
+        self.worker = crew.next()
         self.address = address
         self.parent = parent
         self.globalName = global_name
         self.requirements = requirements
+        self.actor_class = actor_class  # a class, or the dotted name of one
         self.instance: Any = None
-        self.actor_class: Any = None  # a class, or the dotted name of one
         self.guest: Guest | None = None
         self.dead = False
         self.order = 0  # of the message it handles
@@ -243,6 +291,7 @@ class Handle:
             error = exc
         finally:
             worker.began = 0.0
+            worker.current = None
             self.spent += perf_counter() - begun
             self.served += 1
         if error is not None:
@@ -274,11 +323,12 @@ class Handle:
                 log.warning("%s failed while it was told to exit", self.address, exc_info=True)
             finally:
                 worker.began = 0.0
+                worker.current = None
             self.let_go()
         self.post(done)
 
     def begin(self) -> None:
-        """Make the instance of a guest the loop has started; if that fails, the guest ends with the error."""
+        """Make the instance; if that fails, the guest ends with the error."""
         worker = self.worker
         worker.current = self
         worker.began = perf_counter()
@@ -289,6 +339,7 @@ class Handle:
             self.fail(exc)
         finally:
             worker.began = 0.0
+            worker.current = None
 
     def recheck(self) -> None:
         """Exit if the capabilities are no longer what the class asks for."""
@@ -331,7 +382,7 @@ class Handle:
         """Make a child; a failure is told by `ChildActorExited`."""
         if source_hash is not None:
             raise SourceLoadingNotHosted("createActor(sourceHash=...)")
-        return self.base.create(self.worker, self, actor_class, requirements, global_name)
+        return self.base.create(self, actor_class, requirements, global_name)
 
     def actor_send(self, target: ActorAddress, message: Any) -> None:
         """Send; what cannot be delivered becomes a dead letter."""

@@ -117,13 +117,14 @@ def test_what_a_guest_that_exits_had_not_read_becomes_dead_letters(system):
             if msg == "start":
                 self.handleDeadLetters()
                 self.letters = []
+                self.send(sender, "started")
             elif isinstance(msg, DeadEnvelope):
                 self.letters.append((msg.deadAddress.actorAddressString, msg.deadMessage))
             elif msg == "letters?":
                 self.send(sender, self.letters)
 
     undertaker = system.createActor(Undertaker)
-    system.tell(undertaker, "start")
+    assert system.ask(undertaker, "start", WAIT) == "started"
     echo = system.createActor(Echo)
     system.tell(echo, ActorExitRequest())
     for word in ("a", "b", "c"):

@@ -28,12 +28,13 @@ from actors.messages import (
     WithdrawJob,
 )
 from actors.throughput import Throughput
-from carriers.base import Carrier, SendError, SendResult
+from carriers.base import Carrier, SendError, SendResult, Submission
 from hermes import runtime
 from hermes.domain import cascade as rules
 from hermes.domain.commands import ControlCarrier
 from hermes.domain.health import Breaker, CarrierHealth, CarrierState
 from hermes.domain.message import rfc3339
+from hermes.domain.quality import Quality
 from hermes.domain.state import CATEGORIES
 from hermes.logs import get_logger
 from hermes.runtime import NO_REPLY, Actor, Reply
@@ -79,6 +80,7 @@ class CarrierActor(Actor):
             breaker = Breaker(self._plan.breaker_failures, self._plan.breaker_open_s)
             health = context.health[name] = CarrierHealth(context.clock.now(), breaker)
         self._health = health
+        self._quality = context.quality.setdefault(name, Quality())
         self._state: CarrierState = health.state(context.clock.monotonic())
 
     # --- what a subclass says -------------------------------------------------------------------------------------
@@ -366,10 +368,13 @@ class CarrierActor(Actor):
         if isinstance(outcome, SendResult):
             self._sent += 1
             self._rate.count(self._context.clock.monotonic())
+            self._watch_receipts(carrier, submission)
             segments = submission.segments
             cost = outcome.cost
-            if cost is None and carrier.cost:
-                cost = round(carrier.cost * (segments or 1), 6)
+            if cost is None:
+                routes, now = self._context.routes, self._context.clock.now()
+                cost = routes.price_to(self._name, submission.to, segments or 1, now)
+                cost = cost or round(carrier.cost * (segments or 1), 6) or None
             self._tell(job, rules.Submitted(step, attempt, self._name, outcome.carrier_message_ids, segments, cost))
             return
         self._failed += 1
@@ -398,6 +403,16 @@ class CarrierActor(Actor):
             doubt = rules.InDoubt(step, attempt, self._name, "unknown", None, f"the carrier call failed: {kind}")
         self._last_error = doubt.detail
         self._tell(job, doubt)
+
+    def _watch_receipts(self, carrier: Carrier, submission: Submission) -> None:
+        """A message was taken: does the carrier still report on those before?"""
+        quality = self._quality
+        now = self._context.clock.monotonic()
+        if carrier.reports(submission):
+            quality.taken(now)
+        if quality.fell_silent(now) and self._health.breaker.trip(now, "its receipts stopped coming"):
+            quality.forgive_silence()
+            self._look_at_health()
 
     def _tell(self, job: Job, answer: rules.Submitted | rules.Refused | rules.InDoubt) -> None:
         if job.cascade.send(answer) == runtime.SendResult.TERMINATED:  # a late answer, after the message was parked

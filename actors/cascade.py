@@ -52,6 +52,17 @@ RETRY_HAND_OVER_S: Final = 0.5  # a carrier's queue was full, or its actor is be
 # Why a message that only waits is parked no earlier: a receipt that comes soon then costs no read of the journal.
 PARK_AT_LEAST_AHEAD_S: Final = 2.0  # nothing due sooner is parked
 WAKE_AGAIN_S: Final = 0.5  # after its tenant ended under it
+# Classes of an undelivered receipt that say nothing about the carrier: another would not have delivered either.
+NOT_THE_CARRIERS: Final = frozenset(
+    {
+        "invalid_destination",
+        "blocked_or_opted_out",
+        "content_rejected",
+        "invalid_request",
+        "message_too_large",
+        "policy_window",
+    }
+)
 NOTE_AFTER_S: Final = 1.0  # in a carrier's queue, before the journal is told that it has not left
 NOTED_FOR_S: Final = 60.0  # the due time of such a note; a restart looks this far ahead (waker.py)
 
@@ -351,6 +362,19 @@ class CascadeActor(Actor):
         metrics.receipts.inc(receipt.carrier, "duplicate" if state.seq == seq else "late" if over else "matched")
         if a is not None and a.status != was:
             metrics.attempts.inc(a.carrier, a.status)
+            self._judge(a, receipt.error_class)
+
+    def _judge(self, a: Attempt, error_class: str | None) -> None:
+        """Let a final receipt say how well its carrier delivers."""
+        quality = self._context.quality.get(a.carrier)
+        if quality is None:
+            return
+        now = self._context.clock.monotonic()
+        if a.status == "delivered" or a.status == "read":
+            took = (self._context.clock.now() - a.submitted_at).total_seconds() if a.submitted_at is not None else 0.0
+            quality.delivered(now, max(took, 0.0))
+        elif a.status == "undelivered":
+            quality.failed(now, heard=True, its_fault=error_class not in NOT_THE_CARRIERS)
 
     def _do_not_contact(self, step: int, attempt: int) -> None:
         """The attempt may not leave: its recipient must not be written to on this channel (rule 2)."""
@@ -527,7 +551,8 @@ class CascadeActor(Actor):
         """What has certainly not left moves to another carrier when its own is not fit and another is."""
         context = self._context
         health = context.health.get(attempt.carrier)
-        if attempt.carrier in context.carriers and (health is None or health.available(context.clock.monotonic())):
+        fit = health is None or health.available(context.clock.monotonic())
+        if fit and attempt.carrier in context.carriers and attempt.carrier not in context.full_carriers:
             return
         out = {
             a.carrier
@@ -719,6 +744,9 @@ class CascadeActor(Actor):
             a = self.state.find(event.step, event.attempt)
             if a is not None:
                 self._context.metrics.attempts.inc(a.carrier, "timed_out")
+                quality = self._context.quality.get(a.carrier)
+                if quality is not None and a.status == "submitted":
+                    quality.failed(self._context.clock.monotonic(), heard=False)
 
     def _count_step(self) -> None:
         began = self.state.step_started_at

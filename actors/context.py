@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.receipts import ReceiptIndex
-from actors.routing import CarrierEntry, RoutingTable
+from actors.routes import CarrierEntry
+from actors.routing import RoutingTable
 from carriers.base import Carrier
 from hermes.domain.commands import carrier_actor
 from hermes.domain.health import DEFAULT_FAILURES, DEFAULT_OPEN_S, CarrierHealth
 from hermes.domain.inbound import NumberOwner
+from hermes.domain.quality import Quality
+from hermes.domain.rates import RateDeck
 from hermes.journal.base import Journal, OutboxEntry
 from hermes.journal.directory import Directory
 from hermes.journal.suppressions import Suppressions
@@ -30,6 +33,7 @@ class CarrierPlan:
         tenant: the only tenant it serves; None: all.
         weight: see `routing.CarrierEntry`.
         breaker_failures, breaker_open_s: see `hermes.domain.health.Breaker`.
+        deck: its prices by destination; `carrier.cost` where it names none.
         actor: the name of the actor that holds its queue.
     """
 
@@ -43,6 +47,7 @@ class CarrierPlan:
     weight: float = 1.0
     breaker_failures: int = DEFAULT_FAILURES
     breaker_open_s: float = DEFAULT_OPEN_S
+    deck: RateDeck | None = None
     actor: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +56,9 @@ class CarrierPlan:
     def entry(self) -> CarrierEntry:
         """What the router knows of it."""
         carrier = self.carrier
-        return CarrierEntry(carrier.name, carrier.channel, self.on_ambiguous, self.tenant, self.weight, carrier.cost)
+        return CarrierEntry(
+            carrier.name, carrier.channel, self.on_ambiguous, self.tenant, self.weight, carrier.cost, self.deck
+        )
 
 
 @dataclass(slots=True)
@@ -66,6 +73,8 @@ class Context:
         active: cascade actors.
         queues: what waits for each carrier.
         health: whether each carrier is fit to be asked; the same dict that `routes` reads.
+        full_carriers: carriers whose queue is nearly full; the same set that `routes` reads.
+        quality: what the receipts of each carrier say; the same dict that `routes` reads.
         numbers: whose our numbers are, as the settings say (`[[number]]`).
         public_url: how the world reaches this node; None: nobody said.
         draining: the node is stopping: nothing new is sent, answers are still taken.
@@ -97,6 +106,7 @@ class Context:
     full_carriers: set[str] = field(default_factory=set)
     queues: dict[str, FairQueue] = field(default_factory=dict)
     health: dict[str, CarrierHealth] = field(default_factory=dict)
+    quality: dict[str, Quality] = field(default_factory=dict)
     lingering: OrderedDict[Ref, None] = field(default_factory=OrderedDict)
     webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
     receipts_done: Callable[[int], None] = lambda row: None

@@ -20,17 +20,20 @@ import msgspec
 
 from actors.context import CarrierPlan, Context
 from actors.messages import Retire, UseCarrier
-from actors.routing import SANDBOX, Match, Route, RoutingTable
+from actors.routes import Match, Route
+from actors.routing import SANDBOX, Observed, RoutingTable
 from carriers.base import Carrier
 from carriers.registry import WrongSetting, find_kind, make_carrier
 from hermes.domain.commands import Listed, Refused, SettingRefused
 from hermes.domain.health import CarrierHealth
+from hermes.domain.quality import Quality
+from hermes.domain.rates import WrongDeck, read_deck
 from hermes.errors import SettingsError
 from hermes.journal.base import Journal, LiveSetting
 from hermes.journal.sealing import CannotUnseal, Sealer
 from hermes.logs import get_logger
 from hermes.runtime import AddChild, ChildSpec, Clock, NotAlive, Ref, RemoveChild, RuntimeFault
-from hermes.settings import CarrierSettings, MatchSettings, RouteSettings, check_carrier
+from hermes.settings import CarrierSettings, MatchSettings, RouteSettings, check_carrier, check_route
 
 log = get_logger("hermes.fleet")
 
@@ -81,6 +84,10 @@ class Fleet:
         self._background: set[asyncio.Task[None]] = set()
         self.plans: dict[str, CarrierPlan] = dict(fixed)
         self.health: dict[str, CarrierHealth] = {}
+        self.full: set[str] = set()
+        self.quality: dict[str, Quality] = {}
+        self._observed = Observed(self.health, self.full, self.quality, clock.monotonic, clock.now)
+        self._live_routes: list[RouteSettings] = []
         # Whose callbacks are taken: also of carriers that were removed, while the node runs.
         self.callbacks: dict[str, Carrier] = {name: plan.carrier for name, plan in fixed.items()}
 
@@ -89,6 +96,8 @@ class Fleet:
         for row in await self._journal.live_settings():
             if row.kind == "carrier":
                 self._load_carrier(row)
+            elif row.kind == "routes":
+                self._live_routes = msgspec.json.decode(row.body, type=list[RouteSettings])
 
     def _load_carrier(self, row: LiveSetting) -> None:
         name = row.name
@@ -123,11 +132,11 @@ class Fleet:
         names = [n for n in (*own, *self._fixed, *others) if n in self.plans and n != SANDBOX]
         entries = [self.plans[name].entry() for name in names]
         routes = [route(r) for r in self.routes()]
-        return RoutingTable(entries, routes, self.health, self._clock.monotonic, self._clock.now)
+        return RoutingTable(entries, routes, self._observed)
 
     def routes(self) -> list[RouteSettings]:
-        """List the routes in order: the first that matches a message decides."""
-        return list(self._fixed_routes)
+        """List the routes in order, the first that matches a message decides: the live ones, then the file's."""
+        return [*self._live_routes, *self._fixed_routes]
 
     def listed(self) -> list[Listed]:
         """List all carriers but the sandbox: those of the file in its order, then the stored ones."""
@@ -222,6 +231,26 @@ class Fleet:
             del self._stored[name]
             if name in self.plans:
                 self._retire(name)
+            self._route()
+
+    async def set_routes(self, entries: Sequence[Any]) -> None:
+        """Replace the live routes, which are looked at before the file's; those equal to one of the file are left out.
+
+        Raises:
+            SettingRefused: names the route and the key and the reason; nothing was changed.
+            JournalAway: nothing was changed.
+        """
+        channels = {carrier.name: carrier.channel for carrier in self.listed()}
+        try:
+            routes = [check_route(entry, f"data[{n}]", channels) for n, entry in enumerate(entries)]
+        except ValueError as exc:
+            key, _, why = str(exc).partition(": ")
+            raise SettingRefused(key, why) from exc
+        live = [r for r in routes if r not in self._fixed_routes]
+        async with self._changing:
+            body = msgspec.json.encode(live).decode()
+            await self._journal.put_live_setting(LiveSetting("routes", "", body, self._clock.now()))
+            self._live_routes = live
             self._route()
 
     async def close(self) -> None:
@@ -334,8 +363,8 @@ class Fleet:
                 await supervisor.call(RemoveChild(spec.name), timeout_s=DRAIN_S)
             except RuntimeFault as exc:
                 log.warning("a removed carrier's actor did not end", carrier=name, error=type(exc).__name__)
-            context.health.pop(name, None)
-            context.queues.pop(name, None)
+            for known in (context.health, context.queues, context.quality):
+                known.pop(name, None)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -349,6 +378,10 @@ def plan_of(settings: CarrierSettings, clock: Clock) -> CarrierPlan:
     Raises:
         SettingsError: names the carrier, the key and the reason.
     """
+    try:
+        deck = read_deck(settings.rates) if settings.rates is not None else None
+    except WrongDeck as exc:
+        raise WrongSetting(settings.name, "rates", str(exc)) from None
     options = {"timeout_s": settings.timeout_s, **settings.options}
     carrier = make_carrier(settings.kind, settings.name, settings.channel, options, clock=clock, cost=settings.cost)
     return CarrierPlan(
@@ -361,6 +394,7 @@ def plan_of(settings: CarrierSettings, clock: Clock) -> CarrierPlan:
         weight=settings.weight,
         breaker_failures=settings.breaker_failures,
         breaker_open_s=settings.breaker_open_s,
+        deck=deck,
     )
 
 
@@ -370,16 +404,19 @@ def route(settings: RouteSettings) -> Route:
     match = Match(
         tenant=frozenset(_texts(m.tenant)),
         prefix=tuple(_texts(m.prefix)),
+        mcc=frozenset(_texts(m.mcc)),
+        mnc=frozenset(_texts(m.mnc)),
         sender=frozenset(_texts(m.sender)),
         category=frozenset(_texts(m.category)),
         from_hour=m.from_hour,
         to_hour=m.to_hour,
     )
-    return Route(settings.channel, tuple(settings.carriers), match, settings.strategy, settings.on_ambiguous)
+    carriers = tuple(settings.carriers)
+    return Route(settings.channel, carriers, match, settings.strategy, settings.on_ambiguous, settings.sticky)
 
 
-def _texts(value: str | Sequence[str]) -> Sequence[str]:
-    return (value,) if isinstance(value, str) else value
+def _texts(value: str | int | Sequence[str | int]) -> Sequence[str]:
+    return (str(value),) if isinstance(value, str | int) else [str(one) for one in value]
 
 
 def _checked(entry: Mapping[str, Any]) -> CarrierSettings:

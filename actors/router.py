@@ -26,5 +26,16 @@ class RouterActor(Actor):
         return [[c.carrier for c in routes.candidates(message, n)] for n in range(len(message.cascade))]
 
     def inspect(self) -> dict[str, Any]:
-        """Show the carriers by channel, in order."""
-        return {"strategy": "fixed", "carriers": self._context.routes.channels()}
+        """Show the carriers by channel in order, the routes, and what is known of each carrier's deliveries."""
+        context = self._context
+        now = context.clock.monotonic()
+        return {
+            "carriers": context.routes.channels(),
+            "routes": [
+                {"channel": r.channel, "strategy": r.strategy, "carriers": r.carriers} for r in context.routes.routes
+            ],
+            "quality": {
+                name: {"ratio": round(q.ratio(now), 3), "median_s": q.median_s(now), "score": round(q.score(now), 3)}
+                for name, q in context.quality.items()
+            },
+        }

@@ -175,6 +175,10 @@ class Carrier:
         """
         raise NotImplementedError
 
+    def reports(self, submission: Submission) -> bool:
+        """Tell whether a receipt should follow, once it took this message."""
+        return self.receipts
+
     async def cancel(self, carrier_message_id: str) -> bool:
         """Ask the other side to stop a message it took. False: it cannot, or did not. Never raises SendError."""
         return False

@@ -245,6 +245,9 @@ class MockCarrier(Carrier):
     def send(self, submission: Submission) -> SendResult | Awaitable[SendResult]:
         return self._answer_later(submission) if self._latency_s else self._answer(submission)
 
+    def reports(self, submission: Submission) -> bool:
+        return self._fate_of(submission).receipt is not None
+
     def awaits_receipt_at(self, submission: Submission, submitted_at: datetime) -> datetime | None:
         fate = self._fate_of(submission)
         return None if fate.receipt is None else submitted_at + timedelta(seconds=fate.delay_s)

@@ -176,6 +176,8 @@ def routes(
         R("POST", "/v1/carriers/{name}/drain", carriers.drain, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
           codes=change, body_optional=True),
         R("GET", "/v1/routes", carriers.routes, operator, "Carriers", {200: s.RoutePage}),
+        R("PUT", "/v1/routes", carriers.set_routes, operator, "Carriers", {200: s.RoutePage}, s.RouteBody,
+          codes=(*body, "outcome_unknown")),
         R("POST", "/v1/routes/explain", carriers.explain, operator, "Carriers", {200: s.Explanation}, s.ExplainBody,
           codes=body),
         R("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}),

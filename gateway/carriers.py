@@ -74,6 +74,17 @@ class Carriers:
         """List the routes, in order: the first that matches a message decides."""
         return call.reply(200, RoutePage(self._edge.fleet.routes(), None))
 
+    async def set_routes(self, call: Call) -> Reply:
+        """Replace the live routes; they are looked at before those of the settings file."""
+        raw = await call.json_body(self._edge.settings.server.max_body_bytes)
+        entries = decode_any(raw)
+        if isinstance(entries, dict) and set(entries) <= {"data", "next_cursor"}:
+            entries = entries.get("data")
+        if not isinstance(entries, list):
+            raise invalid("data", "must be a list of routes")
+        await writing(self._edge.fleet.set_routes(entries))
+        return await self.routes(call)
+
     async def explain(self, call: Call) -> Reply:
         """Tell, for one message, every candidate of each step in order, and why it is in or out."""
         edge = self._edge

@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -58,6 +58,9 @@ class Fleet(Protocol):
 
     async def remove(self, name: str) -> None:
         """Remove a carrier."""
+
+    async def set_routes(self, entries: Sequence[Any]) -> None:
+        """Replace the live routes."""
 
 
 @dataclass(slots=True)

@@ -377,11 +377,8 @@ class Messages:
         """Estimate what the first step costs at its first carrier; None when nobody takes it."""
         if not carriers or not carriers[0]:
             return None
-        carrier = self._edge.carriers.get(carriers[0][0])
-        if carrier is None:
-            return None
-        parts = message.segments or 1 if message.cascade[0].channel == "sms" else 1
-        return carrier.cost * parts
+        told = self._edge.explain(message)
+        return next((c["price"] for c in told if c["eligible"]), None)
 
     async def _find(self, call: Call, within_s: float = ANSWER_WITHIN_S) -> StoredMessage:
         """Load the message of the path.

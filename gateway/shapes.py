@@ -969,6 +969,13 @@ class RoutePage(Struct):
     next_cursor: str | None
 
 
+class RouteBody(Struct, forbid_unknown_fields=True):
+    """Routes in order; a bare list of them is taken too."""
+
+    data: list[RouteSettings]
+    next_cursor: None = None
+
+
 class ExplainBody(MessageBody, kw_only=True, forbid_unknown_fields=True):
     """A message as it would be sent, and the tenant that would send it."""
 

@@ -134,6 +134,8 @@ class Node:
             fleet.table(),
             ReceiptIndex(),
             health=fleet.health,
+            full_carriers=fleet.full,
+            quality=fleet.quality,
             public_url=settings.server.public_url,
             numbers=tuple(NumberOwner(n.number, n.tenant, n.carrier, n.keyword) for n in settings.numbers),
             max_open_messages=settings.server.max_open_messages,

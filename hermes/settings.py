@@ -211,6 +211,7 @@ class CarrierSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
         weight: share of a weighted route's messages, relative to the others'.
         breaker_failures: failures in a row after which it is set aside; 0: never.
         breaker_open_s: seconds until it is tried again.
+        rates: its prices by destination, CSV (`hermes.domain.rates`); `cost` where it names none.
         options: not checked here, `env:` and `file:` replaced; never shown in the repr.
     """
 
@@ -227,10 +228,12 @@ class CarrierSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     weight: Annotated[float, Meta(ge=0)] = 1.0
     breaker_failures: Annotated[int, Meta(ge=0, le=1_000_000)] = 5
     breaker_open_s: Annotated[float, Meta(ge=0, le=86400)] = 10.0
+    rates: Annotated[str, _text(secret=True)] | None = None
     options: Annotated[dict[str, Any], Meta(extra={"secret": True})] = msgspec.field(default_factory=dict)
 
 
 Texts = str | list[str]
+Codes = str | int | list[str | int]
 Categories = Literal["otp", "transactional", "marketing"] | list[Literal["otp", "transactional", "marketing"]]
 Channel = Literal["email", "sms", "push", "whatsapp"]
 
@@ -240,11 +243,15 @@ class MatchSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         prefix: beginnings of the number, with `+`.
+        mcc: mobile country codes of the number's country.
+        mnc: its network, where a rate deck tells which numbers are whose.
         from_hour, to_hour: UTC hours, from inclusive, to exclusive; may run over midnight; both or none.
     """
 
     tenant: Texts = ()  # type: ignore[assignment]
     prefix: Texts = ()  # type: ignore[assignment]
+    mcc: Codes = ()  # type: ignore[assignment]
+    mnc: Texts = ()  # type: ignore[assignment]
     sender: Texts = ()  # type: ignore[assignment]
     category: Categories = ()  # type: ignore[assignment]
     from_hour: Annotated[int, Meta(ge=0, le=23)] | None = None
@@ -252,13 +259,26 @@ class MatchSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class RouteSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[route]]`: which carriers, in which order, for the messages it matches. The first that matches decides."""
+    """One `[[route]]`: which carriers, in which order, for the messages it matches. The first that matches decides.
+
+    Attributes:
+        sticky: of a weighted route: draw by recipient, so that each keeps its carrier (and so its sender).
+    """
 
     channel: Channel
     carriers: Annotated[list[str], Meta(min_length=1, max_length=100)]
     match: MatchSettings = MatchSettings()
-    strategy: Literal["fixed", "weighted", "least_cost"] = "fixed"
+    strategy: Literal["fixed", "weighted", "least_cost", "quality"] = "fixed"
     on_ambiguous: Literal["resend", "never"] | None = None
+    sticky: bool = False
+
+
+_MATCH_FORMS: Final = {
+    "prefix": re.compile(r"\+[1-9][0-9]{0,14}"),  # E.164
+    "mcc": re.compile(r"[2-79][0-9]{2}"),  # E.212
+    "mnc": re.compile(r"[0-9]{2,3}"),
+}
+_MATCH_LIKE: Final = {"prefix": 'as "+45"', "mcc": 'as "238"', "mnc": 'as "01"'}
 
 
 def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSettings:
@@ -272,14 +292,6 @@ def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSet
     Raises:
         ValueError: says what is wrong with it.
     """
-    if isinstance(entry, dict):
-        if entry.get("strategy") == "quality":
-            raise ValueError(f'{label}.strategy: "quality" is not available yet')
-        match = entry.get("match")
-        if isinstance(match, dict):
-            for key in ("mcc", "mnc"):
-                if key in match:
-                    raise ValueError(f"{label}.match.{key}: not available yet; use prefix")
     try:
         route = msgspec.convert(entry, RouteSettings)
     except msgspec.ValidationError as exc:
@@ -292,6 +304,15 @@ def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSet
             raise ValueError(f"{label}.carriers: {name} serves channel {carriers[name]}, not {route.channel}")
     if (route.match.from_hour is None) != (route.match.to_hour is None):
         raise ValueError(f"{label}.match: from_hour and to_hour go together")
+    if route.sticky and route.strategy != "weighted":
+        raise ValueError(f'{label}.sticky: goes with strategy "weighted"; the others do not draw')
+    for key, form in _MATCH_FORMS.items():
+        given = getattr(route.match, key)
+        for value in (given,) if isinstance(given, str | int) else given:
+            if not form.fullmatch(str(value)):
+                raise ValueError(f"{label}.match.{key}: {_shown(value)} is none; expected {_MATCH_LIKE[key]}")
+    if route.match.mnc and not route.match.mcc:
+        raise ValueError(f"{label}.match.mnc: goes with an mcc")
     return route
 
 

@@ -15,7 +15,7 @@ Invariants, as long as every event comes from `decide`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -208,10 +208,16 @@ Effect = Dispatch | CallCarrier | Withdraw | CancelAtCarrier | Resume
 
 @dataclass(slots=True, frozen=True)
 class Candidate:
-    """A carrier the router offers for a step. `on_ambiguous`: the route's policy, else the carrier's."""
+    """A carrier the router offers for a step.
+
+    Attributes:
+        on_ambiguous: the route's policy, else the carrier's.
+        why: how it was chosen (route, strategy, carriers skipped), JSON values; None: by the order of the settings.
+    """
 
     carrier: str
     on_ambiguous: str = "resend"
+    why: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 Route = Callable[[int], Sequence[Candidate]]  # step -> candidates in order
@@ -1009,6 +1015,8 @@ def _intent(
         "channel": message.cascade[step].channel,
         "carrier": candidate.carrier,
     }
+    if candidate.why is not None:
+        intent["why"] = candidate.why
     if not_before is not None:
         intent["not_before"] = rfc3339(not_before)
     if recovered:

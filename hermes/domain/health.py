@@ -4,7 +4,8 @@
     half_open --(one probe succeeds)--> closed;  --(it fails)--> open again
 
 What counts as a failure: `retryable_transient` refusals and calls without an answer. Any other answer shows that the
-carrier works, and starts the count again; `throttled` says nothing either way.
+carrier works, and starts the count again; `throttled` says nothing either way. Receipts that stop coming open it too
+(`quality.Quality.fell_silent`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Breaker:
         limit: failures that open it; 0: it never opens.
         open_s: seconds before a probe is let through.
         opened_at: monotonic seconds; None while closed.
+        why: what opened it, when it was not failures in a row.
         probing: a probe is under way.
     """
 
@@ -35,6 +37,7 @@ class Breaker:
     open_s: float = DEFAULT_OPEN_S
     failures: int = 0
     opened_at: float | None = None
+    why: str | None = None
     probing: bool = False
 
     def state(self, now: float) -> BreakerState:
@@ -59,8 +62,17 @@ class Breaker:
         was_open = self.opened_at is not None
         self.failures = 0
         self.opened_at = None
+        self.why = None
         self.probing = False
         return was_open
+
+    def trip(self, now: float, why: str) -> bool:
+        """Something else than failures in a row shows that the carrier is sick; True when that opened the breaker."""
+        if not self.limit or self.opened_at is not None:
+            return False
+        self.opened_at = now
+        self.why = why
+        return True
 
     def failed(self, now: float) -> bool:
         """A transient failure or no answer; True when that opened the breaker."""
@@ -115,7 +127,7 @@ class CarrierHealth:
         if self.away is not None:
             return self.away
         if self.breaker.opened_at is not None:
-            return f"{self.breaker.failures} failures in a row"
+            return self.breaker.why or f"{self.breaker.failures} failures in a row"
         return None
 
     def available(self, now: float) -> bool:

@@ -139,6 +139,8 @@ async def start_cast(
         fleet.table(),
         ReceiptIndex(),
         health=fleet.health,
+        full_carriers=fleet.full,
+        quality=fleet.quality,
         allow_private_callbacks=True,
         **settings,
     )

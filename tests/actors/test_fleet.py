@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,10 @@ from tests.actors.cast import CastNode, message, mock, start_cast
 from tests.actors.test_cast import Scripted, plan, types
 
 NEW = {"name": "new", "kind": "mock", "channel": "sms", "receipt_delay_ms": 20, "secret": "canary-secret"}
+
+
+def was_asked(carrier: Scripted, message_id: str) -> bool:
+    return any(submission.message_id == message_id for submission in carrier.asked)
 
 
 async def use(node: CastNode, plan_: CarrierPlan) -> None:
@@ -249,4 +254,54 @@ async def test_a_tenants_own_live_carrier_is_asked_first_and_by_nobody_else() ->
     asked = [c.carrier for c in node.context.routes.candidates(message(node.tenant), 0)]
     assert asked == ["own", "shared", "more"]
     assert [c.carrier for c in node.context.routes.candidates(message(other.id), 0)] == ["shared", "more"]
+    await node.stop()
+
+
+async def test_live_routes_and_rates_come_back_after_a_crash() -> None:
+    node = await start_cast([mock("mail", "email")])
+    await node.fleet.add({**NEW, "rates": "mcc,price\n238,0.01"})
+    await node.fleet.set_routes([{"channel": "sms", "carriers": ["new"], "strategy": "quality"}])
+    again = await start_cast([mock("mail", "email")], node.journal, sealer=node.fleet._sealer)
+    assert [r.strategy for r in again.context.routes.routes] == ["quality"]
+    assert again.context.routes.price("new", message(again.tenant), "sms") == 0.01
+    await again.stop()
+    await node.stop()
+
+
+async def test_a_carrier_that_stops_reporting_is_set_aside_and_its_receipts_judge_it() -> None:
+    quiet, other = Scripted("quiet"), Scripted("other")
+    node = await start_cast([plan(quiet), plan(other)])
+    first = message(node.tenant)
+    await node.submit(first)
+    await node.until(lambda: quiet.asked)
+    quiet.report(f"{first.message_id}-0-1", "delivered")
+    await node.final(first.message_id)
+    quality = node.context.quality["quiet"]
+    assert quality.ratio(node.context.clock.monotonic()) > 0.9
+    for _ in range(20):  # a minute ago it took twenty messages, and nothing came of them
+        quality.taken(node.context.clock.monotonic() - 120.0)
+    await node.submit(message(node.tenant))
+    await node.until(lambda: node.context.health["quiet"].state(node.context.clock.monotonic()) == "down")
+    assert node.context.health["quiet"].reason(0.0) == "its receipts stopped coming"
+    last = message(node.tenant)
+    await node.submit(last)
+    await node.until(lambda: other.asked)
+    assert (await node.stored(last.message_id)).events[0].data["next"]["why"] == {
+        "skipped": {"quiet": "down: its receipts stopped coming"}
+    }
+    await node.stop()
+
+
+async def test_an_undelivered_receipt_lowers_the_quality_unless_the_recipient_is_to_blame() -> None:
+    carrier = Scripted("one")
+    node = await start_cast([plan(carrier)])
+    now = node.context.clock.monotonic
+    for error_class, lowers in (("invalid_destination", False), ("unreachable_handset", True)):
+        before = node.context.quality["one"].ratio(now())
+        m = message(node.tenant)
+        await node.submit(m)
+        await node.until(partial(was_asked, carrier, m.message_id))
+        carrier.report(f"{m.message_id}-0-1", "undelivered", error_class=error_class)
+        await node.final(m.message_id)
+        assert (node.context.quality["one"].ratio(now()) < before) is lowers
     await node.stop()

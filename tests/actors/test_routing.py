@@ -6,10 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from actors.routing import CarrierEntry, Match, Route, RoutingTable, explained
+from actors.routes import CarrierEntry, Match, Route
+from actors.routing import Observed, RoutingTable, explained
 from hermes.domain.health import CarrierHealth
 from hermes.domain.message import Content, Message, Step, new_message_id
+from hermes.domain.quality import Quality
+from hermes.domain.rates import read_deck
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 A = CarrierEntry("a", "sms", cost=0.05)
@@ -61,10 +66,14 @@ def test_a_carrier_of_one_tenant_serves_nobody_else() -> None:
         (Match(from_hour=22, to_hour=13), msg(), True),
         (Match(from_hour=22, to_hour=6), msg(), False),
         (Match(prefix=("+45",), category=frozenset({"otp"})), msg(), False),
+        (Match(mcc=frozenset({"238", "240"})), msg(), True),
+        (Match(mcc=frozenset({"240"})), msg(), False),
+        (Match(mcc=frozenset({"310"})), msg(to={"phone": "+12025550123"}), True),
+        (Match(mcc=frozenset({"238"}), mnc=frozenset({"01"})), msg(), False),
     ],
 )
 def test_a_route_applies_to_what_it_matches(match: Match, message: Message, applies: bool) -> None:
-    table = RoutingTable([A, B], [Route("sms", ("b",), match)], now=lambda: NOW)
+    table = RoutingTable([A, B], [Route("sms", ("b",), match)], Observed({}, now=lambda: NOW))
     assert names(table, message) == (["b"] if applies else ["a", "b"])
 
 
@@ -98,7 +107,7 @@ def test_a_weight_of_zero_comes_last() -> None:
 
 def test_an_unfit_carrier_is_no_candidate_while_another_is_left() -> None:
     health = {"a": CarrierHealth(NOW, order="paused"), "b": CarrierHealth(NOW)}
-    table = RoutingTable([A, B], (), health)
+    table = RoutingTable([A, B], (), Observed(health))
     assert names(table, msg()) == ["b"]
     health["b"].away = "no bind"
     assert names(table, msg()) == ["a", "b"]
@@ -118,7 +127,7 @@ def test_a_test_message_goes_to_the_sandbox() -> None:
 def test_explain_tells_of_every_carrier_why_and_its_price() -> None:
     other = CarrierEntry("theirs", "sms", tenant="ten_2")
     health = {"a": CarrierHealth(NOW, order="paused")}
-    table = RoutingTable([A, B, C, other, MAIL], [Route("sms", ("a", "b"), strategy="least_cost")], health)
+    table = RoutingTable([A, B, C, other, MAIL], [Route("sms", ("a", "b"), strategy="least_cost")], Observed(health))
     told = explained(table, msg())
     assert [(t["carrier"], t["eligible"], t["price"]) for t in told] == [
         ("b", True, 0.04),
@@ -128,9 +137,139 @@ def test_explain_tells_of_every_carrier_why_and_its_price() -> None:
         ("mail", False, 0.0),
     ]
     assert [t["reason"] for t in told] == [
-        "route, least_cost",
+        "route 1, least_cost",
         "paused: paused by an operator",
-        "not named by the route that matches",
+        "not named by route 1, which matches",
         "belongs to another tenant",
         "serves channel email",
     ]
+
+
+DK = read_deck("mcc,mnc,prefix,price,valid_from\n238,01,+452012,0.001,\n238,,,0.2,\n238,,,0.01,2026-06-01")
+
+
+def test_a_network_matches_where_a_deck_tells_whose_the_number_is() -> None:
+    decked = CarrierEntry("d", "sms", deck=DK)
+    table = RoutingTable([A, decked], [Route("sms", ("d",), Match(mcc=frozenset({"238"}), mnc=frozenset({"01"})))])
+    assert names(table, msg()) == ["d"]
+    assert names(table, msg(to={"phone": "+4530123456"})) == ["a", "d"]
+
+
+@pytest.mark.parametrize(
+    ("number", "now", "order", "price"),
+    [
+        ("+4520120001", NOW, ["d", "b", "a"], 0.002),
+        ("+4530120001", NOW, ["b", "a", "d"], 0.04),
+        ("+4530120001", datetime(2026, 7, 1, tzinfo=UTC), ["d", "b", "a"], 0.02),
+        ("+46701234567", NOW, ["b", "a", "d"], 0.04),
+    ],
+)
+def test_least_cost_goes_by_the_decks_at_this_moment(
+    number: str, now: datetime, order: list[str], price: float
+) -> None:
+    decked = CarrierEntry("d", "sms", cost=0.3, deck=DK)
+    table = RoutingTable(
+        [A, B, decked], [Route("sms", ("a", "b", "d"), strategy="least_cost")], Observed({}, now=lambda: now)
+    )
+    m = msg(to={"phone": number})
+    assert names(table, m) == order
+    assert table.explain(m, 0)[0].price == price
+
+
+def test_quality_asks_the_best_first_and_forgets() -> None:
+    now = 0.0
+    quality = {"a": Quality(), "b": Quality(), "c": Quality()}
+    observed = Observed({}, quality=quality, monotonic=lambda: now)
+    table = RoutingTable([A, B, C], [Route("sms", ("a", "b", "c"), strategy="quality")], observed)
+    assert names(table, msg()) == ["a", "b", "c"]
+    for _ in range(100):
+        quality["a"].failed(now, heard=False)
+        quality["c"].delivered(now, 1.0)
+    assert names(table, msg()) == ["c", "b", "a"]
+    assert table.explain(msg(), 0)[0].reason == f"route 1, quality, score {quality['c'].score(now):.2f}"
+    now = 1000.0
+    assert names(table, msg()) == ["a", "b", "c"]
+
+
+def test_a_sticky_route_keeps_a_recipients_carrier_and_shares_recipients_by_weight() -> None:
+    heavy, light = CarrierEntry("heavy", "sms", weight=3), CarrierEntry("light", "sms", weight=1)
+    table = RoutingTable([heavy, light], [Route("sms", ("light", "heavy"), strategy="weighted", sticky=True)])
+    people = [{"phone": f"+45201{n:05}"} for n in range(1000)]
+    first = [names(table, msg(to=to)) for to in people]
+    assert [names(table, msg(to=to)) for to in people] == first
+    assert 650 < sum(order[0] == "heavy" for order in first) < 850
+
+
+def test_a_carrier_whose_queue_is_full_is_skipped_while_another_has_room() -> None:
+    full: set[str] = {"a"}
+    health: dict[str, CarrierHealth] = {}
+    table = RoutingTable([A, B], (), Observed(health, full))
+    assert names(table, msg()) == ["b"]
+    told = explained(table, msg())
+    assert (told[1]["carrier"], told[1]["eligible"], told[1]["reason"]) == ("a", False, "its queue is full")
+    health["b"] = CarrierHealth(NOW, order="paused")
+    assert names(table, msg()) == ["a", "b"]  # it will have room again; b may stay paused for ever
+    full.clear()
+    assert names(table, msg()) == ["a"]
+
+
+def test_a_candidate_says_how_it_was_chosen_and_who_was_skipped() -> None:
+    health = {"a": CarrierHealth(NOW, order="paused")}
+    table = RoutingTable([A, B], [Route("sms", ("a", "b"))], Observed(health))
+    (chosen,) = table.candidates(msg(), 0)
+    assert chosen.why == {
+        "route": 1,
+        "strategy": "fixed",
+        "skipped": {"a": "paused: paused by an operator"},
+    }
+    assert RoutingTable([A, B]).candidates(msg(), 0)[0].why is None
+
+
+ENTRIES = st.lists(
+    st.builds(
+        CarrierEntry,
+        st.sampled_from("abcdef"),
+        st.sampled_from(["sms", "email"]),
+        tenant=st.sampled_from([None, "ten_1", "ten_2"]),
+        weight=st.floats(0, 5),
+        cost=st.floats(0, 1),
+    ),
+    unique_by=lambda e: e.name,
+    max_size=6,
+)
+ROUTES = st.lists(
+    st.builds(
+        Route,
+        st.just("sms"),
+        st.lists(st.sampled_from("abcdefg"), unique=True, max_size=6).map(tuple),
+        st.builds(Match, tenant=st.sampled_from([frozenset(), frozenset({"ten_1"}), frozenset({"ten_2"})])),
+        st.sampled_from(["fixed", "weighted", "least_cost", "quality"]),
+    ),
+    max_size=3,
+)
+
+
+@given(ENTRIES, ROUTES, st.sets(st.sampled_from("abcdef")), st.sets(st.sampled_from("abcdef")))
+def test_candidates_serve_the_message_are_asked_once_and_explain_tells_of_all(
+    entries: list[CarrierEntry], routes: list[Route], paused: set[str], full: set[str]
+) -> None:
+    health = {name: CarrierHealth(NOW, order="paused") for name in paused}
+    table = RoutingTable(entries, routes, Observed(health, full))
+    m = msg()
+    chosen = names(table, m)
+    known = {e.name: e for e in entries}
+    assert len(set(chosen)) == len(chosen)
+    assert all(known[c].channel == "sms" and known[c].tenant in (None, "ten_1") for c in chosen)
+    serving = [
+        e.name
+        for e in entries
+        if e.channel == "sms"
+        and e.tenant in (None, "ten_1")
+        and next((e.name in r.carriers for r in routes if r.match.tenant in (frozenset(), {"ten_1"})), True)
+    ]
+    assert bool(chosen) == bool(serving)
+    fit = [c for c in serving if c not in paused and c not in full]
+    assert set(chosen) == set(fit or serving)
+    told = table.explain(m, 0)
+    assert [t.carrier for t in told if t.eligible] == chosen
+    assert sorted(t.carrier for t in told) == sorted(known)

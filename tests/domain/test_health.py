@@ -107,3 +107,14 @@ def test_an_open_breaker_lets_nothing_through_and_always_half_opens(steps: list[
         if breaker.state(now) == "open":
             assert not breaker.lets_through(now)
             assert breaker.state(now + 5.0) == "half_open"
+
+
+def test_a_breaker_tripped_by_something_else_says_why_and_closes_as_usual() -> None:
+    health = CarrierHealth(NOW, Breaker(open_s=10.0))
+    assert health.breaker.trip(0.0, "its receipts stopped coming")
+    assert not health.breaker.trip(1.0, "again")
+    assert (health.state(5.0), health.reason(5.0)) == ("down", "its receipts stopped coming")
+    health.breaker.called(10.0)
+    health.breaker.succeeded()
+    assert (health.state(10.0), health.reason(10.0)) == ("up", None)
+    assert not Breaker(limit=0).trip(0.0, "never")

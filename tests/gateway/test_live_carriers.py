@@ -104,3 +104,66 @@ async def test_a_carrier_that_is_off_takes_no_orders(api: Api) -> None:
     shown = (await ask(api, "GET", "/new")).json
     assert (shown["state"], shown["reason"]) == ("down", "enabled = false")
     assert (await ask(api, "POST", "/new/pause")).status == 422
+
+
+ROUTE = {"channel": "sms", "carriers": ["new", "cheap"], "match": {"mcc": 238}, "strategy": "least_cost"}
+RATES = "mcc,price\n238,0.01\n,0.2\n"
+
+
+async def explained(api: Api, to: str = "+4520123456") -> list[tuple[Any, ...]]:
+    body = {"tenant": api.node.tenant, "channel": "sms", "to": to, "content": {"text": "Hi"}}
+    answer = await api.call("POST", "/v1/routes/explain", body, key=OPERATOR)
+    assert answer.status == 200, answer.raw
+    return [(c["carrier"], c["eligible"], c["price"], c["reason"]) for c in answer.json["candidates"]]
+
+
+async def test_routes_set_live_decide_at_once_and_explain_shows_prices(api: Api) -> None:
+    await ask(api, "POST", "", {**NEW, "cost": 0.05})
+    await ask(api, "POST", "", {**NEW, "name": "cheap", "cost": 0.5, "rates": RATES})
+    put = await api.call("PUT", "/v1/routes", {"data": [ROUTE]}, key=OPERATOR)
+    assert put.status == 200, put.raw
+    shown = await api.call("GET", "/v1/routes", key=OPERATOR)
+    assert shown.raw == put.raw and shown.json["data"][0]["strategy"] == "least_cost"
+    assert (await explained(api))[:2] == [
+        ("cheap", True, 0.01, "route 1, least_cost"),
+        ("new", True, 0.05, "route 1, least_cost"),
+    ]
+    assert [c[0] for c in await explained(api, "+46701234567")][:2] == ["new", "cheap"]
+    verdict = await api.call("POST", "/v1/messages/validate", {"channel": "sms", "to": "+4520123456", **TEXT})
+    assert (verdict.json["route"], verdict.json["price"]) == (["cheap", "new"], 0.01)
+    message = await api.node.final(await api.sent())
+    assert message.events[0].data["next"]["why"] == {"route": 1, "strategy": "least_cost"}
+    assert message.events[1].data["cost"] == 0.01
+    assert (await api.call("PUT", "/v1/routes", shown.json, key=OPERATOR)).raw == put.raw
+    assert (await api.call("PUT", "/v1/routes", [], key=OPERATOR)).json["data"] == []
+    assert [c[0] for c in await explained(api)][:2] == ["new", "cheap"]
+
+
+TEXT = {"content": {"text": "Hi"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"data": [{**ROUTE, "carriers": ["nobody"]}]}, "data[0].carriers"),
+        ({"data": [{**ROUTE, "carriers": ["mail"]}]}, "data[0].carriers"),
+        ([ROUTE, {**ROUTE, "match": {"mcc": "45"}}], "data[1].match.mcc"),
+        ([{**ROUTE, "strategy": "best"}], "data[0].strategy"),
+        ([{**ROUTE, "match": {"zip": "1"}}], "data[0].match"),
+        ([1], "data[0]"),
+        ({"routes": []}, "data"),
+        ("x", "data"),
+    ],
+)
+async def test_a_wrong_route_is_422_names_the_key_and_changes_nothing(api: Api, body: Any, field: str) -> None:
+    for name in ("new", "cheap"):
+        await ask(api, "POST", "", {**NEW, "name": name})
+    answer = await api.call("PUT", "/v1/routes", body, key=OPERATOR)
+    assert (answer.status, answer.code, answer.fields) == (422, "schema_invalid", [field])
+    assert (await api.call("GET", "/v1/routes", key=OPERATOR)).json["data"] == []
+
+
+async def test_a_wrong_deck_is_422_with_line_and_column(api: Api) -> None:
+    answer = await ask(api, "POST", "", {**NEW, "rates": "mcc,price\n23,1"})
+    assert (answer.status, answer.fields) == (422, ["rates"])
+    assert "line 2: mcc" in answer.json["detail"]

@@ -414,8 +414,18 @@ def test_a_number_is_refused_by_name_and_reason(tmp_path: Path, number: str, ref
     [
         ('carriers = ["nobody"]\nchannel = "sms"', 'route 1.carriers: no carrier is called "nobody"'),
         ('carriers = ["a"]\nchannel = "email"', "route 1.carriers: a serves channel sms, not email"),
-        ('carriers = ["a"]\nchannel = "sms"\nstrategy = "quality"', 'route 1.strategy: "quality" is not available'),
-        ('carriers = ["a"]\nchannel = "sms"\nmatch = {mcc = "238"}', "route 1.match.mcc: not available yet"),
+        ('carriers = ["a"]\nchannel = "sms"\nstrategy = "best"', "route 1.strategy: invalid enum value 'best'"),
+        ('carriers = ["a"]\nchannel = "sms"\nsticky = true', 'route 1.sticky: goes with strategy "weighted"'),
+        (
+            'carriers = ["a"]\nchannel = "sms"\nmatch = {mcc = "45"}',
+            'route 1.match.mcc: "45" is none; expected as "238"',
+        ),
+        ('carriers = ["a"]\nchannel = "sms"\nmatch = {mcc = [1]}', "route 1.match.mcc: 1 is none"),
+        ('carriers = ["a"]\nchannel = "sms"\nmatch = {mnc = "01"}', "route 1.match.mnc: goes with an mcc"),
+        (
+            'carriers = ["a"]\nchannel = "sms"\nmatch = {prefix = "45"}',
+            'route 1.match.prefix: "45" is none; expected as',
+        ),
         ('carriers = ["a"]\nchannel = "sms"\nmatch = {zip = "1"}', "route 1.match: object contains unknown field"),
         ('carriers = ["a"]\nchannel = "sms"\nmatch = {from_hour = 1}', "route 1.match: from_hour and to_hour"),
         ('carriers = []\nchannel = "sms"', "route 1.carriers: expected `array` of length >= 1"),

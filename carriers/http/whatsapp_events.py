@@ -77,15 +77,15 @@ def _receipt(carrier: str, status: dict[str, Any]) -> DeliveryReceipt | None:
 
 
 def _inbound(carrier: str, channel: str, number: str, message: dict[str, Any], media_root: str) -> Inbound | None:
-    kind, sender = _text(message.get("type")), _text(message.get("from"))
-    if kind is None or sender is None or kind in _SILENT:
+    kind, sender = _text(message.get("type")), _number(message.get("from"))
+    if kind is None or not sender or kind in _SILENT:
         return None
     said = _object(message.get(kind))
     media: tuple[str, ...] = ()
     if kind in _MEDIA:
         text = _text(said.get("caption"))
         media_id = _text(said.get("id"))
-        if media_id is not None and media_id.isalnum():
+        if media_id is not None and media_id.isascii() and media_id.isalnum():
             media = (media_root + media_id,)
     elif kind == "text":
         text = _text(said.get("body"))
@@ -95,11 +95,11 @@ def _inbound(carrier: str, channel: str, number: str, message: dict[str, Any], m
         text = _text(_object(said.get(_text(said.get("type")) or "")).get("title"))
     else:
         text = None  # a place, a contact, an order: somebody wrote, and it is no text
-    return Inbound(carrier, channel, _number(sender), number, text, _text(message.get("id")), media=media)
+    return Inbound(carrier, channel, sender, number, text, _text(message.get("id")), media=media)
 
 
 def _number(text: object) -> str:
-    """Write a number of WhatsApp, which comes as digits alone or dressed up, as E.164."""
+    """Write a number of WhatsApp, which comes as digits alone or dressed up, as E.164; empty when it is none."""
     return e164(_NO_DIGITS.sub("", text)) if isinstance(text, str) else ""
 
 

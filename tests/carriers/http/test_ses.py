@@ -4,12 +4,10 @@ import asyncio
 import json
 import os
 import re
-import sys
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import aiohttp
 import botocore.session
 import pytest
 from botocore.auth import SigV4Auth
@@ -35,6 +33,7 @@ from hermes.testing.carriers import (
     submission,
 )
 from tests.carriers.http import servers
+from tests.carriers.http.moto import moto
 from tests.carriers.http.sns_key import TOPIC, make_sns_key
 
 PAYLOADS = Path(__file__).parents[2] / "contracts/payloads/ses"
@@ -532,54 +531,14 @@ def test_the_time_is_of_what_happened_else_of_the_mail(timestamp, at):
 # An SES nobody here wrote
 
 
-@asynccontextmanager
-async def moto():
-    """Run moto's server; its URL, and a session of it."""
-    port = servers.free_port()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "moto.server",
-        "-H",
-        "127.0.0.1",
-        "-p",
-        str(port),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        async with aiohttp.ClientSession(url) as session:
-            for _ in range(600):
-                try:
-                    async with session.get("/moto-api/data.json") as answer:
-                        if answer.status == 200:
-                            break
-                except aiohttp.ClientConnectorError:
-                    assert process.returncode is None
-                await asyncio.sleep(0.05)
-            yield url, session
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
 @pytest.mark.slow
 async def test_moto_takes_what_we_send_and_refuses_an_unverified_sender():
-    async with moto() as (url, session), carrier_to(url) as carrier:
+    async with moto() as aws, carrier_to(aws.url) as carrier:
         error = await servers.failure(carrier.send(mail()))
         assert (error.error_class, error.code) == ("provider_config", "MessageRejected")
-
-        body = b'{"EmailIdentity": "news@acme.test"}'
-        path = "/v2/email/identities"
-        headers = await carrier._signer.sign("POST", url + path, body, datetime.now(UTC))
-        async with session.post(path, data=body, headers=headers) as answer:
-            assert answer.status == 200
+        await aws.verify("news@acme.test")
         sent = await carrier.send(mail(content=Content(text="x", html="<p>Größe 日本</p>", subject="Zażółć")))
-        async with session.get("/moto-api/data.json") as answer:
-            stored = (await answer.json(content_type=None))["ses"]["Message"]
-        assert stored == [
+        assert await aws.messages() == [
             {
                 "id": sent.carrier_message_ids[0],
                 "source": "Acme <news@acme.test>",

@@ -376,7 +376,15 @@ async def test_a_time_that_is_none_is_left_out(timestamp):
 
 @pytest.mark.parametrize(
     "message",
-    [5, {}, {"from": "1650"}, {"type": "text"}, {"from": 5, "type": "text"}, {"from": "1650", "type": "reaction"}],
+    [
+        5,
+        {},
+        {"from": "1650"},
+        {"type": "text"},
+        {"from": 5, "type": "text"},
+        {"from": "me", "type": "text"},
+        {"from": "1650", "type": "reaction"},
+    ],
 )
 async def test_what_is_no_message_is_left_out(message):
     assert not (await receive(posted(messages=[message]))).inbound
@@ -388,6 +396,7 @@ async def test_what_is_no_message_is_left_out(message):
         ({"type": "text"}, None, ()),
         ({"type": "text", "text": {"body": 5}}, None, ()),
         ({"type": "image", "image": {"id": "../me?x"}}, None, ()),
+        ({"type": "image", "image": {"id": "５", "caption": "x"}}, "x", ()),
         ({"type": "voice", "voice": {"id": "9"}}, None, ("https://graph.facebook.com/v23.0/9",)),
         ({"type": "interactive", "interactive": {"type": "nfm_reply", "nfm_reply": {}}}, None, ()),
         ({"type": "hologram", "hologram": 5}, None, ()),

@@ -29,6 +29,7 @@ from hermes.domain.message import Content
 from hermes.runtime.clock import SystemClock
 from hermes.testing.carriers import RememberingSink, submission
 
+ROUNDS = 5  # the best one counts: what else this host does costs caches and time
 SMTP = "smtp"  # what to serve when no HTTP answer is named
 REPLIES = {b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}
 
@@ -213,8 +214,9 @@ async def bench_http(kind: str, sends: int, in_flight: int) -> None:
             await answer
 
         await cpu_us(200, in_flight, send)
-        cpu, rate = await cpu_us(sends, in_flight, send)
-        print(f"{kind:9} {cpu:7.1f} us a send, {rate:,.0f} a second on this host")
+        rounds = [await cpu_us(sends, in_flight, send) for _ in range(ROUNDS)]
+        (cpu, rate), (worst, _) = min(rounds), max(rounds)
+        print(f"{kind:9} {cpu:7.1f} us a send ({worst:.1f} in the worst round), {rate:,.0f} a second on this host")
         await carrier.close()
 
 

@@ -41,7 +41,7 @@ class Customer:
     async def _take(self, request: web.Request) -> web.Response:
         raw = await request.read()
         body: dict[str, Any] = json.loads(raw)
-        told = Told(request.headers["webhook-id"], body["type"], body["data"]["id"], dict(request.headers), raw)
+        told = Told(request.headers["webhook-id"], body["type"], body["data"].get("id", ""), dict(request.headers), raw)
         self.told.append(told)
         self.by_message.setdefault(told.message_id, []).append(told)
         return web.Response(status=self.status)

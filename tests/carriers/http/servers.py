@@ -73,7 +73,7 @@ async def raw_server(talk: Talk) -> AsyncIterator[str]:
         tasks.add(task)
         try:
             await talk(reader, writer)
-        except (OSError, asyncio.CancelledError):
+        except (OSError, EOFError, asyncio.CancelledError):
             pass
         finally:
             tasks.discard(task)

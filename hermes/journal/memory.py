@@ -810,6 +810,8 @@ class MemoryJournal:
         store.keys = {id_: key for id_, key in store.keys.items() if key.tenant not in gone}
         store.endpoints = {id_: endpoint for id_, endpoint in store.endpoints.items() if endpoint.tenant not in gone}
         store.policies = {key: policy for key, policy in store.policies.items() if policy.tenant not in gone}
+        store.suppressions = {key: entry for key, entry in store.suppressions.items() if entry.tenant not in gone}
+        store.inbound = {id_: kept for id_, kept in store.inbound.items() if kept[0] not in gone}
         store.outbox = {key: item for key, item in store.outbox.items() if item.tenant not in gone}
         store.idempotency = {key: kept for key, kept in store.idempotency.items() if key[0] not in gone}
         store.changes = [replace(c, before=None, after=None) if c.tenant in gone else c for c in store.changes]

@@ -479,6 +479,10 @@ WITH gone AS (
     DELETE FROM endpoint WHERE tenant IN (SELECT id FROM gone)
 ), policies AS (
     DELETE FROM policy WHERE tenant IN (SELECT id FROM gone)
+), suppressions AS (
+    DELETE FROM suppression WHERE tenant IN (SELECT id FROM gone)
+), inbound AS (
+    DELETE FROM inbound WHERE tenant IN (SELECT id FROM gone)
 ), deliveries AS (
     DELETE FROM outbox WHERE tenant IN (SELECT id FROM gone)
 ), answers AS (

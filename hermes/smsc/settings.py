@@ -76,7 +76,8 @@ class SmscSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         deliver_timeout_s: an unanswered deliver_sm is sent again after so long.
         deliver_retry_s: a deliver_sm refused for now (queue full, throttled, temporary) comes again after so long.
         default_alphabet: what data_coding 0 means.
-        keep: messages, submits and waiting deliveries remembered, each; the oldest goes first.
+        keep: messages, submits and waiting deliveries remembered, each; the oldest goes first. A message takes about
+            1.2 KB.
         seed: of all chance; None: different each time.
     """
 
@@ -123,7 +124,7 @@ class SmscSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     deliver_timeout_s: Annotated[float, Meta(gt=0)] = 10
     deliver_retry_s: Seconds = 1
     default_alphabet: Literal["gsm7", "latin1", "ascii"] = "gsm7"
-    keep: Annotated[int, Meta(ge=1)] = 100_000
+    keep: Annotated[int, Meta(ge=1)] = 50_000
     seed: int | None = None
 
 

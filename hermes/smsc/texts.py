@@ -11,7 +11,7 @@ from carriers.smpp.pdu import DataSm, DeliverSm, SubmitSm, Tlv
 from carriers.smpp.text import decode_text, encode_text
 from hermes.domain.segments import UDH8_OCTETS, UDH16_OCTETS, encoding_of, split
 
-Concatenation = Literal["udh8", "udh16", "sar"]
+Concatenation = Literal["udh8", "udh16", "sar", "payload"]
 
 _ELEMENTS: Final = {0x00: 1, 0x08: 2}  # information element -> octets of its reference (TS 23.040, 9.2.3.24.1, .8)
 MAX_UNFINISHED: Final = 10_000  # messages of which parts are awaited
@@ -161,7 +161,8 @@ def write_inbound(
         destination: whom it is for.
         text: octets go as they are in one PDU, with data_coding 4 (binary) if none is named.
         data_coding: None chooses 0 (GSM, unpacked) or 8 (UCS-2); 3 is Latin-1.
-        concatenation: what ties the parts of a long text together.
+        concatenation: what ties the parts of a long text together; `payload` puts any text whole into one PDU's
+            message_payload.
         reference: the number that ties them.
         source_ton: instead of what the source's form says.
         dest_ton: type of the destination's number.
@@ -202,6 +203,8 @@ def _cut(text: str, coding: int | None, concatenation: Concatenation, reference:
     if coding is None:
         coding = c.DATA_CODING_DEFAULT if encoding_of(text) == "gsm7" else c.DATA_CODING_UCS2
     encoding = {c.DATA_CODING_UCS2: "ucs2", c.DATA_CODING_LATIN1: "latin1"}.get(coding, "gsm7")
+    if concatenation == "payload":
+        return coding, [(b"", 0, ((c.MESSAGE_PAYLOAD, encode_text(text, encoding)),))]
     pieces = split(text, encoding, header_octets=UDH16_OCTETS if concatenation == "udh16" else UDH8_OCTETS)
     total = len(pieces)
     if total > 255:

@@ -171,7 +171,7 @@ async def test_36_37_long_messages_arrive_whole(text: str, concatenation: str) -
         assert message.text == text
 
 
-@pytest.mark.parametrize("concatenation", ["udh8", "udh16", "sar"])
+@pytest.mark.parametrize("concatenation", ["udh8", "udh16", "sar", "payload"])
 @pytest.mark.parametrize("text", ["STOP", LONG, EMOJI], ids=["short", "gsm", "ucs2"])
 async def test_42_messages_from_handsets_arrive_whole(text: str, concatenation: Any) -> None:
     async with centre() as smsc, linked(smsc.port) as link:

@@ -514,7 +514,7 @@ async def test_a_centre_that_is_gone_refuses_and_comes_back_on_its_port() -> Non
 # --- what it sends on its own
 
 
-@pytest.mark.parametrize("concatenation", ["udh8", "udh16", "sar"])
+@pytest.mark.parametrize("concatenation", ["udh8", "udh16", "sar", "payload"])
 @pytest.mark.parametrize("text", ["hello", "a" * 161, "Hej 😀" * 40])
 async def test_a_message_from_a_handset_comes_in_parts(concatenation: Any, text: str) -> None:
     async with centre() as smsc:
@@ -526,6 +526,8 @@ async def test_a_message_from_a_handset_comes_in_parts(concatenation: Any, text:
             whole = reassembler.add(read_part(await esme.receipt()), None, 0.0)
         assert (whole[0].sender, whole[0].recipient, whole[0].text) == ("+4520123456", "1234", text)
         assert set(await done) == {c.ESME_ROK}
+        if concatenation == "payload":
+            assert smsc.deliveries["inbound"]["sent"] == 1
 
 
 async def test_messages_from_handsets_come_in_any_coding_and_order() -> None:

@@ -20,6 +20,7 @@ from gateway import shapes as s
 from gateway.auth import Access, authenticate
 from gateway.callbacks import Callbacks
 from gateway.carriers import Carriers
+from gateway.console import Console
 from gateway.decode import decode_query
 from gateway.docs import Docs
 from gateway.edge import Call, Edge, Reply, journal_away, new_request_id
@@ -73,6 +74,7 @@ def routes(
     overview: OverviewPage,
     carriers: Carriers,
     docs: Docs,
+    console: Console,
 ) -> list[Route]:
     """List every route there is, in the order of the documentation."""
     R, nobody, send, read = Route, Access.OPEN, Access.SEND, Access.READ
@@ -186,6 +188,14 @@ def routes(
           codes=("journal_away", "overloaded")),
         R("GET", "/metrics", operate.metrics, nobody, "Health", {200: "text/plain"}, query=None,
           codes=("unauthenticated",)),
+        R("GET", "/console", console.page, nobody, "Console", {200: "text/html"}, query=None),
+        R("GET", "/console/session", console.session, nobody, "Console", {200: s.SessionView},
+          codes=("unauthenticated",)),
+        R("POST", "/console/login", console.login, nobody, "Console", {200: s.SessionView}, s.LoginBody,
+          codes=("unauthenticated", *body)),
+        R("POST", "/console/logout", console.logout, nobody, "Console", {204: None},
+          codes=("unauthenticated", "scope_missing")),
+        R("GET", "/console/{file}", console.file, nobody, "Console", {200: "*/*"}, query=None, codes=("not_found",)),
         R("GET", "/openapi.json", docs.openapi, nobody, "Documentation", {200: "application/json"}, query=None),
         R("GET", "/docs", docs.page, nobody, "Documentation", {200: "text/html"}, query=None),
         R("GET", "/docs/{file}", docs.file, nobody, "Documentation", {200: "*/*"}, query=None, codes=("not_found",)),
@@ -259,6 +269,7 @@ class Gateway:
             self._overview,
             carriers,
             docs,
+            Console(edge),
         )
         docs.document(self.routes)
         self._exact: dict[str, _Methods] = {}

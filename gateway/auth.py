@@ -16,6 +16,7 @@ from aiohttp import web
 
 from gateway.edge import NOBODY, OPERATOR, Caller, Edge
 from gateway.problems import Problem
+from gateway.session import find_session, may_change
 
 
 class Access(enum.Enum):
@@ -45,6 +46,9 @@ def authenticate(edge: Edge, request: web.BaseRequest, access: Access) -> Caller
         return NOBODY
     header = request.headers.get("Authorization")
     if header is None:
+        if "Cookie" in request.headers:
+            _check_session(edge, request, access)
+            return OPERATOR
         raise _unauthenticated("Send the header Authorization: Bearer <key>.", challenge="")
     if not header.isascii():
         raise _unauthenticated("A key is printable ASCII.")
@@ -72,6 +76,21 @@ def authenticate(edge: Edge, request: web.BaseRequest, access: Access) -> Caller
         raise Problem("scope_missing", f"This needs a key with the scope {scope}.")
     edge.directory.used_keys.add(key.id)
     return Caller(key, tenant)
+
+
+def _check_session(edge: Edge, request: web.BaseRequest, access: Access) -> None:
+    """Take a session of the console for the operator key.
+
+    Raises:
+        Problem: unauthenticated, scope_missing (it cannot send; or its token is missing, and something would change).
+    """
+    session = find_session(edge.operator_key, request, edge.clock.now().timestamp())
+    if session is None:
+        raise _unauthenticated("The session is over: log in again.", challenge="")
+    if not may_change(session, request):
+        raise Problem("scope_missing", "The session's token is missing: X-Hermes-CSRF.")
+    if access is Access.SEND:
+        raise Problem("scope_missing", "The operator key cannot send: use a key of the tenant.")
 
 
 def is_operator_key(edge: Edge, token: str) -> bool:

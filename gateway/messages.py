@@ -183,7 +183,7 @@ class Messages:
             before_id = "msg_" + asked.cursor.removeprefix("cur_")
             if not asked.cursor.startswith("cur_") or not is_message_id(before_id):
                 raise invalid("cursor", "is no cursor of this list")
-        tenant, mode = _sees(call.caller)
+        tenant, mode = _sees(call.caller, asked.tenant)
         query = MessageQuery(
             tenant=tenant,
             mode=mode,
@@ -206,7 +206,7 @@ class Messages:
     async def counts(self, call: Call) -> Reply:
         """Count messages by status."""
         asked = decode_query(CountsQuery, call.request.query.items())
-        tenant, mode = _sees(call.caller)
+        tenant, mode = _sees(call.caller, asked.tenant)
         counted = await reading(
             self._edge.journal.count_messages(tenant, mode, _utc(asked.created_after), _utc(asked.created_before))
         )
@@ -427,9 +427,17 @@ def _tenant(caller: Caller) -> tuple[str, str]:
     return caller.key.tenant, caller.key.mode
 
 
-def _sees(caller: Caller) -> tuple[str | None, str | None]:
-    """Name the tenant and the mode whose messages the caller sees; None for all."""
-    return (None, None) if caller.key is None else (caller.key.tenant, caller.key.mode)
+def _sees(caller: Caller, wanted: str | None) -> tuple[str | None, str | None]:
+    """Name the tenant and the mode whose messages the caller sees; None for all.
+
+    Raises:
+        Problem: a tenant's key asks for a tenant.
+    """
+    if caller.key is None:
+        return wanted, None
+    if wanted is not None:
+        raise invalid("tenant", "is for the operator: a key sees its own tenant's messages")
+    return caller.key.tenant, caller.key.mode
 
 
 def _is_visible(caller: Caller, message: Message) -> bool:

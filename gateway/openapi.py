@@ -33,6 +33,7 @@ _TAGS: Final[dict[str, str]] = {
     "Policies": "Cascades a tenant stored, named by its messages.",
     "Events out": "Where a tenant hears of its messages: Standard Webhooks, and those that were given up.",
     "Operate": "The actor tree and the processes. For the operator.",
+    "Console": "The operator's page, and the session that its browser holds instead of the key.",
     "Health": "For load balancers and monitors.",
     "Documentation": "This page and what it is made from.",
 }

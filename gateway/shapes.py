@@ -350,6 +350,7 @@ class LookupBody(Struct, forbid_unknown_fields=True):
 class ListQuery(Struct, forbid_unknown_fields=True):
     """Filters of the message list."""
 
+    tenant: Annotated[str, Meta(max_length=64, description="for the operator: only this tenant's")] | None = None
     status: list[MessageStatus | Literal["open"]] = []
     channel: Channel | None = None
     reference: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
@@ -363,6 +364,8 @@ class ListQuery(Struct, forbid_unknown_fields=True):
 
 class CountsQuery(Struct, forbid_unknown_fields=True):
     """Which messages to count."""
+
+    tenant: Annotated[str, Meta(max_length=64, description="for the operator: only this tenant's")] | None = None
 
     created_after: Instant | None = None
     created_before: Instant | None = None
@@ -844,6 +847,19 @@ class OverviewQuery(Struct, forbid_unknown_fields=True):
     """How much of each list."""
 
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
+
+
+class LoginBody(Struct, forbid_unknown_fields=True):
+    """What opens the console."""
+
+    key: Annotated[str, Meta(max_length=512, description="the operator key")]
+
+
+class SessionView(Struct):
+    """A session of the console; what changes something carries `csrf` in X-Hermes-CSRF."""
+
+    csrf: str
+    expires: Annotated[int, Meta(description="Unix seconds")]
 
 
 class BusyActor(Struct):

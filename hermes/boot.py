@@ -210,7 +210,7 @@ class Node:
         self.metrics.supervisor_decisions.inc(event.supervisor, event.decision)
         if event.decision in ("restart", "back_off"):  # a restart at once, or after a wait
             self.metrics.restarts.inc(event.supervisor)
-        log.warning("supervisor", **event.as_dict())
+        log.warning("supervisor", supervisor=event.supervisor, **event.as_dict())
 
     def _fenced(self) -> None:
         log.error("another process has declared this one dead; stopping")

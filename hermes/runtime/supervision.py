@@ -226,6 +226,11 @@ class Supervision:
 
     def start_from(self, index: int) -> Awaitable[None] | None:
         """Start the children from this one on; what must be awaited is returned."""
+        begun = self._start_plain(index)
+        return None if begun is None else self._start_rest(*begun)
+
+    def _start_plain(self, index: int) -> tuple[int, Ref, Awaitable[None]] | None:
+        """Start children until one's init must be awaited; return that one, or None when all are up."""
         system = self.system
         parent = self.actor.ref
         while index < len(self.children):
@@ -233,19 +238,20 @@ class Supervision:
             spec = child.spec
             ref, pending = system._begin(spec.factory, child.args, child.name, parent, spec.mailbox_limit)
             if pending is not None:
-                return self._start_rest(index, ref, pending)
+                return index, ref, pending
             self.up(child, ref)
             index += 1
         return None
 
     async def _start_rest(self, index: int, ref: Ref, pending: Awaitable[None]) -> None:
-        child = self.children[index]
-        child.phase = _STARTING
-        await self.system._await_init(ref, pending)
-        self.up(child, ref)
-        rest = self.start_from(index + 1)
-        if rest is not None:
-            await rest
+        begun: tuple[int, Ref, Awaitable[None]] | None = (index, ref, pending)
+        while begun is not None:
+            index, ref, pending = begun
+            child = self.children[index]
+            child.phase = _STARTING
+            await self.system._await_init(ref, pending)
+            self.up(child, ref)
+            begun = self._start_plain(index + 1)
 
     def startable(self) -> ChildSpec:
         """Return the one spec of a simple_one_for_one, if children may be started."""
@@ -363,6 +369,7 @@ class Supervision:
         child = self.named(name)
         if child.disabled:
             raise ChildDisabled(f"child {name!r} is disabled")
+        self.note(child.label, "restart", "by order")
         child.wanted = child.spared = True
         child.restarts += 1
         child.failures = 0

@@ -10,6 +10,7 @@ from hermes.runtime import (
     KILL,
     NORMAL,
     SHUTDOWN,
+    Actor,
     AddChild,
     AsyncInit,
     Backoff,
@@ -747,3 +748,19 @@ async def test_supervisor_with_a_full_mailbox_still_supervises(system, clock):
     system.send("a", "crash")
     await clock.settle()
     assert lives(diary, "init") == ["a", "a"]
+
+
+async def test_thousands_of_children_with_an_awaited_init_are_started_one_after_the_other(system, clock):
+    started: list[int] = []
+
+    class Slow(Actor):
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        async def init(self) -> None:
+            started.append(self.n)
+
+    specs = [ChildSpec(f"slow/{n}", Slow, (n,)) for n in range(3000)]
+    top = await system.spawn_async(Supervisor, Strategy.ONE_FOR_ONE, specs)
+    assert started == list(range(3000))
+    assert system.info(top).children_total == 3000

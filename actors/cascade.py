@@ -216,6 +216,8 @@ class CascadeActor(Actor):
                 if logger.isEnabledFor(DEBUG):
                     logger.debug("event", extra={"type": event.type, "step": event.step, "attempt": event.attempt})
                 rules.apply(state, event)
+                if event.type == "ambiguous":
+                    refs = [*refs, *self._doubtful_refs(event)]
             usage = () if state.open else difference(state, counted, counted_as)
             self._append(events, refs, decision.effects, then, closes=was_open and not state.open, usage=usage)
         elif decision.effects and self._parked:
@@ -227,6 +229,17 @@ class CascadeActor(Actor):
             self._perform(decision.effects)
             if then is not None:
                 then(None)
+
+    def _doubtful_refs(self, event: Event) -> list[CarrierRef]:
+        """By what a receipt finds an attempt of which nobody knows the carrier's id (rule 9, policy never)."""
+        attempt = self.state.find(event.step or 0, event.attempt or 0)
+        if attempt is None or attempt.policy != "never":
+            return []
+        plan = self._context.carriers.get(attempt.carrier)
+        about = None if plan is None else plan.carrier.about(self._submission(attempt))
+        if about is None:
+            return []
+        return [CarrierRef(attempt.carrier, about, attempt.step, attempt.attempt, 0)]
 
     def _append(
         self,

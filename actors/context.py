@@ -79,6 +79,8 @@ class Context:
         public_url: how the world reaches this node; None: nobody said.
         draining: the node is stopping: nothing new is sent, answers are still taken.
         lingering: cascades that only wait, longest first.
+        answer_within_s: a receipt nobody knows waits so long for its submit answer, before a doubtful message may
+            have it.
         receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
         webhook_due: tells a tenant's webhook actor of new outbox entries: (tenant, message_id, entries).
     """
@@ -98,6 +100,7 @@ class Context:
     allow_private_callbacks: bool = False
     linger_s: float = 10.0
     linger_limit: int = 10_000
+    answer_within_s: float = 20.0
     open_messages: int = 0
     webhooks_pending: int = 0
     active: int = 0

@@ -3,6 +3,8 @@
 1. A cascade waits for that id in memory: it gets the receipt.
 2. The journal knows the id: the waker brings the cascade back, and gives it the receipt.
 3. Nobody knows it (yet): it is parked in the journal, and claimed when the submit answer names the id.
+4. Nobody has claimed it after a while, and exactly one doubtful message is to and from whom it says: it is that
+   message's (rule 9, `hermes/domain/doubt.py`).
 
 A receipt counts as stored when its event is committed, or its parked row is. Only then is the carrier told so.
 """
@@ -10,7 +12,9 @@ A receipt counts as stored when its event is committed, or its parked row is. On
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from actors.background import Background
@@ -18,6 +22,7 @@ from actors.context import Context
 from actors.messages import ReceiptMail, Wake
 from actors.receipts import Unmatched, canonical
 from hermes.domain.commands import ReceiptArrived
+from hermes.domain.doubt import the_one
 from hermes.journal.base import JournalAway, JournalError, RefTarget
 from hermes.logs import get_logger
 from hermes.runtime import NO_REPLY, Actor, Reply, SendResult
@@ -27,6 +32,7 @@ log = get_logger("hermes.dlr")
 LOOK_UP_AT_ONCE: Final = 500  # ids asked of the journal in one query
 WAITING_LIMIT: Final = 100_000  # receipts not yet looked up; beyond, carriers are told to offer them again
 PARKED_LOADED: Final = 50_000  # parked receipts read back at start
+DOUBTFUL_LOOKED_AT: Final = 20  # of the newest to and from the same
 
 
 class _LookedUp:
@@ -40,6 +46,12 @@ class _LookedUp:
         self.batch = batch
         self.targets = targets
         self.error = error
+
+
+class _LookForDoubtful:
+    """To itself: the oldest receipts that nobody has claimed have waited long enough."""
+
+    __slots__ = ()
 
 
 class _Asked:
@@ -71,7 +83,10 @@ class DLRProcessor(Actor):
         self._matched = 0
         self._woken = 0
         self._parked = 0
+        self._doubtful = 0
         self._done_rows: list[int] = []
+        self._unclaimed: deque[tuple[float, Unmatched]] = deque()  # monotonic time of arrival; oldest first
+        self._looking_for_doubtful = False
 
     async def init(self) -> None:
         """Read back the receipts that were parked before a restart."""
@@ -84,6 +99,7 @@ class DLRProcessor(Actor):
             unmatched = Unmatched(ReceiptMail(parked.receipt, None), parked.id)
             for ref in dict.fromkeys(refs):
                 self._context.receipts.hold((carrier, ref), unmatched)
+            self._watch(unmatched)
 
     def handle(self, message: Any) -> None:
         """Take a receipt."""
@@ -91,6 +107,8 @@ class DLRProcessor(Actor):
             self._receipt(message)
         elif type(message) is _LookedUp:
             self._looked_up(message)
+        elif type(message) is _LookForDoubtful:
+            self._look_for_doubtful()
         else:
             raise TypeError(f"dlr does not understand {type(message).__name__}")
 
@@ -183,6 +201,7 @@ class DLRProcessor(Actor):
         refs = _keys(mail)
         for ref in refs:
             self._context.receipts.hold((carrier, ref), unmatched)
+        self._watch(unmatched)
         self._background.run(self._park(unmatched, refs[0]))
 
     async def _park(self, unmatched: Unmatched, ref: str) -> None:
@@ -198,6 +217,59 @@ class DLRProcessor(Actor):
             mail.stored(True)
         if unmatched.claimed:
             self._row_done(row)
+
+    # --- receipts of doubtful messages ------------------------------------------------------------------------------
+
+    def _watch(self, unmatched: Unmatched) -> None:
+        """Should nobody claim it: it may be a doubtful message's."""
+        if unmatched.mail.receipt.about is None:
+            return
+        self._unclaimed.append((self._context.clock.monotonic(), unmatched))
+        if not self._looking_for_doubtful:
+            self._looking_for_doubtful = True
+            self.send_after(self._context.answer_within_s, _LookForDoubtful())
+
+    def _look_for_doubtful(self) -> None:
+        self._looking_for_doubtful = False
+        due = self._context.clock.monotonic() - self._context.answer_within_s
+        ripe: list[Unmatched] = []
+        while self._unclaimed and self._unclaimed[0][0] <= due:
+            unmatched = self._unclaimed.popleft()[1]
+            if not unmatched.claimed:
+                ripe.append(unmatched)
+        if ripe:
+            self._background.run(self._give_to_doubtful(ripe))
+        if self._unclaimed:
+            self._looking_for_doubtful = True
+            wait = self._unclaimed[0][0] - due
+            self.send_after(max(wait, 0.1), _LookForDoubtful())
+
+    async def _give_to_doubtful(self, ripe: list[Unmatched]) -> None:
+        journal = self._context.journal
+        for unmatched in ripe:
+            receipt = unmatched.mail.receipt
+            assert receipt.about is not None
+            try:
+                targets = await journal.find_all_refs(receipt.carrier, receipt.about, DOUBTFUL_LOOKED_AT)
+                places = {t.message_id: (t.step, t.attempt) for t in reversed(targets)}
+                stored = await journal.load(list(places)) if places else []
+            except JournalError:
+                return  # they stay parked
+            found = [(s.message, s.events, places[s.message.message_id]) for s in stored]
+            one = the_one(found, receipt.carrier_message_id, receipt.submitted_at)
+            if one is None or unmatched.claimed:
+                continue
+            unmatched.claimed = True
+            message_id, (step, attempt) = one
+            self._doubtful += 1
+            mail = ReceiptMail(receipt, partial(self._settled, unmatched), (step, attempt, 0))
+            self.system.send("waker", Wake(message_id, mail))
+
+    def _settled(self, unmatched: Unmatched, stored: bool) -> None:
+        if stored and unmatched.row is not None:
+            self._row_done(unmatched.row)
+
+    # --- parked rows ------------------------------------------------------------------------------------------------
 
     def _row_done(self, row: int) -> None:
         """A parked receipt is in its message's events: forget its row, with others, soon."""
@@ -226,8 +298,10 @@ class DLRProcessor(Actor):
             "matched": self._matched,
             "woken": self._woken,
             "parked": self._parked,
+            "given_to_doubtful": self._doubtful,
             "waited_for": len(self._context.receipts),
             "unmatched": self._context.receipts.unmatched,
+            "unclaimed": len(self._unclaimed),
             "to_look_up": len(self._unknown),
         }
 

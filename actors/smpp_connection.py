@@ -25,6 +25,7 @@ from actors.shipment import Shipment
 from actors.smpp_inbound import InboundParts
 from carriers.smpp import constants as c
 from carriers.smpp.rate import Pacer, TokenBucket, account_bucket
+from carriers.smpp.receipts import read_date
 from carriers.smpp.session import (
     Answered,
     ArmTimer,
@@ -37,7 +38,7 @@ from carriers.smpp.session import (
     Session,
     StateChanged,
 )
-from carriers.smpp_carrier import SmppCarrier
+from carriers.smpp_carrier import SmppCarrier, about
 from hermes.domain.message import rfc3339
 from hermes.logs import get_logger
 from hermes.runtime import SHUTDOWN, Actor, SendResult
@@ -343,6 +344,8 @@ class ConnectionActor(Actor):
         if receipt is None:  # it changes nothing, or names no message; refused, it would come for ever (behaviour 32)
             self._acknowledge(arrived.delivery, c.ESME_ROK)
             return
+        receipt.about = about(arrived.pdu.source_addr, arrived.pdu.destination_addr)  # from the handset's side
+        receipt.submitted_at = read_date(said.submit_date)
         mail = ReceiptMail(
             receipt,
             partial(self._stored, arrived.delivery),

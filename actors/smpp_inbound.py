@@ -83,7 +83,6 @@ class InboundParts:
             for delivery in deliveries:
                 delivery.acknowledge()
             return
-        found = self._carrier.keywords.find(message.text)
         inbound = Inbound(
             self._carrier.name,
             self._carrier.channel,
@@ -91,7 +90,6 @@ class InboundParts:
             e164(message.recipient),
             message.text,
             parts=message.parts,
-            asked=None if found is None else found[0],
         )
         self._store(inbound, deliveries)
 

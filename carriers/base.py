@@ -193,6 +193,10 @@ class Carrier:
     def resume(self, submission: Submission, carrier_message_ids: Sequence[str], submitted_at: datetime) -> None:
         """Take up again a message that was submitted before a restart or a parking. Called at most once per load."""
 
+    def about(self, submission: Submission) -> str | None:
+        """Make the digest its receipts have in `DeliveryReceipt.about`; None when they have none."""
+        return None
+
     def receipt_keys(self, receipt: DeliveryReceipt) -> Sequence[str]:
         """List the ids, canonical, by which a parked receipt's message may be known; its own is always tried."""
         return ()

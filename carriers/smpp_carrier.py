@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -234,6 +235,11 @@ class SmppCarrier(Carrier):
         fact = self.errors.status(command_status)
         return SendError(fact.error_class, fact.name, detail or "the carrier refused it", retryable=fact.retryable)
 
+    def about(self, submission: Submission) -> str | None:
+        """Make a digest of the destination and the sender, as they are written in PDUs."""
+        pdu = self.cancellation(submission)
+        return None if pdu is None else about(pdu.destination_addr, pdu.source_addr)
+
     def receipt_keys(self, receipt: DeliveryReceipt) -> Sequence[str]:
         """List the forms its id may have had in submit_sm_resp."""
         return self.ids.candidates(receipt.carrier_message_id)
@@ -246,6 +252,12 @@ class SmppCarrier(Carrier):
             "tls": self.settings.tls,
             "id_form": self.ids.learned,
         }
+
+
+def about(destination: str, source: str) -> str:
+    """Digest whom a message went to and from whom, in whatever form both are written."""
+    plain = f"{destination.removeprefix('+')}\0{source.removeprefix('+').casefold()}"
+    return "about:" + sha256(plain.encode()).hexdigest()[:32]
 
 
 def _tls_context(name: str, settings: SmppSettings) -> ssl.SSLContext:

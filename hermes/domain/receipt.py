@@ -17,6 +17,8 @@ class DeliveryReceipt:
         error_class: class of errors.yaml when the status is undelivered and the code is known.
         error_code: the carrier's raw code, as text.
         at: when the carrier says it happened; None when it does not say.
+        about: a digest of whom and from whom, where the carrier says it: should nobody know the id (`domain.doubt`).
+        submitted_at: when the carrier says it took the message; its zone is not known.
     """
 
     carrier: str
@@ -26,3 +28,5 @@ class DeliveryReceipt:
     error_code: str | None = None
     error_detail: str | None = None
     at: datetime | None = None
+    about: str | None = None
+    submitted_at: datetime | None = None

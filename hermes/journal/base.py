@@ -418,6 +418,9 @@ class Journal(Protocol):
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         """Find where (carrier, canonical ref) pairs lead; None for unknown ones; order as asked."""
 
+    async def find_all_refs(self, carrier: str, ref: str, limit: int) -> list[RefTarget]:
+        """Find all the places a ref leads to, the newest first: one that several messages may have."""
+
     async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
         """Find a stored answer younger than 24 h."""
 

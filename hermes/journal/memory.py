@@ -102,7 +102,7 @@ class _Store:
 
     messages: dict[str, _Row] = field(default_factory=dict)
     events: dict[str, dict[int, tuple[datetime, str, int | None, int | None, str]]] = field(default_factory=dict)
-    refs: dict[tuple[str, str], RefTarget] = field(default_factory=dict)
+    refs: dict[tuple[str, str], list[RefTarget]] = field(default_factory=dict)
     outbox: dict[tuple[str, int, str], OutboxItem] = field(default_factory=dict)
     idempotency: dict[tuple[str, str], tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
     parked: dict[int, tuple[str, str, datetime]] = field(default_factory=dict)
@@ -358,7 +358,8 @@ class MemoryJournal:
         if events:
             store.events.setdefault(message_id, {}).update(events)
         for ref in write.refs:
-            store.refs[ref.carrier, ref.ref] = RefTarget(message_id, ref.step, ref.attempt, ref.segment)
+            target = RefTarget(message_id, ref.step, ref.attempt, ref.segment)
+            store.refs.setdefault((ref.carrier, ref.ref), []).append(target)
         for entry in write.outbox:
             key = (message_id, entry.seq, entry.target)
             store.outbox[key] = OutboxItem(
@@ -462,7 +463,11 @@ class MemoryJournal:
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         self._reach()
-        return [self._store.refs.get(key) for key in keys]
+        return [self._store.refs[key][-1] if key in self._store.refs else None for key in keys]
+
+    async def find_all_refs(self, carrier: str, ref: str, limit: int) -> list[RefTarget]:
+        self._reach()
+        return self._store.refs.get((carrier, ref), [])[: -limit - 1 : -1]
 
     async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
         self._reach()

@@ -401,6 +401,10 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
             found[n - 1] = RefTarget(message_id, step, attempt, segment)
         return found
 
+    async def find_all_refs(self, carrier: str, ref: str, limit: int) -> list[RefTarget]:
+        rows = await self._link.fetch(QUERIES["find_all_refs"], storable(ref), storable(carrier), limit)
+        return [RefTarget(*row) for row in rows]
+
     async def find_idempotent(self, tenant: str, key: str) -> IdempotencyRecord | None:
         if storable(key) is None:
             return None

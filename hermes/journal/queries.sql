@@ -202,6 +202,10 @@ CROSS JOIN LATERAL (
     WHERE r.ref = k.ref AND r.carrier = k.carrier ORDER BY r.at DESC LIMIT 1
 ) AS r
 
+-- name: find_all_refs
+SELECT message_id, step, attempt, segment FROM carrier_ref
+WHERE ref = $1 AND carrier = $2 ORDER BY at DESC, message_id DESC LIMIT $3
+
 -- name: find_idempotent
 SELECT request_hash, response FROM idempotency WHERE tenant = $1 AND key = $2 AND created_at > $3
 

@@ -499,3 +499,41 @@ async def test_26_what_cannot_be_stored_is_offered_again_until_it_is() -> None:
         node.journal.set_available(True)  # type: ignore[attr-defined]
         assert await answered == [0]
         assert [each.text for each in await inbound(node)] == ["Hello"]
+
+
+async def test_43_stop_holds_for_what_waits_in_the_queue_at_once() -> None:
+    async with centre() as smsc, number_of(smsc, throughput_per_s=1) as node:
+        ids = await send(node, 5)
+        await node.until(lambda: view(node)["queue"] >= 3)
+        late = f"+45201{4:05d}"
+        assert await smsc.inject_mo(late, "1234", " Stop! ") == [0]
+        stored = await node.final(ids[4])
+        assert stored.status == "failed"
+        assert not [m for m in smsc.messages if m.destination == late.removeprefix("+")]
+
+
+async def test_17_the_receipt_of_a_doubtful_message_finds_it_without_an_id() -> None:
+    # The answer that names the id is lost with the connection: rule 9, policy never.
+    settings = {"answer_within_s": 0.2}
+    async with centre(drop_every=1, receipt_delay_s=0.05) as smsc:
+        plan = smpp(smsc, on_ambiguous="never")
+        async with node_of(plan, **settings) as node:
+            (stored,) = await ends(node, await send(node, 1))
+            assert stored.status == "delivered" and smsc.taken == 1
+            assert "ambiguous" in [event.type for event in stored.events]
+
+
+async def test_17_a_receipt_that_fits_two_doubtful_messages_is_nobodys() -> None:
+    async with centre(drop_every=2, receipt_delay_s=0.05, response_delay_s=0.2) as smsc:
+        plan = smpp(smsc, on_ambiguous="never")
+        async with node_of(plan, answer_within_s=0.2) as node:
+            await smsc.wait_for_binds()
+            twins = [sms(node, 7) for _ in range(2)]
+            await asyncio.gather(*(node.submit(m) for m in twins))
+            await smsc.wait_for_receipts(2)
+            await node.until(lambda: node.system.info("dlr").detail["parked"] == 2)
+            await node.until(lambda: not node.system.info("dlr").detail["unclaimed"])
+            assert node.system.info("dlr").detail["given_to_doubtful"] == 0
+            for m in twins:
+                stored = await node.stored(m.message_id)
+                assert stored.status is None and stored.events[-1].type == "ambiguous"

@@ -213,6 +213,19 @@ async def test_a_text_with_every_control_character_is_kept(journal, now):
     assert {item.message_id: item.payload for item in items} == {ids[0]: odd, ids[2]: ""}
 
 
+async def test_a_ref_of_several_messages_leads_to_all_of_them_the_newest_first(journal, now):
+    made = [message(now) for _ in range(3)]
+    for n, each in enumerate(made):
+        write = accept(each)
+        write.refs = [CarrierRef("a", "about", 0, n + 1, 0)]
+        await store(journal, write)
+    found = await journal.find_all_refs("a", "about", 2)
+    assert len(found) == 2 and {target.message_id for target in found} <= {each.message_id for each in made}
+    assert len(await journal.find_all_refs("a", "about", 9)) == 3
+    assert await journal.find_all_refs("b", "about", 9) == []
+    assert await journal.find_all_refs("a", "\0", 9) == []
+
+
 async def test_a_withdrawn_write_is_never_written(journal, now):
     kept, taken = message(now), message(now)
     outcome, write = put(journal, accept(kept)), accept(taken)

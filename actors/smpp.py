@@ -125,7 +125,10 @@ class SMPPDispatcher(CarrierActor):
         return best
 
     def _has_room(self) -> bool:
-        return not self._again and self._bind_with_room() is not None
+        if self._again or self._bind_with_room() is None:
+            return False
+        # What was asked for will need a place: written ahead and not sent, it would be doubtful after a crash.
+        return not self._asked or sum(bind.session.room for bind in self._line.binds) > len(self._asked)
 
     def _room_at(self) -> float | None:
         now = self._context.clock.monotonic()

@@ -159,7 +159,7 @@ class CarrierActor(Actor):
         self._retired = False
         health = self._health
         health.breaker = Breaker(plan.breaker_failures, plan.breaker_open_s)
-        health.stopped = health.away = None
+        health.stopped = health.away = health.unwell = None
         self._last_error = None
         self._look_at_health()
         self._pump()
@@ -297,6 +297,7 @@ class CarrierActor(Actor):
         error_class = outcome.error_class if isinstance(outcome, SendError) else ""
         now = self._context.clock.monotonic()
         if isinstance(outcome, SendResult):
+            health.unwell = None
             if breaker.failures or breaker.opened_at is not None:
                 breaker.succeeded()
         elif error_class == "throttled":

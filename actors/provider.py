@@ -18,6 +18,8 @@ from hermes.runtime import NO_REPLY, Reply
 log = get_logger("hermes.provider")
 
 GRACE_S: Final = 1.0  # beyond the carrier's own time-out, before its call is given up as in doubt
+HEALTH_EVERY_S: Final = 60.0  # without a message taken since, the carrier is asked how it is
+HEALTH_WITHIN_S: Final = 10.0
 BURST_S: Final = 0.05  # a limited carrier may be at most this far ahead of its rate
 
 
@@ -32,6 +34,19 @@ class _Answered:
         self.carrier = carrier
 
 
+class _Checked:
+    """To itself: a health check is over; `reason` is None when the carrier is well."""
+
+    __slots__ = ("carrier", "reason")
+
+    def __init__(self, carrier: Carrier, reason: str | None) -> None:
+        self.carrier = carrier
+        self.reason = reason
+
+
+_CHECK: Final = object()  # to itself: it is time to look how the carrier is
+
+
 class ProviderActor(CarrierActor):
     """`provider/<carrier>`: asks one carrier to send, within its limits."""
 
@@ -41,11 +56,13 @@ class ProviderActor(CarrierActor):
         super().__init__(context, name)
         self._calls: dict[asyncio.Task[Any], tuple[Job, Carrier]] = {}
         self._next_at = 0.0  # monotonic; when the rate allows the next message
+        self._sent_at_check = 0  # what `_sent` was when the last check was due
 
     async def init(self) -> None:
         """Open the carrier; its receipts go to `dlr`."""
         self._context.queues[self._name] = self._queue
         await self._open(self._carrier)
+        self.send_after(HEALTH_EVERY_S, _CHECK)
 
     async def _open(self, carrier: Carrier) -> None:
         root = self._context.public_url
@@ -58,6 +75,10 @@ class ProviderActor(CarrierActor):
             self._count(-1)
             self._answer(message.job, message.outcome, message.carrier)
             self._pump()
+        elif message is _CHECK:
+            self._check()
+        elif type(message) is _Checked:
+            self._checked(message)
         else:
             super().handle(message)
 
@@ -80,6 +101,33 @@ class ProviderActor(CarrierActor):
     def _close_former(self, former: Carrier) -> None:
         if former is not self._carrier and all(carrier is not former for _, carrier in self._calls.values()):
             self._run(former.close(), "a former carrier did not close")
+
+    # --- how it is ------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Ask the carrier how it is, unless a message told since the last check, or an operator holds it."""
+        told, self._sent_at_check = self._sent > self._sent_at_check, self._sent
+        if told or self._health.order is not None or self._retired:
+            self.send_after(HEALTH_EVERY_S, _CHECK)
+        else:
+            self._run(self._ask_health(self._carrier), "a health check failed")
+
+    async def _ask_health(self, carrier: Carrier) -> None:
+        try:
+            async with asyncio.timeout(HEALTH_WITHIN_S):
+                reason = await carrier.health()
+        except TimeoutError:
+            reason = f"no answer within {HEALTH_WITHIN_S:g} s"
+        except Exception as exc:  # a bug in the carrier: the operator is told
+            reason = type(exc).__name__
+        self.ref.send_system(_Checked(carrier, reason))
+
+    def _checked(self, checked: _Checked) -> None:
+        self.send_after(HEALTH_EVERY_S, _CHECK)
+        told = self._sent > self._sent_at_check
+        if checked.carrier is self._carrier and not told:
+            self._health.unwell = None if checked.reason is None else f"health check: {checked.reason}"
+            self._look_at_health()
 
     # --- limits ---------------------------------------------------------------------------------------------------
 

@@ -101,6 +101,7 @@ class CarrierHealth:
         order: an operator's word: None, "paused" or "draining".
         stopped: why the carrier is stopped until somebody resumes it (provider_auth), or None.
         away: why it cannot be reached (no bind, no connection), or None.
+        unwell: what its health check said while nothing was sent, or None. It is asked all the same.
     """
 
     since: datetime
@@ -108,6 +109,7 @@ class CarrierHealth:
     order: Literal["paused", "draining"] | None = None
     stopped: str | None = None
     away: str | None = None
+    unwell: str | None = None
 
     def state(self, now: float) -> CarrierState:
         """Name the state at `now` (monotonic seconds)."""
@@ -116,7 +118,9 @@ class CarrierHealth:
         if self.stopped is not None or self.away is not None:
             return "down"
         breaker = self.breaker.state(now)
-        return "up" if breaker == "closed" else "down" if breaker == "open" else "degraded"
+        if breaker == "closed":
+            return "up" if self.unwell is None else "degraded"
+        return "down" if breaker == "open" else "degraded"
 
     def reason(self, now: float) -> str | None:
         """Say why it is not simply up."""
@@ -128,7 +132,7 @@ class CarrierHealth:
             return self.away
         if self.breaker.opened_at is not None:
             return self.breaker.why or f"{self.breaker.failures} failures in a row"
-        return None
+        return self.unwell
 
     def available(self, now: float) -> bool:
         """Tell whether it is a candidate while another is left."""

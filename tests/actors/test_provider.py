@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+import pytest
+
+from actors import provider
 from carriers.base import SendError, SendResult
 from hermes.domain.commands import ControlCarrier
 from tests.actors.cast import CastNode, message, start_cast
@@ -148,3 +151,37 @@ async def test_a_carrier_knows_its_webhook_by_the_public_url_only() -> None:
         node = await start_cast(public_url=public_url)
         assert node.context.carriers["mock-sms"].carrier.callback_url == webhook
         await node.stop()
+
+
+async def test_an_idle_carrier_is_asked_how_it_is_and_a_message_tells_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider, "HEALTH_EVERY_S", 0.02)
+    answers: list[Any] = ["provider_auth: HTTP 401"]
+
+    class Checked(Scripted):
+        async def health(self) -> str | None:
+            answer = answers[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return cast("str | None", answer)
+
+    node = await start_cast([plan(Checked())])
+    health = node.context.health["scripted"]
+
+    async def becomes(state: str, reason: str | None) -> None:
+        def shown() -> bool:
+            now = node.context.clock.monotonic()
+            return (health.state(now), health.reason(now)) == (state, reason)
+
+        await node.until(shown)
+
+    await becomes("degraded", "health check: provider_auth: HTTP 401")
+    answers[0] = RuntimeError("bug")
+    await becomes("degraded", "health check: RuntimeError")
+    answers[0] = None
+    await becomes("up", None)
+    answers[0] = "unwell"
+    await becomes("degraded", "health check: unwell")
+    monkeypatch.setattr(provider, "HEALTH_EVERY_S", 3600)
+    await node.submit(message(node.tenant))  # it is asked all the same
+    await becomes("up", None)
+    await node.stop()

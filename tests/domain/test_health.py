@@ -118,3 +118,11 @@ def test_a_breaker_tripped_by_something_else_says_why_and_closes_as_usual() -> N
     health.breaker.succeeded()
     assert (health.state(10.0), health.reason(10.0)) == ("up", None)
     assert not Breaker(limit=0).trip(0.0, "never")
+
+
+def test_a_carrier_whose_health_check_fails_is_degraded_and_asked_all_the_same() -> None:
+    health = CarrierHealth(NOW, unwell="health check: refused")
+    assert (health.state(0.0), health.reason(0.0)) == ("degraded", "health check: refused")
+    assert health.available(0.0) and health.may_call(0.0)
+    health.away = "no bind"
+    assert (health.state(0.0), health.reason(0.0)) == ("down", "no bind")

@@ -1,7 +1,7 @@
 """What of the tree is measured at each scrape of /metrics: carriers, mailboxes, tenants.
 
-A carrier is whatever actor answers for it, under one of the names in `CARRIER_ACTORS`; its gauges are read from the
-figures of its `inspect()`, the same that `/v1/carriers` shows. Nothing here counts anything between two scrapes.
+A carrier's gauges are read from what its actor (`CarrierPlan.actor`) says of itself, the same figures that
+`/v1/carriers` shows; one whose actor is being restarted counts as down. Nothing is counted between two scrapes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from actors.context import Context
 
-CARRIER_ACTORS: Final = ("provider/", "smpp/")
 BUSIEST_TENANTS: Final = 20  # whose rate is shown; a scrape must not grow with the tenants
 LOOK_S: Final = 0.5  # seconds for which one look at the carriers serves all their gauges
 _BREAKER: Final = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
@@ -41,15 +40,6 @@ def _messages(context: Context) -> dict[str, float]:
     return {"active": active, "parked": max(context.open_messages - active, 0)}
 
 
-def carrier_figures(context: Context, name: str) -> Mapping[str, Any]:
-    """Return what a carrier's actor says of itself; empty while there is none (it is being restarted)."""
-    for prefix in CARRIER_ACTORS:
-        figures = context.system.figures(prefix + name)
-        if figures:
-            return figures
-    return {}
-
-
 class _Carriers:
     """One look at all carriers, shared by the gauges of a scrape."""
 
@@ -62,7 +52,8 @@ class _Carriers:
         now = self._context.clock.monotonic()
         if self._looked_at is None or now - self._looked_at > LOOK_S:
             self._looked_at = now
-            self._figures = {name: carrier_figures(self._context, name) for name in self._context.carriers}
+            figures = self._context.system.figures
+            self._figures = {name: figures(plan.actor) for name, plan in self._context.carriers.items()}
         return self._figures
 
     def each(self, figure: str) -> dict[str, float]:

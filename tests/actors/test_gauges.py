@@ -77,8 +77,10 @@ class Bound(Actor):
 
 
 async def test_any_actor_that_gives_its_figures_is_measured(node: CastNode) -> None:
-    node.context.carriers = {**node.context.carriers, "telco": node.context.carriers["mock-sms"]}
-    node.system.spawn(Bound, name="smpp/telco")
+    plan = mock("telco", "sms")
+    plan.actor = "smpp/telco/dispatcher"
+    node.context.carriers = {**node.context.carriers, "telco": plan}
+    node.system.spawn(Bound, name=plan.actor)
     metrics = node.context.metrics
     assert read(metrics, "hermes_carrier_up")["telco",] == 1
     assert read(metrics, "hermes_carrier_window")["telco",] == 7
@@ -91,7 +93,7 @@ async def test_any_actor_that_gives_its_figures_is_measured(node: CastNode) -> N
 
 
 async def test_a_carrier_whose_actor_is_gone_is_down(node: CastNode) -> None:
-    node.context.carriers = {**node.context.carriers, "gone": node.context.carriers["mock-sms"]}
+    node.context.carriers = {**node.context.carriers, "gone": mock("gone", "sms")}
     assert read(node.context.metrics, "hermes_carrier_up")["gone",] == 0
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from hermes.runtime import Ref
+from hermes.runtime import Clock, Ref
 
 
 class Background:
@@ -36,3 +36,18 @@ class Background:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._ref.stop(error)
+
+
+async def sleep(clock: Clock, seconds: float) -> None:
+    """Wait by the clock that the actors go by, which a test may own."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    timer = clock.call_later(seconds, _wake, over)
+    try:
+        await over
+    finally:
+        timer.cancel()
+
+
+def _wake(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)

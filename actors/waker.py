@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from actors.background import Background
+from actors.background import Background, sleep
 from actors.cascade import NOTED_FOR_S
 from actors.context import Context
 from actors.messages import Adopt, CancelMail, ReceiptMail, Wake
@@ -217,7 +217,7 @@ class WakerActor(Actor):
                 try:
                     page = await journal.hot_page(shard, after, HOT_PAGE)
                 except JournalError:
-                    await asyncio.sleep(RETRY_S)
+                    await sleep(self._context.clock, RETRY_S)
                     continue
                 former = [s for s in page if last_alive > NEVER and s.message.created_at <= last_alive]
                 if former:
@@ -225,7 +225,7 @@ class WakerActor(Actor):
                 if len(page) < HOT_PAGE:
                     break
                 after = page[-1].message.message_id
-                await asyncio.sleep(RECOVERY_PAUSE_S)
+                await sleep(self._context.clock, RECOVERY_PAUSE_S)
         self._recovering = False
         if self._recovered:
             log.info("recovered open messages", count=self._recovered)
@@ -252,7 +252,7 @@ class WakerActor(Actor):
                 else:
                     noted_until = NEVER
                 held = [i for i in (*held, *ids) if self._held(i) or i in fresh]
-            await asyncio.sleep(pause)
+            await sleep(self._context.clock, pause)
 
     def _held(self, message_id: str) -> bool:
         return message_id in self._waking or self.system.whereis("cascade/" + message_id) is not None

@@ -29,7 +29,7 @@ from hermes.journal.memory import MemoryJournal
 from hermes.journal.sealing import Sealer
 from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
-from hermes.runtime import Actor, System, SystemClock
+from hermes.runtime import Actor, Clock, System, SystemClock
 
 TENANT = "ten_test"
 SECRET = "dlr-secret"  # of the mocks' receipts
@@ -105,10 +105,11 @@ async def start_cast(
     carriers: Sequence[CarrierPlan] | None = None,
     journal: Journal | None = None,
     sealer: Sealer | None = None,
+    clock: Clock | None = None,
     **settings: Any,
 ) -> CastNode:
     """Start the tree. `settings` are fields of the context."""
-    clock = SystemClock()
+    clock = clock or SystemClock()
     if journal is None:
         journal = MemoryJournal(clock=clock)
         await journal.start()

@@ -232,7 +232,9 @@ class Smsc:
         self._connections.add(connection)
         self.counts["connections"] += 1
         allowed = self.settings.allowed_addresses
-        if allowed and address not in allowed:
+        if self._server is None:
+            connection.reset()  # its TLS handshake ended after we had gone
+        elif allowed and address not in allowed:
             self.counts["refused_connections"] += 1
             connection.close()
         self.happened()

@@ -666,6 +666,20 @@ async def test_tls_is_spoken_and_a_client_without_a_certificate_is_refused(tmp_p
         await esme.ended()
 
 
+async def test_a_handshake_that_ends_after_the_centre_has_gone_gets_no_bind(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    context = ssl.create_default_context(cafile=made.ca)
+    async with centre(tls_cert=str(made.cert), tls_key=str(made.key)) as smsc:
+        reader, writer = await asyncio.open_connection("127.0.0.1", smsc.port)
+        await (await connect(smsc, tls=context)).request(EnquireLink())  # so the one before was accepted too
+        await smsc.go_away()
+        with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
+            await writer.start_tls(context, server_hostname="localhost")
+            await Esme(reader, writer).request(EnquireLink())
+        writer.close()
+        assert not smsc.stats()["connections"]
+
+
 # --- settings
 
 

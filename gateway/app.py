@@ -33,6 +33,7 @@ from gateway.problems import Problem
 from gateway.routes import Route
 from gateway.signup import Signup
 from gateway.suppressions import SuppressionLists
+from gateway.templates import Shelf, Templates
 from gateway.tenants import Tenants
 from gateway.usage import Usage
 from hermes.journal.base import JournalAway
@@ -68,6 +69,7 @@ def routes(
     signup: Signup,
     suppressions: SuppressionLists,
     policies: Policies,
+    templates: Templates,
     usage: Usage,
     callbacks: Callbacks,
     operate: Operate,
@@ -126,6 +128,16 @@ def routes(
         R("GET", t + "/audit", tenants.list_changes, own, "Tenants", {200: s.ChangePage}, query=s.PageQuery,
           codes=known),
         R("GET", "/v1/audit", tenants.list_all_changes, operator, "Tenants", {200: s.ChangePage}, query=s.PageQuery),
+        R("POST", t + "/templates", templates.create, own, "Templates", {201: s.TemplateView}, s.TemplateBody,
+          codes=("overloaded", *change)),
+        R("GET", t + "/templates", templates.list, own, "Templates", {200: s.TemplatePage}, codes=known),
+        R("GET", t + "/templates/{template}", templates.get, own, "Templates", {200: s.TemplateView},
+          query=s.TemplateQuery, codes=known),
+        R("PUT", t + "/templates/{template}", templates.change, own, "Templates", {200: s.TemplateView},
+          s.TemplateChange, codes=("overloaded", *change)),
+        R("DELETE", t + "/templates/{template}", templates.delete, own, "Templates", {204: None}, codes=end),
+        R("POST", t + "/templates/{template}/render", templates.render, own, "Templates", {200: s.Rendered},
+          s.RenderBody, codes=(*known, *body)),
         R("GET", t + "/usage", usage.get, own, "Tenants", {200: s.UsagePage}, query=s.UsageQuery, codes=known),
         R("POST", t + "/policies", policies.create, own, "Policies", {201: s.PolicyView}, s.PolicyBody, codes=change),
         R("GET", t + "/policies", policies.list, own, "Policies", {200: s.PolicyPage}, codes=known),
@@ -255,14 +267,16 @@ class Gateway:
         self._edge = edge
         self._hosts = Hosts(edge.clock, edge.settings.server.allow_private_callbacks, edge.resolve)
         docs = Docs(edge)
-        carriers = Carriers(edge)
+        shelf = Shelf(edge)
+        carriers = Carriers(edge, shelf)
         self._overview = OverviewPage(edge, carriers)
         self.routes = routes(
-            Messages(edge, self._hosts),
+            Messages(edge, self._hosts, shelf),
             Tenants(edge, self._hosts),
             Signup(edge),
             SuppressionLists(edge),
             Policies(edge),
+            Templates(edge, shelf),
             Usage(edge),
             Callbacks(edge),
             Operate(edge),

@@ -20,6 +20,7 @@ from gateway.shapes import (
     RoutePage,
 )
 from gateway.submission import build
+from gateway.templates import Shelf
 from hermes.domain.commands import ControlCarrier, Listed, carrier_actor
 from hermes.runtime import CallTimeout, NotAlive, RuntimeFault
 
@@ -30,8 +31,9 @@ _explain = msgspec.json.Decoder(ExplainBody)
 class Carriers:
     """The handlers of /v1/carriers and /v1/routes."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, shelf: Shelf) -> None:
         self._edge = edge
+        self._shelf = shelf
 
     async def list(self, call: Call) -> Reply:
         """List the carriers: those of the settings file in its order, then those added while the node runs."""
@@ -96,6 +98,7 @@ class Carriers:
         fields = {name: getattr(asked, name) for name in MessageBody.__struct_fields__}
         errors: list[FieldError] = []
         body = MessageBody(**fields)
+        await self._shelf.fill_in(body, tenant.id, errors)
         message = build(body, tenant.id, "live", edge.clock.now(), edge.default_success, edge.directory.policy, errors)
         if errors:
             raise invalid_fields(errors)

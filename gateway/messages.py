@@ -40,6 +40,7 @@ from gateway.shapes import (
     Verdict,
 )
 from gateway.submission import build, check_callback_url
+from gateway.templates import Shelf
 from hermes.domain.commands import AlreadyFinal, CancelMessage, ExplainRoute, NotFound, Refused, Submit
 from hermes.domain.message import UTC, Message, is_message_id, rfc3339
 from hermes.domain.view import public_message
@@ -67,8 +68,9 @@ _nothing = msgspec.json.Decoder(Nothing)
 class Messages:
     """The handlers of /v1/messages."""
 
-    def __init__(self, edge: Edge, hosts: Hosts) -> None:
+    def __init__(self, edge: Edge, hosts: Hosts, shelf: Shelf) -> None:
         self._edge = edge
+        self._shelf = shelf
         self._hosts = hosts
         self._clock = edge.clock
         self._policies = edge.directory.policy
@@ -82,7 +84,7 @@ class Messages:
         try:
             raw = await call.json_body(self._limit)
             started = self._clock.monotonic()
-            message = self._read(raw, call.caller)
+            message = await self._read(raw, call.caller)
             key = call.request.headers.get("Idempotency-Key")
             if key is not None:
                 return await self._send_once(call, message, raw, key, started)
@@ -131,6 +133,8 @@ class Messages:
         message = None
         if body is not None:
             found = list(errors)
+            if body.template is not None:
+                await self._shelf.fill_in(body, _tenant(call.caller)[0], found)
             message = self._build(body, call.caller, now, pipeline, found)
             # What is wrong already is not missing as well.
             errors += [e for e in found[len(errors) :] if not any(_covers(old.field, e.field) for old in errors)]
@@ -248,14 +252,16 @@ class Messages:
         return call.reply(200, public_message(stored.message, stored.events))
 
     # --- inside
-    def _read(self, raw: bytes, caller: Caller) -> Message:
+    async def _read(self, raw: bytes, caller: Caller) -> Message:
         """Decode one message and check all of it but the callback's host.
 
         Raises:
-            Problem: malformed_json, schema_invalid.
+            Problem: malformed_json, schema_invalid, journal_away (a template could not be read).
         """
         body = decode_json(_message, raw)
-        errors: list[FieldError] = []
+        errors: builtins.list[FieldError] = []
+        if body.template is not None:
+            await self._shelf.fill_in(body, _tenant(caller)[0], errors)
         pipeline = self._pipeline(caller)
         message = self._build(body, caller, self._clock.now(), pipeline, errors)
         if b"\\u0000" in raw:
@@ -317,7 +323,7 @@ class Messages:
 
     async def _send_item(self, caller: Caller, raw: bytes, started: float) -> BatchMessage | Problem:
         try:
-            message = self._read(raw, caller)
+            message = await self._read(raw, caller)
             status = await self._submit(message, None, started)
         except Problem as problem:
             self._count(problem)

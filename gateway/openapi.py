@@ -30,6 +30,7 @@ _TAGS: Final[dict[str, str]] = {
     "Tenants": "Customers. For the operator.",
     "Keys": "What customers authenticate with; shown once, kept as a keyed hash. For the operator.",
     "Do not contact": "Recipients who must not be written to: a tenant's, and the operator's for all tenants.",
+    "Templates": "Texts a tenant stored, with variables, by locale, in versions; named by its messages.",
     "Policies": "Cascades a tenant stored, named by its messages.",
     "Events out": "Where a tenant hears of its messages: Standard Webhooks, and those that were given up.",
     "Operate": "The actor tree and the processes. For the operator.",
@@ -110,6 +111,20 @@ _BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         },
     },
     ("POST", "/v1/tenants/{id}/keys/{key}/rotate"): {"an hour for both": {"overlap_s": 3600}},
+    ("POST", "/v1/tenants/{id}/templates"): {
+        "two languages": {
+            "name": "welcome",
+            "default_locale": "en",
+            "locales": {
+                "en": {"text": "Hi {{ name }}", "subject": "Welcome"},
+                "da": {"text": "Hej {{ name }}", "subject": "Velkommen"},
+            },
+        },
+    },
+    ("PUT", "/v1/tenants/{id}/templates/{template}"): {"one text": {"locales": {"en": {"text": "Hello {{ name }}"}}}},
+    ("POST", "/v1/tenants/{id}/templates/{template}/render"): {
+        "Danish": {"locale": "da-DK", "variables": {"name": "Anna"}}
+    },
     ("POST", "/v1/tenants/{id}/policies"): {
         "one-time codes": {
             "name": "otp",
@@ -185,6 +200,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "key": "the key's id",
     "endpoint": "the endpoint's id",
     "policy": "the policy's name",
+    "template": "the template's name",
     "letter": "the dead letter's id",
     "suppression": "the entry's id",
     "carrier": "the carrier's configured name",

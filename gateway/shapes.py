@@ -155,6 +155,17 @@ class ContentBody(Struct, forbid_unknown_fields=True):
     whatsapp: WhatsAppContent | None = None
 
 
+class TemplateUse(Struct, forbid_unknown_fields=True):
+    """A stored template of the tenant, and what to put into it."""
+
+    name: str
+    version: Annotated[int, Meta(ge=1, description="default: the newest")] | None = None
+    locale: Annotated[str, Meta(max_length=35, examples=["da-DK"], description="da-DK, else da, else the default")] | (
+        None
+    ) = None
+    variables: dict[str, Any] | None = None
+
+
 class From(Struct, forbid_unknown_fields=True):
     """Sender by channel; a carrier's own default when absent."""
 
@@ -174,7 +185,8 @@ class MessageBody(Struct, forbid_unknown_fields=True):
     """A message to send: `to` by channel and a `cascade`, or in short `channel` and `to` as a text."""
 
     to: To | str
-    content: ContentBody
+    content: Annotated[ContentBody, Meta(description="required, unless a template says all of it")] | None = None
+    template: Annotated[TemplateUse, Meta(description="content's own fields win over it")] | None = None
     cascade: Annotated[list[StepBody | Channel], Meta(min_length=1, max_length=MOST_STEPS)] | None = None
     channel: Annotated[Channel, Meta(description="short form: the only step")] | None = None
     from_: From | None = field(default=None, name="from")
@@ -745,6 +757,78 @@ class PolicyPage(Struct):
 
     data: list[PolicyView]
     next_cursor: str | None
+
+
+# --- templates
+Locale = Annotated[str, Meta(pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$")]
+
+
+class TemplateFields(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A template: what to say, by locale, with variables as in `Hi {{ name }}`."""
+
+    locales: Annotated[dict[Locale, ContentBody], Meta(min_length=1, max_length=100)]
+    default_locale: Annotated[str, Meta(description="one of the locales, for those that are not there")] = "en"
+
+
+class TemplateBody(TemplateFields, kw_only=True, forbid_unknown_fields=True):
+    """A new template."""
+
+    name: SlugName
+
+
+class TemplateChange(TemplateFields, kw_only=True, forbid_unknown_fields=True):
+    """A new version of a template."""
+
+    name: Annotated[str, Meta(description="when given, the name of the path")] | None = None
+
+
+class TemplateView(Struct):
+    """One version of a template, and the variables its texts name."""
+
+    name: str
+    version: int
+    default_locale: str
+    locales: dict[str, dict[str, Any]]
+    variables: list[str]
+    created_at: str
+
+
+class TemplateSummary(Struct):
+    """The newest version of a template."""
+
+    name: str
+    version: int
+    created_at: str
+
+
+class TemplatePage(Struct):
+    """A tenant's templates, by name."""
+
+    data: list[TemplateSummary]
+    next_cursor: str | None
+
+
+class TemplateQuery(Struct, forbid_unknown_fields=True):
+    """Which version."""
+
+    version: Annotated[int, Meta(ge=1, le=2_147_483_647, description="default: the newest")] | None = None
+
+
+class RenderBody(Struct, forbid_unknown_fields=True):
+    """What to put into a template."""
+
+    version: Annotated[int, Meta(ge=1, description="default: the newest")] | None = None
+    locale: Annotated[str, Meta(max_length=35)] | None = None
+    variables: dict[str, Any] | None = None
+
+
+class Rendered(Struct):
+    """What a message would say."""
+
+    name: str
+    version: int
+    locale: str
+    content: dict[str, Any]
 
 
 # --- receipts

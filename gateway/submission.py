@@ -63,8 +63,12 @@ def build(
         _fill_in(body, policies(tenant, body.policy), errors)
     cascade = _cascade(body, mode, default_success, errors)
     to = _addresses(body, cascade, errors, default_country)
-    content = _content(body.content)
-    segments, encoding = _check_content(cascade, content, errors)
+    content, segments, encoding = Content(), None, None
+    if body.content is not None:
+        content = _content(body.content)
+        segments, encoding = _check_content(cascade, content, errors)
+    elif body.template is None:
+        errors.append(FieldError("content", "is required (or `template`)"))
     send_at = body.send_at
     start = now
     if send_at is not None:

@@ -27,6 +27,7 @@ from hermes.domain.usage import UsageDelta
 from hermes.errors import HermesError
 
 SHARDS: Final = 64
+VERSIONS_KEPT: Final = 50  # of a template
 
 
 def shard_of(message_id: str) -> int:
@@ -292,6 +293,23 @@ class Policy:
 
 
 @dataclass(slots=True, frozen=True)
+class Template:
+    """One version of a tenant's template; versions never change.
+
+    Attributes:
+        id: of the template, the same for its versions: one that is made anew under the old name has another.
+        body: JSON text, as the public API shows it without name, version and time; empty where it was not asked for.
+    """
+
+    tenant: str
+    name: str
+    id: str
+    version: int
+    body: str
+    created_at: datetime
+
+
+@dataclass(slots=True, frozen=True)
 class Change:
     """Who changed something of a tenant, and what: one row of the audit log, stored with the change itself.
 
@@ -322,6 +340,7 @@ class TenantRows:
     keys: list[ApiKey]
     endpoints: list[Endpoint]
     policies: list[Policy] = field(default_factory=list)
+    templates: list[Template] = field(default_factory=list)
 
 
 @dataclass(slots=True, frozen=True)
@@ -517,8 +536,20 @@ class Journal(Protocol):
     async def delete_policy(self, tenant: str, name: str, change: Change | None = None) -> bool:
         """Remove a policy. False: the tenant has no such policy."""
 
+    async def put_template(self, template: Template, change: Change | None = None) -> None:
+        """Add a version, and forget those older than the newest `VERSIONS_KEPT`. `Conflict`: it is there already."""
+
+    async def templates(self) -> list[Template]:
+        """Load the newest version of each template, without its body."""
+
+    async def template(self, tenant: str, name: str, version: int) -> Template | None:
+        """Load one version, with its body."""
+
+    async def delete_template(self, tenant: str, name: str, change: Change | None = None) -> bool:
+        """Remove all versions. False: the tenant has no such template."""
+
     async def tenant_rows(self, tenant: str) -> TenantRows:
-        """Load one tenant with its keys that have not expired, its endpoints and policies."""
+        """Load one tenant with its keys that have not expired, its endpoints, policies and templates."""
 
     async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
         """Page through the audit log of a tenant (None: of all), newest first."""

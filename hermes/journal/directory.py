@@ -16,7 +16,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from hermes.domain.message import rfc3339, ulid
-from hermes.journal.base import ApiKey, Change, Endpoint, Journal, JournalError, Policy, Tenant, TenantRows
+from hermes.journal.base import (
+    ApiKey,
+    Change,
+    Conflict,
+    Endpoint,
+    Journal,
+    JournalError,
+    Policy,
+    Template,
+    Tenant,
+    TenantRows,
+)
 from hermes.journal.rows import from_json, to_json
 from hermes.runtime.clock import Clock
 from hermes.tenancy import Rules, merged, rules
@@ -54,6 +65,7 @@ class _Entry:
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
+    templates: dict[str, Template] = field(default_factory=dict)  # newest versions, without their bodies
 
 
 class Directory:
@@ -113,6 +125,8 @@ class Directory:
             tenants.get(endpoint.tenant, gone).endpoints.append(endpoint)
         for policy in await self._journal.policies():
             tenants.get(policy.tenant, gone).policies.append(policy)
+        for template in await self._journal.templates():
+            tenants.get(template.tenant, gone).templates.append(template)
         for tenant_id in [*self._entries, *tenants]:
             self._replace(tenant_id, tenants.get(tenant_id, gone))
 
@@ -133,6 +147,7 @@ class Directory:
             {key.id: key for key in rows.keys},
             {endpoint.id: endpoint for endpoint in rows.endpoints},
             {policy.name: policy for policy in rows.policies},
+            {template.name: template for template in rows.templates},
         )
         for key in rows.keys:
             self._keys[key.key_hash] = key
@@ -485,6 +500,57 @@ class Directory:
             change = self._change(by, tenant_id, "policy.deleted", name, from_json(policy.body), None)
             await self._journal.delete_policy(tenant_id, name, change)
             del entry.policies[name]
+            return True
+
+    # --- templates
+    def templates(self, tenant_id: str) -> list[Template]:
+        """A tenant's templates in their newest versions, without bodies, by name."""
+        entry = self._entries.get(tenant_id)
+        return [] if entry is None else sorted(entry.templates.values(), key=lambda template: template.name)
+
+    def template(self, tenant_id: str, name: str) -> Template | None:
+        """Find the newest version of one of a tenant's templates, without its body."""
+        entry = self._entries.get(tenant_id)
+        return None if entry is None else entry.templates.get(name)
+
+    async def put_template(self, tenant_id: str, name: str, body: str, *, by: Author = HERMES) -> Template:
+        """Add a version of a template: its first one, or one more.
+
+        Raises:
+            KeyError: no such tenant.
+            Conflict: other workers add versions all the time.
+        """
+        async with self._changing:
+            tries = 3
+            while True:
+                entry = self._entry(tenant_id)
+                former = entry.templates.get(name)
+                version = 1 if former is None else former.version + 1
+                id_ = "tpl_" + ulid() if former is None else former.id
+                template = Template(tenant_id, name, id_, version, body, self._clock.now())
+                action = "template.created" if former is None else "template.updated"
+                change = self._change(by, tenant_id, action, name, None, {"version": version})
+                try:
+                    await self._journal.put_template(template, change)
+                except Conflict:  # another worker was faster
+                    tries -= 1
+                    if not tries:
+                        raise
+                    self._replace(tenant_id, await self._journal.tenant_rows(tenant_id))
+                else:
+                    entry.templates[name] = replace(template, body="")
+                    return template
+
+    async def delete_template(self, tenant_id: str, name: str, *, by: Author = HERMES) -> bool:
+        """Remove a template with all its versions. False: there is none."""
+        async with self._changing:
+            entry = self._entries.get(tenant_id)
+            template = None if entry is None else entry.templates.get(name)
+            if entry is None or template is None:
+                return False
+            change = self._change(by, tenant_id, "template.deleted", name, {"version": template.version}, None)
+            await self._journal.delete_template(tenant_id, name, change)
+            del entry.templates[name]
             return True
 
 

@@ -25,6 +25,7 @@ from hermes.domain.usage import UsageDelta
 from hermes.journal.base import (
     KEEP,
     SHARDS,
+    VERSIONS_KEPT,
     ApiKey,
     Change,
     Conflict,
@@ -45,6 +46,7 @@ from hermes.journal.base import (
     QueueFull,
     RefTarget,
     StoredMessage,
+    Template,
     Tenant,
     TenantRows,
     WorkerRow,
@@ -113,6 +115,7 @@ class _Store:
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
+    templates: dict[tuple[str, str], dict[int, Template]] = field(default_factory=dict)  # by version
     usage: dict[tuple[str, str, date, str, str, str], list[int]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
@@ -693,12 +696,38 @@ class MemoryJournal:
         self._changed(tenant, change)
         return True
 
+    async def put_template(self, template: Template, change: Change | None = None) -> None:
+        self._reach()
+        versions = self._store.templates.setdefault((template.tenant, template.name), {})
+        if template.version in versions:
+            raise Conflict("this version is stored already")
+        versions[template.version] = template
+        for version in [v for v in versions if v <= template.version - VERSIONS_KEPT]:
+            del versions[version]
+        self._changed(template.tenant, change)
+
+    async def templates(self) -> list[Template]:
+        self._reach()
+        return [replace(versions[max(versions)], body="") for _, versions in sorted(self._store.templates.items())]
+
+    async def template(self, tenant: str, name: str, version: int) -> Template | None:
+        self._reach()
+        return self._store.templates.get((tenant, name), {}).get(version)
+
+    async def delete_template(self, tenant: str, name: str, change: Change | None = None) -> bool:
+        self._reach()
+        if self._store.templates.pop((tenant, name), None) is None:
+            return False
+        self._changed(tenant, change)
+        return True
+
     async def tenant_rows(self, tenant: str) -> TenantRows:
         return TenantRows(
             next((t for t in await self.tenants() if t.id == tenant), None),
             [key for key in await self.keys() if key.tenant == tenant],
             [endpoint for endpoint in await self.endpoints() if endpoint.tenant == tenant],
             [policy for policy in await self.policies() if policy.tenant == tenant],
+            [template for template in await self.templates() if template.tenant == tenant],
         )
 
     async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
@@ -815,6 +844,7 @@ class MemoryJournal:
         store.keys = {id_: key for id_, key in store.keys.items() if key.tenant not in gone}
         store.endpoints = {id_: endpoint for id_, endpoint in store.endpoints.items() if endpoint.tenant not in gone}
         store.policies = {key: policy for key, policy in store.policies.items() if policy.tenant not in gone}
+        store.templates = {key: kept for key, kept in store.templates.items() if key[0] not in gone}
         store.suppressions = {key: entry for key, entry in store.suppressions.items() if entry.tenant not in gone}
         store.inbound = {id_: kept for id_, kept in store.inbound.items() if kept[0] not in gone}
         store.outbox = {key: item for key, item in store.outbox.items() if item.tenant not in gone}

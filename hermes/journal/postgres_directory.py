@@ -1,4 +1,4 @@
-"""Tenants, keys, webhook endpoints and policies on PostgreSQL: what the directory reads and writes of the journal.
+"""Tenants, keys, endpoints, policies and templates on PostgreSQL: what the directory reads and writes of the journal.
 
 A change, its row of the audit log and the news for the other workers are one transaction.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from hermes.journal.base import ApiKey, Change, Endpoint, Policy, Tenant, TenantRows
+from hermes.journal.base import VERSIONS_KEPT, ApiKey, Change, Endpoint, Policy, Template, Tenant, TenantRows
 from hermes.journal.link import Link
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import from_json, storable, to_json
@@ -146,6 +146,31 @@ class PostgresDirectory:
     async def delete_policy(self, tenant: str, name: str, change: Change | None = None) -> bool:
         return storable(name) is not None and await self._changed("delete_policy", tenant, change, tenant, name)
 
+    # --- templates
+    async def put_template(self, template: Template, change: Change | None = None) -> None:
+        await self._changed(
+            "put_template",
+            template.tenant,
+            change,
+            template.tenant,
+            template.name,
+            template.id,
+            template.version,
+            template.body,
+            template.created_at,
+            template.version - VERSIONS_KEPT,
+        )
+
+    async def templates(self) -> list[Template]:
+        return [Template(**row) for row in await self._link.fetch(QUERIES["templates"])]
+
+    async def template(self, tenant: str, name: str, version: int) -> Template | None:
+        rows = await self._link.fetch(QUERIES["template"], tenant, name, version)
+        return Template(**rows[0]) if rows else None
+
+    async def delete_template(self, tenant: str, name: str, change: Change | None = None) -> bool:
+        return storable(name) is not None and await self._changed("delete_template", tenant, change, tenant, name)
+
     # --- all of one tenant, and what was changed
     async def tenant_rows(self, tenant: str) -> TenantRows:
         async with self._link.borrow() as connection, connection.transaction(isolation="repeatable_read"):
@@ -153,11 +178,13 @@ class PostgresDirectory:
             keys = await connection.fetch(QUERIES["tenant_keys"], tenant, self._clock.now())
             endpoints = await connection.fetch(QUERIES["tenant_endpoints"], tenant)
             policies = await connection.fetch(QUERIES["tenant_policies"], tenant)
+            templates = await connection.fetch(QUERIES["tenant_templates"], tenant)
         return TenantRows(
             _tenant(tenants[0]) if tenants else None,
             [_key(row) for row in keys],
             [_endpoint(row) for row in endpoints],
             [Policy(**row) for row in policies],
+            [Template(**row) for row in templates],
         )
 
     async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:

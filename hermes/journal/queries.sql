@@ -378,6 +378,26 @@ SELECT tenant, name, body, created_at, updated_at FROM policy WHERE tenant = $1 
 -- name: delete_policy
 DELETE FROM policy WHERE tenant = $1 AND name = $2 RETURNING 1
 
+-- name: put_template
+WITH old AS (
+    DELETE FROM template WHERE tenant = $1 AND name = $2 AND version <= $7
+)
+INSERT INTO template (tenant, name, id, version, body, created_at) VALUES ($1, $2, $3, $4, $5, $6) RETURNING 1
+
+-- name: templates
+SELECT DISTINCT ON (tenant, name) tenant, name, id, version, '' AS body, created_at
+FROM template ORDER BY tenant, name, version DESC
+
+-- name: tenant_templates
+SELECT DISTINCT ON (name) tenant, name, id, version, '' AS body, created_at
+FROM template WHERE tenant = $1 ORDER BY name, version DESC
+
+-- name: template
+SELECT tenant, name, id, version, body, created_at FROM template WHERE tenant = $1 AND name = $2 AND version = $3
+
+-- name: delete_template
+DELETE FROM template WHERE tenant = $1 AND name = $2 RETURNING 1
+
 -- name: put_change
 INSERT INTO change (at, actor, request_id, tenant, action, target, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -483,6 +503,8 @@ WITH gone AS (
     DELETE FROM endpoint WHERE tenant IN (SELECT id FROM gone)
 ), policies AS (
     DELETE FROM policy WHERE tenant IN (SELECT id FROM gone)
+), templates AS (
+    DELETE FROM template WHERE tenant IN (SELECT id FROM gone)
 ), suppressions AS (
     DELETE FROM suppression WHERE tenant IN (SELECT id FROM gone)
 ), inbound AS (

@@ -72,6 +72,9 @@ async def settle(api: Api, name: str, mark: str) -> Tenant:
     tenant.secrets += [endpoint["secret"], (await ask("GET", path + "/secret"))["secret"]]
     policy = await ask("POST", path + "/policies", {"name": f"otp-{name}", "cascade": ["sms"]})
     tenant.note("policy", policy["name"])
+    texts = {"locales": {"en": {"text": mark}}}
+    tenant.note("template", (await ask("POST", path + "/templates", {"name": f"hi-{name}", **texts}))["name"])
+    await ask("POST", path + "/templates", {"name": f"kept-{mark}", **texts})
     await ask("POST", path + "/policies", {"name": f"kept-{mark}", "cascade": ["email"]})
     entry = {"channel": "email", "address": f"{mark}@example.com", "reason": mark}
     tenant.note("suppression", (await ask("POST", path + "/suppressions", entry))["id"])
@@ -295,7 +298,7 @@ def test_another_tenants_id_answers_exactly_as_an_unknown_one(world: World) -> N
         answers = []
         for value in (world.them.own[kind][0], nobodys):
             target = path.replace("{id}", value)
-            for name in ("key", "endpoint", "policy", "suppression", "letter"):
+            for name in ("key", "endpoint", "policy", "template", "suppression", "letter"):
                 target = target.replace("{" + name + "}", quote(world.them.own[name][0], safe=""))
             answer = world.run(world.api.call(method, target, {}, key=world.me.keys["live"]))
             problem = answer.json

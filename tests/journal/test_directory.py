@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hermes.journal.base import Change, JournalAway
+from hermes.journal.base import VERSIONS_KEPT, Change, JournalAway
 from hermes.journal.directory import Author, Directory
 from tests.journal.makers import Bench, database, until
 
@@ -80,6 +80,7 @@ async def test_a_revoked_key_ends_at_the_other_worker(here: Directory, there: Di
         lambda d, t: d.create_endpoint(t, "https://x.example/", ["message.read"]),
         lambda d, t: d.create_key(t, "test"),
         lambda d, t: d.put_policy(t, "otp", {"cascade": ["sms"]}),
+        lambda d, t: d.put_template(t, "welcome", "{}"),
         lambda d, t: d.delete_tenant(t),
     ],
 )
@@ -92,7 +93,8 @@ async def test_every_change_holds_at_the_other_worker(
     await change(there, tenant.id)
 
     def seen(d: Directory) -> Any:
-        return d.tenant(tenant.id), d.keys(tenant.id), d.endpoints(tenant.id), d.policies(tenant.id)
+        id_ = tenant.id
+        return d.tenant(id_), d.keys(id_), d.endpoints(id_), d.policies(id_), d.templates(id_)
 
     await until(lambda: seen(here) == seen(there))
 
@@ -105,6 +107,32 @@ async def test_policies_come_back_after_a_restart_and_belong_to_their_tenant(ben
     assert again.policies(one.id) == [replaced] and again.policy(two.id, "otp") is None
     assert not await again.delete_policy(two.id, "otp") and await again.delete_policy(one.id, "otp")
     await until(lambda: here.policies(one.id) == [])
+
+
+async def test_templates_have_versions_of_which_the_newest_are_kept(bench: Bench, here: Directory) -> None:
+    tenant = await here.create_tenant("Acme")
+    for n in range(VERSIONS_KEPT + 2):
+        made = await here.put_template(tenant.id, "welcome", f"body {n}")
+    assert made.version == VERSIONS_KEPT + 2
+    journal = bench.journals[0]
+    assert await journal.template(tenant.id, "welcome", made.version) == made
+    assert await journal.template(tenant.id, "welcome", 2) is None
+    third = await journal.template(tenant.id, "welcome", 3)
+    assert third is not None and (third.body, third.id) == ("body 2", made.id)
+    again = await directory(bench)
+    head = again.template(tenant.id, "welcome")
+    assert head is not None and (head.version, head.body) == (made.version, "")
+    assert await again.delete_template(tenant.id, "welcome")
+    assert await journal.template(tenant.id, "welcome", made.version) is None
+    anew = await again.put_template(tenant.id, "welcome", "anew")
+    assert anew.version == 1 and anew.id != made.id
+
+
+async def test_a_version_made_elsewhere_meanwhile_is_not_written_over(here: Directory, there: Directory) -> None:
+    tenant = await here.create_tenant("Acme")
+    await until(lambda: there.tenant(tenant.id) is not None)
+    made = await asyncio.gather(*(d.put_template(tenant.id, "welcome", "x") for d in (here, there)))
+    assert sorted(template.version for template in made) == [1, 2]
 
 
 async def test_a_key_of_another_tenant_is_not_revoked(here: Directory) -> None:

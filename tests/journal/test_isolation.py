@@ -25,6 +25,7 @@ from hermes.journal.base import (
     OutboxEntry,
     OutboxResult,
     Policy,
+    Template,
     Tenant,
 )
 from hermes.journal.postgres import PostgresJournal
@@ -35,6 +36,7 @@ BY_TENANT: Final = frozenset(
     {
         *("find_idempotent", "outbox_due", "dead_letters", "replay_dead_letter", "inbound", "usage", "tenant_by_id"),
         *("tenant_keys", "delete_key", "tenant_endpoints", "delete_endpoint", "tenant_policies", "delete_policy"),
+        *("tenant_templates", "template", "delete_template"),
         *("changes", "delete_suppression", "find_suppressions", "suppressions"),
     }
 )
@@ -50,7 +52,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
     "writes rows that each carry their tenant, given by whoever accepted them": frozenset(
         {
             *("write_batch", "store_inbound", "put_tenant", "put_key", "put_endpoint", "put_policy", "put_change"),
-            "put_suppressions",
+            *("put_suppressions", "put_template"),
         }
     ),
     "by message id: the gateway shows a message to its own tenant only (tests/gateway/test_isolation.py)": frozenset(
@@ -58,9 +60,18 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
     ),
     "the worker's own work over all tenants; shown to nobody": frozenset(
         {
-            *("hot_page", "due_page", "find_refs", "park_receipt", "parked_receipts", "drop_parked", "messages_to"),
+            *(
+                "hot_page",
+                "due_page",
+                "find_refs",
+                "find_all_refs",
+                "park_receipt",
+                "parked_receipts",
+                "drop_parked",
+                "messages_to",
+            ),
             *("outbox_due_all", "outbox_tenants", "outbox_done", "outbox_undone", "keys_used"),
-            *("tenants", "keys", "endpoints", "policies", "all_suppressions"),
+            *("tenants", "keys", "endpoints", "policies", "all_suppressions", "templates"),
         }
     ),
     "numbers over all tenants, for the operator and metrics": frozenset({"count_open", "outbox_pending"}),
@@ -116,6 +127,7 @@ async def fill(bench: Bench, journal: Any, tenant: str) -> None:
     await journal.put_key(ApiKey(f"key_{n}", tenant, n.encode(), "p", "live", (), now))
     await journal.put_endpoint(Endpoint(f"whk_{n}", tenant, "https://x.example", (), "whsec_" + n, now))
     await journal.put_policy(Policy(tenant, "otp", "{}", now, now))
+    await journal.put_template(Template(tenant, "welcome", f"tpl_{n}", 1, tenant, now))
     await journal.put_suppressions([Suppression(f"sup_{n}", tenant, "sms", "+4520123456", "manual", now)])
     used = UsageDelta("live", now.date(), "sms", "a", "delivered", 1, 1, 1, 1)
     for k, reference in enumerate(("order-1", "order-2")):
@@ -190,6 +202,7 @@ READS: Final[dict[str, Callable[[Any, datetime], Any]]] = {
     "audit log": lambda j, now: j.changes(ONE, None, 10),
     "suppressions": lambda j, now: j.suppressions(ONE, None, 10),
     "suppressions of a recipient": lambda j, now: j.find_suppressions(ONE, "+4520123456"),
+    "template": lambda j, now: j.template(ONE, "welcome", 1),
     "usage": lambda j, now: j.usage(ONE, "live", now.date(), now.date()),
 }
 
@@ -239,6 +252,8 @@ async def test_what_is_changed_for_a_tenant_does_not_touch_another(bench: Bench,
     assert not await journal.delete_endpoint(ONE, "whk_2")
     assert await journal.delete_suppression(ONE, "sup_2") is None
     assert await journal.delete_policy(ONE, "otp")  # its own, of the same name
+    assert await journal.delete_template(ONE, "welcome")
+    await journal.put_template(Template(ONE, "welcome", "tpl_3", 60, "", now))  # forgets versions up to 10
     await journal.put_policy(Policy(ONE, "otp", '{"changed": true}', now, now))
     # An id that is another tenant's cannot be taken over.
     await journal.put_key(ApiKey("key_2", ONE, b"mine", "p", "live", (), now))

@@ -120,7 +120,9 @@ class WhatsAppTemplate(Struct, forbid_unknown_fields=True, omit_defaults=True):
         Annotated[str, Meta(min_length=2, max_length=32, description="code, as in en_US", examples=["en_US"])]
         | WhatsAppLanguage
     )
-    components: Annotated[list[dict[str, Any]], Meta(max_length=100, description="as Meta's API takes them")] = []
+    components: Annotated[list[dict[str, Any]], Meta(max_length=100, description="as Meta's API takes them")] | None = (
+        None
+    )
 
 
 class WhatsAppMedia(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -79,7 +79,7 @@ class AwsSigner:
             await asyncio.shield(renewing)
         if self._credentials is None:
             raise SendError("provider_config", None, "AWS credentials: none were found")
-        if self._auth is None:
+        if self._auth is None or self._ends_within(0):  # an answer to expired ones would stop the carrier
             raise SendError("retryable_transient", None, "AWS credentials: could not be had now", retryable=True)
 
     def _ends_within(self, seconds: int | None) -> bool:

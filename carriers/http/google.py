@@ -90,11 +90,13 @@ class GoogleTokens:
         except RefreshError as error:
             said = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], dict) else {}
             code = str(said["error"])[:64] if isinstance(said.get("error"), str) else None
-            if error.retryable:
+            if error.retryable or code is None:  # without a code of OAuth it may be anybody's answer
                 return "retryable_transient", code, "access token: the token endpoint is not well", True
             return "provider_auth", code, "access token: refused", False
         except (TransportError, OSError):
             return "retryable_transient", None, "access token: the token endpoint cannot be reached", True
+        except (TypeError, ValueError, KeyError, AttributeError):  # google-auth's, on a 200 that is no JSON object
+            return "retryable_transient", None, "access token: the answer cannot be understood", True
         except GoogleAuthError:
             return "provider_auth", None, "access token: cannot be had", False
         return None

@@ -36,6 +36,7 @@ CANARIES = [
 ]
 TEXT = "text-canary"
 SAID = "provider-said-canary"
+FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 TEMPLATE = {"name": "order_update", "language": "en_US", "components": [{"type": "body", "parameters": []}]}
 
 
@@ -140,11 +141,49 @@ async def test_a_signed_bounce_ends_the_message_and_an_unsigned_one_changes_noth
     assert [event["type"] for event in shown["events"]].count("undelivered") == 1
 
 
-async def test_a_complaint_changes_no_status(api: Api, key: SnsKey) -> None:
+async def suppressed(api: Api) -> tuple[str, str, str]:
+    """Wait for the first entry of the do-not-contact list."""
+    found: list[dict[str, str]] = []
+
+    async def listed() -> bool:
+        nonlocal found
+        found = (await api.call("GET", f"/v1/tenants/{api.node.tenant}/suppressions")).json["data"]
+        return bool(found)
+
+    await api.node.until(listed)
+    return found[0]["channel"], found[0]["address"], found[0]["reason"]
+
+
+async def test_a_complaint_changes_no_status_and_ends_the_writing(api: Api, key: SnsKey) -> None:
     message = await submitted(api, mail())
     complaint = {"eventType": "Complaint", "mail": {"messageId": "ses-1"}, "complaint": {}}
     assert (await posted(api, "ses", key.notify(complaint))).status == 200
+    assert await suppressed(api) == ("email", "jane@example.com", "complaint")
     assert (await api.node.stored(message)).status is None
+    assert (await api.send(mail())).code == "do_not_contact"
+
+
+async def test_an_unregistered_token_is_not_written_to_again(api: Api, provider: servers.Provider) -> None:
+    granted = provider.answer  # the token endpoint is asked first
+    error = {"status": "NOT_FOUND", "details": [{"@type": FCM_ERROR, "errorCode": "UNREGISTERED"}]}
+    provider.answers = [granted, (404, {}, json.dumps({"error": error}).encode())]
+    push = {"channel": "push", "to": "tok:en", "content": {"text": TEXT}}
+    assert (await api.node.final(await api.sent(push))).status == "failed"
+    assert await suppressed(api) == ("push", "tok:en", "invalid_destination")
+    assert (await api.send(push)).code == "do_not_contact"
+
+
+async def test_stop_by_whatsapp_ends_the_writing(api: Api) -> None:
+    chat = {"channel": "whatsapp", "to": "+4520123456", "content": {"text": TEXT}}
+    await submitted(api, chat)
+    said = {"from": "4520123456", "id": "wamid.2", "type": "text", "text": {"body": "Stop!"}}
+    value = {"metadata": {"display_phone_number": "15550783881"}, "messages": [said]}
+    document = {"object": "whatsapp_business_account", "entry": [{"changes": [{"field": "messages", "value": value}]}]}
+    body = json.dumps(document).encode()
+    for _ in range(2):  # Meta may say it twice
+        assert (await posted(api, "whatsapp", body, X_Hub_Signature_256=meta_signature(body))).status == 200
+    assert await suppressed(api) == ("whatsapp", "+4520123456", "opted_out")
+    assert (await api.send(chat)).code == "do_not_contact"
 
 
 def meta_signature(body: bytes) -> str:

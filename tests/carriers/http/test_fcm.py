@@ -268,20 +268,22 @@ async def test_a_token_near_its_end_is_renewed_beside_the_sends(account):
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("answer", "error_class", "code"),
     [
-        ((400, {}, b'{"error": "invalid_grant", "error_description": "canary"}'), "invalid_grant"),
-        ((401, {}, b'{"error": "invalid_client"}'), "invalid_client"),
-        ((200, {}, b"{}"), None),
-        ((403, {}, b"<html>canary"), None),
+        ((400, {}, b'{"error": "invalid_grant", "error_description": "canary"}'), "provider_auth", "invalid_grant"),
+        ((401, {}, b'{"error": "invalid_client"}'), "provider_auth", "invalid_client"),
+        ((200, {}, b"{}"), "retryable_transient", None),
+        *(((200, {}, body), "retryable_transient", None) for body in (b"<html>canary", b"[]", b"5", b"null", b"\xff")),
+        ((200, {}, b'{"access_token": 5, "expires_in": "canary"}'), "retryable_transient", None),
+        ((403, {}, b"<html>canary"), "retryable_transient", None),
     ],
 )
-async def test_without_a_token_nothing_is_sent(account, answer, code):
+async def test_without_a_token_nothing_is_sent(account, answer, error_class, code):
     async with google(account) as (carrier, fcm, oauth):
         oauth.answers = [answer] * 5
         error = await servers.failure(carrier.send(push()))
-        assert (error.error_class, error.code) == ("provider_auth", code)
-        assert not error.retryable
+        assert (error.error_class, error.code) == (error_class, code)
+        assert error.retryable == (error_class == "retryable_transient")
         assert not error.ambiguous
         assert "canary" not in str(error)
         assert not fcm.asked

@@ -323,6 +323,19 @@ async def test_a_renewal_that_fails_stops_nothing_while_the_credentials_last(rol
         assert await sent_as(aws, carrier) == "ROLE1"
 
 
+async def test_credentials_that_ended_and_cannot_be_renewed_send_nothing_and_stop_nothing(role):
+    async with servers.provider() as aws, carrier_to(aws.url, **dict.fromkeys(KEYS)) as carrier:
+        aws.answer = OK
+        assert await sent_as(aws, carrier) == "ROLE1"
+        role.fails = True
+        carrier._signer._credentials._expiry_time = datetime.now(UTC) - timedelta(seconds=1)
+        error = await servers.failure(carrier.send(mail()))
+        assert (error.error_class, error.retryable, error.ambiguous) == ("retryable_transient", True, False)
+        assert len(aws.asked) == 1
+        role.fails = False
+        assert await sent_as(aws, carrier) == "ROLE2"
+
+
 # Settings
 
 

@@ -107,6 +107,7 @@ class CascadeActor(Actor):
 
     kind = "Cascade"
     __slots__ = (
+        "_accepted_at",
         "_after",
         "_alarm_at",
         "_context",
@@ -132,6 +133,7 @@ class CascadeActor(Actor):
         self._effects = effects
         self._parked = parked
         self._parking = False
+        self._accepted_at: datetime | None = None  # where traces are made, and it was this process
         self._pending = 0  # writes not yet committed
         self._after: list[tuple[list[rules.Effect], Then | None]] = []  # to do once they are
         self._jobs: dict[tuple[int, int], Job] = {}
@@ -148,6 +150,8 @@ class CascadeActor(Actor):
         self._context.active += 1
         effects, self._effects = self._effects, None
         if effects is not None:
+            if self._context.tracer is not None:
+                self._accepted_at = self._context.clock.now()
             self._perform(effects)
             self._settle()
 
@@ -368,6 +372,7 @@ class CascadeActor(Actor):
         state = self.state
         a = state.find(step, attempt)
         was = None if a is None else a.status
+        ended = not state.open
         over = not state.open or step != state.step or was == "timed_out" or was == "superseded"
         seq = state.seq
         self._take(_receipt_input(receipt, step, attempt, segment), then)
@@ -376,6 +381,10 @@ class CascadeActor(Actor):
         if a is not None and a.status != was:
             metrics.attempts.inc(a.carrier, a.status)
             self._judge(a, receipt.error_class)
+        tracer = self._context.tracer
+        if tracer is not None and ended:
+            now = self._context.clock.now()
+            tracer.receipt(state.message, step, attempt, receipt.carrier, receipt.status, now)
 
     def _judge(self, a: Attempt, error_class: str | None) -> None:
         """Let a final receipt say how well its carrier delivers."""
@@ -778,6 +787,8 @@ class CascadeActor(Actor):
         if state.final_at is not None:
             began = state.message.send_at or state.message.created_at
             context.metrics.end_to_end_seconds.observe((state.final_at - began).total_seconds(), channel)
+        if context.tracer is not None:
+            context.tracer.ended(state, self._accepted_at)
 
 
 def _receipt_input(receipt: DeliveryReceipt, step: int, attempt: int, segment: int) -> rules.Receipt:

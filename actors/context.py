@@ -21,6 +21,7 @@ from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
 from hermes.runtime import FairQueue, Ref, System
 from hermes.runtime.clock import Clock
+from hermes.telemetry import Tracer
 
 
 @dataclass(slots=True)
@@ -77,6 +78,7 @@ class Context:
         quality: what the receipts of each carrier say; the same dict that `routes` reads.
         numbers: whose our numbers are, as the settings say (`[[number]]`).
         public_url: how the world reaches this node; None: nobody said.
+        tracer: makes traces; None: there are none.
         draining: the node is stopping: nothing new is sent, answers are still taken.
         lingering: cascades that only wait, longest first.
         answer_within_s: a receipt nobody knows waits so long for its submit answer, before a doubtful message may
@@ -106,6 +108,7 @@ class Context:
     active: int = 0
     in_flight: int = 0
     draining: bool = False
+    tracer: Tracer | None = None
     full_carriers: set[str] = field(default_factory=set)
     queues: dict[str, FairQueue] = field(default_factory=dict)
     health: dict[str, CarrierHealth] = field(default_factory=dict)

@@ -37,7 +37,7 @@ from actors.context import Context
 from actors.webhook_client import WebhookClient
 from actors.webhook_results import ResultWriter, Saved
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, webhook_type
-from hermes.domain.message import rfc3339
+from hermes.domain.message import Message, rfc3339
 from hermes.domain.view import public_message
 from hermes.domain.webhooks import (
     WINDOW_START,
@@ -53,6 +53,7 @@ from hermes.journal.base import JournalError, OutboxEntry, OutboxItem, OutboxRes
 from hermes.logs import get_logger
 from hermes.runtime import NORMAL, SHUTDOWN, Actor, ChildSpec, Ref, Restart, SendResult, Strategy, Supervisor
 from hermes.runtime.timers import Timer
+from hermes.telemetry import Tracer
 
 log = get_logger("hermes.webhook")
 
@@ -679,7 +680,8 @@ class WebhookActor(Actor):
             except Exception:  # the log is told, and the dead letter can be replayed once it is mended
                 log.exception("a webhook cannot be rendered", message_id=message_id, seq=item.seq)
                 return self._end(chain, Verdict("dead", error="the event cannot be rendered"))
-        task = asyncio.get_running_loop().create_task(self._call(chain, url, secrets, body))
+        message = stored.message if stored is not None else None
+        task = asyncio.get_running_loop().create_task(self._call(chain, url, secrets, body, message))
         self._calls.add(task)
         task.add_done_callback(self._call_done)
 
@@ -704,8 +706,9 @@ class WebhookActor(Actor):
 
     # --- calling, and what follows --------------------------------------------------------------------------
 
-    async def _call(self, chain: _Chain, url: str, secrets: list[str], body: bytes) -> None:
+    async def _call(self, chain: _Chain, url: str, secrets: list[str], body: bytes, message: Message | None) -> None:
         item = _running(chain)
+        tracer = self._context.tracer
         client = self._shared.client
         async with client.room:
             id_ = webhook_id(item.message_id, item.seq)
@@ -715,7 +718,10 @@ class WebhookActor(Actor):
                 "webhook-timestamp": str(timestamp),
                 "webhook-signature": sign(secrets, id_, timestamp, body),
             }
-            answer = await client.post(url, body, headers)
+            if tracer is None or message is None:
+                answer = await client.post(url, body, headers)
+            else:
+                answer = await self._traced_call(tracer, message, item, url, body, headers)
         if answer.status == 410 and item.target != CALLBACK:
             try:
                 await self._context.directory.disable_endpoint(self._tenant, item.target)
@@ -724,6 +730,20 @@ class WebhookActor(Actor):
         answered = _Answered(chain, answer)
         if self.ref.send_system(answered):
             self._answered(answered)  # the actor is ending and waits for this
+
+    async def _traced_call(
+        self, tracer: Tracer, message: Message, item: OutboxItem, url: str, body: bytes, headers: dict[str, str]
+    ) -> Answer:
+        """Call within the message's trace: the customer gets a traceparent, the call a span."""
+        clock = self._context.clock
+        parent = tracer.webhook_parent(message, item.seq, item.target, item.attempts)
+        if parent is not None:
+            headers["traceparent"] = parent
+        start = clock.now()
+        answer = await self._shared.client.post(url, body, headers)
+        outcome = str(answer.status) if answer.status is not None else "no answer"
+        tracer.webhook(message, item.seq, item.target, item.attempts, start, clock.now(), outcome)
+        return answer
 
     def _call_done(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)

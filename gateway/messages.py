@@ -75,6 +75,7 @@ class Messages:
         self._clock = edge.clock
         self._policies = edge.directory.policy
         self._limit = edge.settings.server.max_body_bytes
+        self._traced = edge.settings.telemetry.otlp_endpoint is not None
         self._idempotency = Idempotency(edge.journal, edge.clock)
         self._pipelines: dict[str, tuple[Rules, Pipeline]] = {}  # by tenant
 
@@ -85,6 +86,8 @@ class Messages:
             raw = await call.json_body(self._limit)
             started = self._clock.monotonic()
             message = await self._read(raw, call.caller)
+            if self._traced:
+                message.traceparent = call.traceparent
             key = call.request.headers.get("Idempotency-Key")
             if key is not None:
                 return await self._send_once(call, message, raw, key, started)
@@ -109,7 +112,7 @@ class Messages:
         items = decode_json(_batch, raw).messages
         if not 0 < len(items) <= MOST_IN_BATCH:
             raise invalid("messages", f"holds 1 to {MOST_IN_BATCH} messages")
-        results = await asyncio.gather(*(self._send_item(call.caller, bytes(item), started) for item in items))
+        results = await asyncio.gather(*(self._send_item(call, bytes(item), started) for item in items))
         problems = [result for result in results if isinstance(result, Problem)]
         if len(problems) == len(results) and all(problem.status == 503 for problem in problems):
             raise problems[0]
@@ -321,9 +324,11 @@ class Messages:
         headers = f"Location: /v1/messages/{first.id}\r\nIdempotent-Replayed: true\r\n"
         return Reply(202, stored.encode(), call.request_id, headers=headers)
 
-    async def _send_item(self, caller: Caller, raw: bytes, started: float) -> BatchMessage | Problem:
+    async def _send_item(self, call: Call, raw: bytes, started: float) -> BatchMessage | Problem:
         try:
-            message = await self._read(raw, caller)
+            message = await self._read(raw, call.caller)
+            if self._traced:
+                message.traceparent = call.traceparent
             status = await self._submit(message, None, started)
         except Problem as problem:
             self._count(problem)

@@ -44,6 +44,7 @@ from hermes.logs import get_logger
 from hermes.metrics import Metrics
 from hermes.runtime import Ref, SupervisorEvent, System, SystemClock
 from hermes.settings import Settings
+from hermes.telemetry import Tracer, otlp
 
 log = get_logger("hermes.node")
 
@@ -73,6 +74,7 @@ class Node:
         self.system = System(clock=self.clock)
         logs.follow(self.system.whose_log)
         self._root: Ref | None = None
+        self._tracing: asyncio.Task[None] | None = None
         self._embedded: EmbeddedPostgres | None = None
         self._stopped = asyncio.Event()
         self._exit_code = 0
@@ -143,6 +145,10 @@ class Node:
             open_messages=await journal.count_open(),
         )
         fleet.attach(self.context, partial(tree.place, self.context))
+        if settings.telemetry.otlp_endpoint is not None:
+            export = otlp(settings.telemetry.otlp_endpoint, journal.worker_id)
+            self.context.tracer = Tracer(export, settings.telemetry.sample_ratio, self.metrics)
+            self._tracing = asyncio.ensure_future(self.context.tracer.run())
         self._gauges()
         self.system.on_event(self._supervised)
         root = partial(
@@ -246,6 +252,10 @@ class Node:
         journal: Journal | None = getattr(self, "journal", None)
         if journal is not None:
             await journal.stop()
+        if self._tracing is not None:
+            self._tracing.cancel()
+            if context is not None and context.tracer is not None:
+                await context.tracer.flush(FLUSH_S)
         if self._embedded is not None:
             await self._embedded.stop()
         config.remove_node_file(self.data_dir)

@@ -98,6 +98,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "Calls to customers' webhooks: delivered, retry, gone (410) or dead.",
     ),
     Family(
+        "hermes_spans_total",
+        "counter",
+        ("outcome",),
+        "spans",
+        "Spans for OpenTelemetry: exported, or dropped because the collector was slow or away.",
+    ),
+    Family(
         "hermes_accept_seconds",
         "histogram",
         (),
@@ -356,6 +363,7 @@ class Metrics:
         self.restarts = Counter1("hermes_restarts_total")
         self.supervisor_decisions = Counter2("hermes_supervisor_decisions_total")
         self.webhook_attempts = Counter1("hermes_webhook_attempts_total")
+        self.spans = Counter1("hermes_spans_total")
         self.accept_seconds = Histogram("hermes_accept_seconds", FAST_SECONDS)
         self.step_seconds = Histogram("hermes_step_seconds", SLOW_SECONDS)
         self.end_to_end_seconds = Histogram1("hermes_end_to_end_seconds", SLOW_SECONDS)

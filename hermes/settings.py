@@ -62,7 +62,6 @@ RESERVED_CARRIER_NAMES: Final = frozenset({"sandbox", "dlr"})
 NOT_YET: Final[dict[str, str]] = {
     "redis": "one process keeps all limits in its own memory",
     "nats": "one process needs no bus",
-    "telemetry": "metrics are at /metrics",
     "tenant_defaults": "no tenant has a limit",
 }
 
@@ -182,6 +181,18 @@ class RetentionSettings(Section, frozen=True, kw_only=True, forbid_unknown_field
     """`[retention]`: how many days a message stays readable."""
 
     messages_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+
+
+class TelemetrySettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[telemetry]`: traces for OpenTelemetry.
+
+    Attributes:
+        otlp_endpoint: base URL of a collector (OTLP over HTTP); None: no traces.
+        sample_ratio: share of the messages without a traceparent whose traces are recorded.
+    """
+
+    otlp_endpoint: Annotated[str, _text(_http_url)] | None = None
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
 class SignupSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -355,6 +366,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     database: DatabaseSettings = DatabaseSettings()
     log: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     signup: SignupSettings = SignupSettings()
     carriers: tuple[CarrierSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
@@ -380,6 +392,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "database": DatabaseSettings,
     "log": LogSettings,
     "retention": RetentionSettings,
+    "telemetry": TelemetrySettings,
     "signup": SignupSettings,
 }
 

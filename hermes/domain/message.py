@@ -158,6 +158,7 @@ class Message:
         segments: radio parts of the SMS text; None when no step is SMS.
         country: of the phone number, ISO 3166-1 alpha-2; None when there is none, or nobody asked.
         number_type: mobile, fixed_line, ... as the country's numbering plan tells; as `country`.
+        traceparent: of the request, where traces are made and it had one.
     """
 
     message_id: str
@@ -179,6 +180,7 @@ class Message:
     encoding: str | None = None
     country: str | None = None
     number_type: str | None = None
+    traceparent: str | None = None
 
 
 def rfc3339(at: datetime) -> str:

@@ -46,6 +46,7 @@ COUNTERS: dict[str, tuple[Callable[[Metrics], None], tuple[tuple[str, str], ...]
     "hermes_inbound_total": (lambda m: m.inbound.inc("a", "stored"), (("carrier", "a"), ("outcome", "stored"))),
     "hermes_ambiguous_total": (lambda m: m.ambiguous.inc("resend"), (("policy", "resend"),)),
     "hermes_restarts_total": (lambda m: m.restarts.inc("tenants"), (("supervisor", "tenants"),)),
+    "hermes_spans_total": (lambda m: m.spans.inc("exported"), (("outcome", "exported"),)),
     "hermes_supervisor_decisions_total": (
         lambda m: m.supervisor_decisions.inc("root", "escalate"),
         (("decision", "escalate"), ("supervisor", "root")),

@@ -364,9 +364,11 @@ async def running(
         await node.close()
 
 
-async def receipt(node: Node, carrier_message_id: str, secret: str = "receipts-sms") -> Answer:
+async def receipt(
+    node: Node, carrier_message_id: str, secret: str = "receipts-sms", carrier: str = "mock-sms"
+) -> Answer:
     """Report a delivery, signed as the contract says."""
-    raw = json.dumps({"carrier": "mock-sms", "carrier_message_id": carrier_message_id, "status": "delivered"}).encode()
+    raw = json.dumps({"carrier": carrier, "carrier_message_id": carrier_message_id, "status": "delivered"}).encode()
     signature = "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
     return await node.ask("POST", "/v1/webhooks/dlr", raw, headers={"X-Hermes-Signature": signature})
 

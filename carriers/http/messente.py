@@ -62,7 +62,7 @@ class MessenteCarrier(HttpCarrier):
         self.settings = settings
         self._send_url = f"{self.base_url}/v1/omnimessage"
         login = b64encode(f"{settings.username}:{settings.password}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+        self.client.headers |= {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
 
     async def submit(self, submission: Submission) -> SendResult:
         text = submission.content.text
@@ -78,7 +78,7 @@ class MessenteCarrier(HttpCarrier):
         message: dict[str, Any] = {"to": submission.to, "messages": [sms]}
         if self.callback_url is not None:
             message["dlr_url"] = self.callback_url
-        answer = await self.client.request("POST", self._send_url, data=_encode(message), headers=self._headers)
+        answer = await self.client.request("POST", self._send_url, data=_encode(message))
         if answer.status in (200, 201):
             messages = answer.json().get("messages")
             first = messages[0] if isinstance(messages, list) and messages else None
@@ -100,7 +100,7 @@ class MessenteCarrier(HttpCarrier):
 
     async def check(self) -> None:
         """Ask for a message that does not exist: 404 needs good credentials."""
-        answer = await self.client.request("GET", f"{self._send_url}/{NO_MESSAGE}/status", headers=self._headers)
+        answer = await self.client.request("GET", f"{self._send_url}/{NO_MESSAGE}/status")
         if answer.status not in (200, 404):
             raise self._refusal(answer)
 

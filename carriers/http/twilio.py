@@ -70,12 +70,10 @@ class _Client(AsyncTwilioHttpClient):  # type: ignore[misc]
     def log_response(self, status_code: int, response: Any) -> None:
         pass
 
-    async def call(
-        self, session: aiohttp.ClientSession, method: str, url: str, form_: bytes | None, headers: dict[str, str]
-    ) -> HttpAnswer:
+    async def call(self, session: aiohttp.ClientSession, method: str, url: str, form_: bytes | None) -> HttpAnswer:
         self.session = session
         try:
-            answer = await self.request(method, url, data=form_, headers=headers)
+            answer = await self.request(method, url, data=form_)
         finally:
             self._test_only_last_request = self._test_only_last_response = None
         return HttpAnswer(answer.status_code, answer.headers, answer.text.encode())
@@ -97,7 +95,10 @@ class TwilioCarrier(HttpCarrier):
         self._send_url = f"{account}/Messages.json"
         self._account_url = f"{account}.json"
         login = b64encode(f"{settings.account_sid}:{settings.auth_token}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {login}", "Content-Type": "application/x-www-form-urlencoded"}
+        self.client.headers |= {
+            "Authorization": f"Basic {login}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
 
     async def submit(self, submission: Submission) -> SendResult:
         text = submission.content.text
@@ -133,7 +134,7 @@ class TwilioCarrier(HttpCarrier):
             raise refusal(self.provider, answer, code if isinstance(code, int | str) else None)
 
     async def _call(self, method: str, url: str, form_: bytes | None) -> HttpAnswer:
-        return await self.client.run(lambda session: self._sdk.call(session, method, url, form_, self._headers))
+        return await self.client.run(lambda session: self._sdk.call(session, method, url, form_))
 
     # Webhooks
 

@@ -31,7 +31,6 @@ OFFER_AGAIN_S: Final = 1.0  # until a receipt the journal could not store is off
 
 _WAIT: Final = re.compile(r"\[ *(\d{1,7}) *\]")  # milliseconds: "please wait [ 250 ] and retry"
 _is_unreserved: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
-_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class VonageSettings(HttpSettings, frozen=True, kw_only=True):
@@ -66,6 +65,7 @@ class VonageCarrier(HttpCarrier):
         super().__init__(name, channel, settings, clock=clock, cost=cost)
         self.settings = settings
         self._send_url = f"{self.base_url}/sms/json"
+        self.client.headers["Content-Type"] = "application/x-www-form-urlencoded"
         self._balance_url = f"{self.base_url}/account/get-balance"
         self._login = urlencode({"api_key": settings.api_key, "api_secret": settings.api_secret})
         self._parts = Parts(name, channel, clock)
@@ -89,7 +89,7 @@ class VonageCarrier(HttpCarrier):
         ttl = int((submission.expires_at - self.clock.now()).total_seconds() * 1000)
         if ttl < LONGEST_TTL:
             form_ += f"&ttl={max(ttl, SHORTEST_TTL)}"
-        return self._read(await self.client.request("POST", self._send_url, data=form_.encode(), headers=_FORM))
+        return self._read(await self.client.request("POST", self._send_url, data=form_.encode()))
 
     def _read(self, answer: HttpAnswer) -> SendResult:
         """Give the parts that were taken.

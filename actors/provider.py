@@ -65,6 +65,7 @@ class ProviderActor(CarrierActor):
         self.send_after(HEALTH_EVERY_S, _CHECK)
 
     async def _open(self, carrier: Carrier) -> None:
+        carrier.call = self.system.call
         root = self._context.public_url
         carrier.callback_url = None if root is None else f"{root}/v1/webhooks/{self._name}"
         await carrier.open(_Sink(self._context))

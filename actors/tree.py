@@ -2,6 +2,7 @@
 
 root                       rest_for_one: start order is dependency order; stop order its reverse
 |- journal                 permanent: watches the group-commit writer and its database
+|- guests                  one_for_one: guest/<name>, permanent; only where guests are set (docs/thespian.md)
 |- carriers                one_for_one
 |  |- providers            ProviderSupervisor, one_for_one: provider/<name>, permanent; added and removed live
 |  `- smpp                 SMPPSupervisor, one_for_one: smpp/<name>, its dispatcher and its binds (smpp.py)
@@ -16,7 +17,8 @@ root                       rest_for_one: start order is dependency order; stop o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from actors.context import CarrierPlan, Context
@@ -35,6 +37,8 @@ from hermes.runtime import Actor, Backoff, ChildSpec, Intensity, Strategy, Super
 # A carrier whose actor keeps failing is tried again more and more slowly, for ever: it must not take others down.
 PROVIDER_BACKOFF: Final = Backoff(initial_s=0.2, factor=2.0, max_s=30.0, jitter=0.2, reset_after_s=60.0)
 PROVIDER_INTENSITY: Final = Intensity(max_restarts=100, period_s=10.0)
+# A guest costs its family a restart each time it fails; with these waits no supervisor gives up because of one.
+GUEST_BACKOFF: Final = Backoff(initial_s=0.5, factor=2.0, max_s=60.0, jitter=0.2, reset_after_s=120.0)
 TENANT_INTENSITY: Final = Intensity(max_restarts=50, period_s=10.0)
 ROOT_INTENSITY: Final = Intensity(max_restarts=5, period_s=30.0)
 STOP_S: Final = 10.0  # seconds a branch may take to end
@@ -58,14 +62,20 @@ class ProviderSupervisor(Supervisor):
     kind = "ProviderSupervisor"
 
 
+class GuestsSupervisor(Supervisor):
+    """`guests`: the actors written for Thespian that were not put elsewhere."""
+
+    kind = "GuestsSupervisor"
+
+
 class TenantsSupervisor(Supervisor):
     """`tenants`: one supervisor for each tenant; a tenant that is created later is added."""
 
     kind = "TenantsSupervisor"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, guests: Sequence[ChildSpec] = ()) -> None:
         specs = [tenant_spec(context, tenant.id) for tenant in context.directory.tenants()]
-        super().__init__(Strategy.ONE_FOR_ONE, specs, TENANT_INTENSITY)
+        super().__init__(Strategy.ONE_FOR_ONE, [*guests, *specs], TENANT_INTENSITY)
         self._context = context
 
     def init(self) -> Any:
@@ -99,9 +109,14 @@ def root(
     journal: Callable[[], Actor],
     gateway: Callable[[], Actor],
     waker: Callable[[], WakerActor],
+    guests: Mapping[str, Sequence[ChildSpec]] = MappingProxyType({}),
 ) -> Supervisor:
-    """The whole tree. `journal`, `gateway` and `waker` make the actors that only boot can wire."""
+    """The whole tree. `journal`, `gateway` and `waker` make the actors that only boot can wire.
+
+    `guests` are actors written for Thespian, by the name of the supervisor that is to keep them.
+    """
     places = [place(context, plan) for plan in context.carriers.values()]
+    places += [(where, spec) for where, specs in guests.items() for spec in specs]
     providers = [spec for where, spec in places if where == "providers"]
     smpp = [spec for where, spec in places if where == "smpp"]
     carriers = [
@@ -112,18 +127,26 @@ def root(
             shutdown_s=STOP_S,
         ),
         ChildSpec("smpp", SMPPSupervisor, (Strategy.ONE_FOR_ONE, smpp, SMPP_INTENSITY), shutdown_s=STOP_S),
+        *guests.get("carriers", ()),
     ]
+    mounted = guests.get("guests", ())
+    guests_spec = ChildSpec(
+        "guests", GuestsSupervisor, (Strategy.ONE_FOR_ONE, mounted, PROVIDER_INTENSITY), shutdown_s=STOP_S
+    )
     return Root(
         Strategy.REST_FOR_ONE,
         [
             ChildSpec("journal", journal, shutdown_s=STOP_S),
-            ChildSpec("carriers", CarriersSupervisor, (Strategy.ONE_FOR_ONE, carriers), shutdown_s=STOP_S),
+            *([guests_spec] if mounted else ()),
+            ChildSpec(
+                "carriers", CarriersSupervisor, (Strategy.ONE_FOR_ONE, carriers, PROVIDER_INTENSITY), shutdown_s=STOP_S
+            ),
             ChildSpec("suppressions", SuppressionActor, (context,)),
             ChildSpec("router", RouterActor, (context,)),
             ChildSpec("dlr", DLRProcessor, (context,)),
             ChildSpec("mo", InboundActor, (context,)),
             ChildSpec("webhooks", WebhookSupervisor, (context,), shutdown_s=STOP_S),
-            ChildSpec("tenants", TenantsSupervisor, (context,), shutdown_s=STOP_S),
+            ChildSpec("tenants", TenantsSupervisor, (context, guests.get("tenants", ())), shutdown_s=STOP_S),
             ChildSpec("waker", waker),
             ChildSpec("gateway", gateway, shutdown_s=STOP_S),
         ],

@@ -92,6 +92,10 @@ class SendError(HermesError):
 ReceiptStored = Callable[[bool], None]
 
 
+# Asks an actor of this node by its name and waits, at most so many seconds: `hermes.runtime.System.call`.
+Call = Callable[[str, Any, float], Awaitable[Any]]
+
+
 class ReceiptSink(Protocol):
     """Where a carrier hands its receipts. The carrier acknowledges to its other side only after `stored(True)`."""
 
@@ -151,6 +155,7 @@ class Carrier:
         self.channel = channel
         self.cost = cost  # per segment (or message), in the operator's currency
         self.sink: ReceiptSink | None = None
+        self.call: Call | None = None  # set before `open`, for a carrier whose other side is an actor of this node
         self.callback_url: str | None = None  # its webhook as the world reaches it, set before `open`; None: unknown
 
     async def open(self, sink: ReceiptSink) -> None:

@@ -25,6 +25,7 @@ ENTRY_POINT_GROUP: Final = "hermes.carriers"
 # Kind -> where its `Kind` is. A new carrier adds a line here.
 KINDS: Final[dict[str, str]] = {
     "fcm": "carriers.http.fcm:KIND",
+    "guest": "carriers.guest:KIND",
     "messente": "carriers.http.messente:KIND",
     "mock": "carriers.mock:KIND",
     "ses": "carriers.http.ses:KIND",

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from hermes import logs
 from hermes import settings as config
 from hermes.domain.inbound import NumberOwner
 from hermes.domain.message import ulid
+from hermes.errors import SettingsError
 from hermes.journal.base import Journal
 from hermes.journal.directory import Directory
 from hermes.journal.embedded import EmbeddedPostgres
@@ -42,13 +43,14 @@ from hermes.journal.sealing import Sealer
 from hermes.journal.suppressions import Suppressions
 from hermes.logs import get_logger
 from hermes.metrics import Metrics
-from hermes.runtime import Ref, SupervisorEvent, System, SystemClock
-from hermes.settings import Settings
+from hermes.runtime import ChildSpec, Ref, SupervisorEvent, System, SystemClock
+from hermes.settings import GuestSettings, Settings
 from hermes.telemetry import Tracer, otlp
 
 log = get_logger("hermes.node")
 
 DRAIN_S: Final = 10.0  # at a stop, for what carriers hold unanswered
+GUEST_SHUTDOWN_S: Final = 5.0  # for a guest to clean up
 FLUSH_S: Final = 3.0  # and for the journal's queue
 ROOT_SHUTDOWN_S: Final = 10.0
 
@@ -86,6 +88,7 @@ class Node:
         key_file = settings.database.secrets_key_file
         self._sealer = Sealer(Path(key_file) if key_file else data_dir / "secrets.key", own=key_file is None)
         self._fixed = self._plans()
+        self._guests = guest_specs(settings.guests, self.system)
 
     # --- building -------------------------------------------------------------------------------------------------
 
@@ -162,6 +165,7 @@ class Node:
             ),
             waker=partial(self._waker, shards),
             gateway=partial(GatewayActor, self._server, self._opened),
+            guests=self._guests,
         )
         self._root = await self.system.spawn_async(root, name="root")
         self._root_watch = asyncio.ensure_future(self._watch_root(self._root))
@@ -264,6 +268,41 @@ class Node:
         """Wait for the answers of carriers, and for what they lead to to be written."""
         await _until(lambda: not context.in_flight, DRAIN_S)
         await _until(lambda: not self.journal.queued or not self.journal.available, FLUSH_S)
+
+
+def guest_specs(guests: Sequence[GuestSettings], system: System) -> dict[str, list[ChildSpec]]:
+    """Return the child specs of the guests, by the name of their supervisor; without any, Thespian is not imported.
+
+    Raises:
+        SettingsError: Thespian is not installed, or a class is not there or no Thespian actor; every one is told.
+    """
+    if not guests:
+        return {}
+    try:
+        from thespian.actors import Actor as ThespianActor
+
+        from hermes.runtime.thespian import SystemBase, resolve
+    except ImportError as exc:
+        raise SettingsError("guest: needs Thespian: pip install 'hermes-messaging[thespian]'") from exc
+    base = SystemBase(system)
+    specs: dict[str, list[ChildSpec]] = {}
+    wrong = []
+    for guest in guests:
+        try:
+            actor_class = resolve(guest.class_)
+            if not issubclass(actor_class, ThespianActor):
+                raise TypeError("is no subclass of thespian.actors.Actor")
+        except Exception as exc:  # whatever importing it raised; the operator is told
+            wrong.append(f"guest.{guest.name}.class: {guest.class_}: {exc}")
+            continue
+        name = "guest/" + guest.name
+        args = (actor_class, guest.name, None, guest.handler_timeout_s)
+        specs.setdefault(guest.supervisor, []).append(
+            ChildSpec(name, base.mount, args, backoff=tree.GUEST_BACKOFF, shutdown_s=GUEST_SHUTDOWN_S)
+        )
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return specs
 
 
 async def _until(condition: Callable[[], bool], limit_s: float) -> None:

@@ -29,6 +29,7 @@ from hermes.errors import SettingsError
 __all__ = [
     "CarrierSettings",
     "DatabaseSettings",
+    "GuestSettings",
     "LogSettings",
     "NodeFile",
     "NumberSettings",
@@ -67,6 +68,7 @@ NOT_YET: Final[dict[str, str]] = {
 
 _SECRET_FILE_BYTES: Final = 1 << 20  # a service account's JSON takes 2 KiB; more is surely the wrong file
 _CARRIER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_DOTTED_NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
@@ -98,6 +100,18 @@ def _carrier_name(text: str) -> str:
         raise ValueError("expected 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit")
     if text in RESERVED_CARRIER_NAMES:
         raise ValueError(f'"{text}" is reserved, choose another name')
+    return text
+
+
+def _guest_name(text: str) -> str:
+    if not _CARRIER_NAME.fullmatch(text):
+        raise ValueError("expected 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit")
+    return text
+
+
+def _dotted_name(text: str) -> str:
+    if not _DOTTED_NAME.fullmatch(text):
+        raise ValueError('expected a dotted name, such as "package.module.Class"')
     return text
 
 
@@ -359,6 +373,22 @@ def check_number(entry: Any, label: str, carriers: Collection[str]) -> NumberSet
     return number
 
 
+class GuestSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[guest]]`: an actor written for Thespian, hosted in the tree as `guest/<name>`.
+
+    Attributes:
+        name: also the global name under which other guests find it.
+        class_: `class` in the file: where it can be imported from, package.module.Class.
+        supervisor: whose child it is.
+        handler_timeout_s: seconds it may take over one message before it is started anew; 0: no limit.
+    """
+
+    name: Annotated[str, _text(_guest_name)]
+    class_: Annotated[str, _text(_dotted_name)] = msgspec.field(name="class")
+    supervisor: Literal["guests", "carriers", "providers", "smpp", "tenants"] = "guests"
+    handler_timeout_s: Annotated[float, Meta(ge=0, le=86400)] = 60.0
+
+
 class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that is set."""
 
@@ -371,6 +401,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     carriers: tuple[CarrierSettings, ...] = ()
     routes: tuple[RouteSettings, ...] = ()
     numbers: tuple[NumberSettings, ...] = ()
+    guests: tuple[GuestSettings, ...] = ()
 
     def require_carrier(self) -> None:
         """Make sure that something can be sent at all.
@@ -454,6 +485,7 @@ class _Reader:
         self.carriers: list[tuple[Any, Path]] = []
         self.routes: list[Any] = []
         self.numbers: list[Any] = []
+        self.guests: list[Any] = []
         self.errors: list[str] = []
 
     def tables(self, document: Mapping[str, Any], folder: Path) -> None:
@@ -475,6 +507,11 @@ class _Reader:
                     self.numbers = table
                 else:
                     self.errors.append("number: expected one [[number]] (two brackets) for each number")
+            elif section == "guest":
+                if isinstance(table, list):
+                    self.guests = table
+                else:
+                    self.errors.append("guest: expected one [[guest]] (two brackets) for each guest")
             elif section not in SECTIONS:
                 self.errors.append(_unknown(section, "", ""))
             elif not isinstance(table, dict):
@@ -496,7 +533,7 @@ class _Reader:
             key = "__".join(rest)
             if section in NOT_YET:
                 self.errors.append(f"{variable}: not available yet; {NOT_YET[section]}")
-            elif section in ("route", "number"):
+            elif section in ("route", "number", "guest"):
                 self.errors.append(f"{variable}: a {section} is set in the file")
             elif section == "carrier":
                 self.errors.append(
@@ -524,6 +561,7 @@ class _Reader:
         built["carriers"] = tuple(self.all_carriers())
         built["routes"] = tuple(self.all_routes(built["carriers"]))
         built["numbers"] = tuple(self.all_numbers(built["carriers"]))
+        built["guests"] = tuple(self.all_guests())
         if self.errors:
             raise SettingsError("\n".join(self.errors))
         return Settings(**built)
@@ -566,6 +604,31 @@ class _Reader:
                 yield check_number(entry, f"number {n}", names)
             except ValueError as exc:
                 self.errors.append(str(exc))
+
+    def all_guests(self) -> Iterator[GuestSettings]:
+        names: set[str] = set()
+        fields = {field.encode_name: field for field in msgspec.structs.fields(GuestSettings)}
+        for n, entry in enumerate(self.guests, 1):
+            if not isinstance(entry, dict):
+                self.errors.append(f"guest: expected a table, [[guest]], got {_shown(entry)}")
+                continue
+            name = entry.get("name")
+            label = f"guest.{name}" if isinstance(name, str) and _CARRIER_NAME.fullmatch(name) else f"guest {n}"
+            before = len(self.errors)
+            if isinstance(name, str) and name in names:
+                self.errors.append(f"{label}: two guests have this name")
+            names.add(str(name))
+            self.errors += [f"{label}.{key}: missing" for key in ("name", "class") if key not in entry]
+            values: dict[str, Any] = {}
+            for key, value in entry.items():
+                if key not in fields:
+                    self.errors.append(f"{label}.{key}: unknown setting; there are {', '.join(sorted(fields))}")
+                    continue
+                given = _Given(value, f"{label}.{key}", Path.cwd(), False)
+                for checked in self.checked(given, fields[key].type):
+                    values[fields[key].name] = checked
+            if len(self.errors) == before:
+                yield GuestSettings(**values)
 
 
 def check_carrier(

@@ -21,6 +21,7 @@ from hermes.settings import (
     NOT_YET,
     SECTIONS,
     CarrierSettings,
+    GuestSettings,
     MatchSettings,
     NumberSettings,
     RouteSettings,
@@ -372,7 +373,7 @@ def test_example_shows_every_setting_and_no_other() -> None:
     document = example_with_everything()
     shown = {(section, key) for section in SECTIONS for key in document[section]}
     assert shown == {(section, key) for section, kind in SECTIONS.items() for key in kind.__struct_fields__}
-    assert set(document) == {*SECTIONS, "carrier", "route", "number"}
+    assert set(document) == {*SECTIONS, "carrier", "route", "number", "guest"}
 
 
 def test_example_shows_every_key_of_a_route() -> None:
@@ -384,6 +385,41 @@ def test_example_shows_every_key_of_a_route() -> None:
 def test_example_shows_every_key_of_a_number() -> None:
     (number,) = example_with_everything()["number"]
     assert set(number) == set(NumberSettings.__struct_fields__)
+
+
+def test_example_shows_every_key_of_a_guest() -> None:
+    (guest,) = example_with_everything()["guest"]
+    assert set(guest) == {field.encode_name for field in msgspec.structs.fields(GuestSettings)}
+
+
+def test_a_guest_has_a_name_a_class_and_a_supervisor(tmp_path: Path) -> None:
+    file = tmp_path / "hermes.toml"
+    file.write_text('[[guest]]\nname = "fraud"\nclass = "acme.FraudCheck"\nsupervisor = "providers"\n')
+    assert load(file, {}).guests == (GuestSettings(name="fraud", class_="acme.FraudCheck", supervisor="providers"),)
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ('guest = "x"', "guest: expected one [[guest]] (two brackets) for each guest"),
+        ('[[guest]]\nname = "a"', "guest.a.class: missing"),
+        ('[[guest]]\nclass = "a.B"', "guest 1.name: missing"),
+        ('[[guest]]\nname = "a/b"\nclass = "a.B"', "guest 1.name: expected 1 to 63 of"),
+        ('[[guest]]\nname = "a"\nclass = "a b"', "guest.a.class: expected a dotted name"),
+        ('[[guest]]\nname = "a"\nclass = "a.B"\nsupervisor = "root"', "guest.a.supervisor: expected one of"),
+        (
+            '[[guest]]\nname = "a"\nclass = "a.B"\nhandler_timeout_s = -1',
+            "guest.a.handler_timeout_s: expected a number",
+        ),
+        ('[[guest]]\nname = "a"\nclass = "a.B"\nextra = 1', "guest.a.extra: unknown setting"),
+        ('[[guest]]\nname = "a"\nclass = "a.B"\n' * 2, "guest.a: two guests have this name"),
+    ],
+)
+def test_a_wrong_guest_is_refused_by_name(tmp_path: Path, table: str, error: str) -> None:
+    file = tmp_path / "hermes.toml"
+    file.write_text(table + "\n")
+    with pytest.raises(SettingsError, match=re.escape(error)):
+        load(file, {})
 
 
 def test_a_number_names_its_tenant(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from hermes.runtime.thespian.errors import (
     WouldBlock,
 )
 from hermes.runtime.thespian.guest import Guest, MountedGuest
-from hermes.runtime.thespian.outside import External
+from hermes.runtime.thespian.outside import Door, External
+from hermes.runtime.thespian.worker import resolve
 
 __all__ = [
     "ConventionsNotHosted",
+    "Door",
     "External",
     "Guest",
     "HandlerOverdue",
@@ -32,4 +34,5 @@ __all__ = [
     "StuckThreads",
     "SystemBase",
     "WouldBlock",
+    "resolve",
 ]

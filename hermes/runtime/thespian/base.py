@@ -236,6 +236,10 @@ class SystemBase:
             self._stuck[name] = threads
         return len(threads)
 
+    def new_number(self) -> int:
+        """Return a number this base has not given yet; any thread may ask."""
+        return next(self._numbers)
+
     def new_name(self) -> str:
         """Return a name, and so an address, that no other guest of this base ever has; any thread may ask."""
         return f"{self.name}/{next(self._numbers)}"

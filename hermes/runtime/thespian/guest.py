@@ -20,6 +20,7 @@ from hermes.runtime.reasons import KILL, Reason
 from hermes.runtime.ref import Ref
 from hermes.runtime.thespian.errors import HandlerOverdue, Poisoned, StuckThreads
 from hermes.runtime.thespian.mail import Mail
+from hermes.runtime.thespian.outside import Door
 from hermes.runtime.thespian.status import actor_status
 from hermes.runtime.thespian.worker import Crew, Handle
 
@@ -209,6 +210,12 @@ class MountedGuest(Guest):
             self.stop(HandlerOverdue(str(overdue.address.addressDetails), self._limit_s))
         else:
             self.send_after(self._limit_s / 4, _CHECK)
+
+    def handle_call(self, request: Any, reply: Reply) -> Any:
+        """Open a door in the guest's base, or let the guest answer."""
+        if type(request) is Door:
+            return request.open(self._base)
+        return super().handle_call(request, reply)
 
     def poisoned(self, poison: Poisoned, cause: Exception) -> None:
         """End with the error: the supervisor decides what is next."""

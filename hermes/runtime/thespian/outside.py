@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,44 @@ class Asker:
             self._reply.error(Poisoned(lines[-1] if lines else "the guest failed"))
         elif not isInternalActorSystemMessage(message):
             self._reply.ok(message)
+
+
+class Door:
+    """An address at which a program of the node takes messages from guests.
+
+    Call a mounted guest with it (`System.call(name, door)`): it is opened in that guest's base, and the answer is its
+    address, ready to be put into a message. The guest itself hears nothing of it.
+
+    Args:
+        take: called in the loop with each message; its errors are logged.
+    """
+
+    __slots__ = ("_base", "_take", "address")
+
+    def __init__(self, take: Callable[[Any], object]) -> None:
+        self._take = take
+        self._base: SystemBase | None = None
+        self.address: ActorAddress | None = None
+
+    def open(self, base: SystemBase) -> ActorAddress:
+        """Be an address of this base; the same one if it is open already."""
+        if self._base is None:
+            name = f"{base.name}:door/{base.new_number()}"
+            self._base = base
+            self.address = ActorAddress(name)
+            base.externals[name] = self
+        return self.address
+
+    def close(self) -> None:
+        """Be no address any more: what comes later is a dead letter."""
+        if self._base is not None and self.address is not None:
+            self._base.externals.pop(self.address.addressDetails, None)
+            self._base = self.address = None
+
+    def take(self, sender: ActorAddress, message: Any) -> None:
+        """Hand a message on; the system's own messages are not for programs."""
+        if not isInternalActorSystemMessage(message):
+            self._take(message)
 
 
 class Admin:

@@ -102,3 +102,19 @@ class Sleeper(Actor):
             self.send(msg.payload, time.monotonic())
         elif isinstance(msg, float):
             self.wakeupAfter(msg, sender)
+
+
+class Stuck(Actor):
+    """Never comes back from a message of Hermes."""
+
+    def receiveMessage(self, msg, sender):
+        if isinstance(msg, dict):
+            threading.Event().wait()
+
+
+class Clumsy(Actor):
+    """A carrier with a bug."""
+
+    def receiveMessage(self, msg, sender):
+        if isinstance(msg, dict):
+            raise ValueError("a bug")

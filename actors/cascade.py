@@ -802,4 +802,5 @@ def _receipt_input(receipt: DeliveryReceipt, step: int, attempt: int, segment: i
         receipt.error_code,
         receipt.error_detail,
         receipt.at,
+        receipt.cost,
     )

@@ -27,6 +27,7 @@ from hermes.runtime.clock import Clock
 
 SHORTEST_TTL: Final = 20_000  # milliseconds; by the specification
 LONGEST_TTL: Final = 259_200_000  # Vonage's default: no need to name it
+MOST_COST: Final = 1e6  # of a message; more is a mistake
 OFFER_AGAIN_S: Final = 1.0  # until a receipt the journal could not store is offered again
 
 _WAIT: Final = re.compile(r"\[ *(\d{1,7}) *\]")  # milliseconds: "please wait [ 250 ] and retry"
@@ -190,21 +191,21 @@ def _receipt(carrier: str, id_: str, fields: dict[str, str]) -> DeliveryReceipt 
     """Read a delivery receipt; None for a status that nobody listed."""
     status, code = fields["status"], fields.get("err-code")
     found = classify_status("vonage", status)
-    at = _time(fields.get("message-timestamp"))
+    at, cost = _time(fields.get("message-timestamp")), _cost([{"message-price": fields.get("price")}])
     reported = receipt_status(found.canonical)
     if reported is None:
         if status != "unknown":
             return None
         reported = "submitted"  # nobody knows what became of it: that changes nothing, and is told
     elif reported != "undelivered":
-        return DeliveryReceipt(carrier, id_, reported, at=at)
+        return DeliveryReceipt(carrier, id_, reported, at=at, cost=cost)
     error_class = classify("vonage", "delivery", code).error_class
     if found.canonical == "expired":
         error_class = "expired"  # whatever the code says
     elif error_class == "none":
         error_class = "unknown"
     detail = meaning("vonage", "delivery", code) if code else ""
-    return DeliveryReceipt(carrier, id_, reported, error_class, code or None, detail or None, at)
+    return DeliveryReceipt(carrier, id_, reported, error_class, code or None, detail or None, at, cost=cost)
 
 
 def _time(text: str | None) -> datetime | None:
@@ -218,9 +219,10 @@ def _time(text: str | None) -> datetime | None:
 def _cost(parts: list[dict[str, Any]]) -> float | None:
     """Add up what the parts cost, in the account's currency; None when Vonage does not say."""
     try:
-        return round(sum(float(part["message-price"]) for part in parts), 8)
+        cost = round(sum(float(part["message-price"]) for part in parts), 8)
     except (KeyError, TypeError, ValueError):
         return None
+    return cost if 0 <= cost < MOST_COST else None  # no NaN either
 
 
 KIND: Final = Kind("vonage", VonageSettings, VonageCarrier, frozenset({"sms"}))

@@ -131,6 +131,7 @@ class Receipt:
     error_code: str | None = None
     error_detail: str | None = None
     at: datetime | None = None
+    cost: float | None = None
 
 
 @dataclass(slots=True)
@@ -241,6 +242,7 @@ class Segment:
     carrier_message_id: str | None = None
     status: str = "submitted"
     error: dict[str, Any] | None = None
+    cost: float | None = None  # what a receipt said; the highest, so that their order means nothing
     seen: tuple[str, ...] = ()  # receipt statuses recorded, so that a repeat is known as one
 
 
@@ -479,8 +481,16 @@ def _apply_submitted(a: Attempt, event: Event) -> None:
             a.parts.append(Segment())
         part.carrier_message_id = a.parts[place].carrier_message_id or part.carrier_message_id
         a.parts[place] = part
+    _take_cost(a)
     if a.status == "queued" or a.status == "ambiguous":
         a.status = "submitted"
+
+
+def _take_cost(a: Attempt) -> None:
+    """What the receipts of all its parts say an attempt costs wins over what was known when it was submitted."""
+    costs = [part.cost for part in a.parts if part.cost is not None]
+    if costs and len(costs) == len(a.parts):
+        a.cost = round(sum(costs), 6)
 
 
 def _apply_receipt(state: Cascade, a: Attempt, data: dict[str, Any], at: datetime) -> None:
@@ -498,6 +508,10 @@ def _apply_receipt(state: Cascade, a: Attempt, data: dict[str, Any], at: datetim
     if RECEIPT_RANK[status] > RECEIPT_RANK[part.status]:
         part.status = status
         part.error = error
+    cost = data.get("cost")
+    if cost is not None:
+        part.cost = cost if part.cost is None else max(cost, part.cost)
+        _take_cost(a)
     if error is not None and error["class"] == BLOCKED:
         state.shut |= {a.channel}
     reached = _reached(a.parts)
@@ -847,6 +861,8 @@ def _on_receipt(d: _Deciding, i: Receipt, route: Route) -> None:
     if i.status == "undelivered":
         error = _error(i.error_class or "unknown", i.error_code, i.error_detail or "")
         receipt["error"] = error
+    if i.cost is not None:
+        receipt["cost"] = i.cost
     if i.at is not None:
         receipt["carrier_at"] = rfc3339(i.at if i.at.tzinfo is UTC else i.at.astimezone(UTC))
     met = after == "read" or (after == "delivered" and s.message.cascade[a.step].success != "read")

@@ -19,6 +19,7 @@ class DeliveryReceipt:
         at: when the carrier says it happened; None when it does not say.
         about: a digest of whom and from whom, where the carrier says it: should nobody know the id (`domain.doubt`).
         submitted_at: when the carrier says it took the message; its zone is not known.
+        cost: what it says the message (or segment) costs, in its own currency; None when it does not say.
     """
 
     carrier: str
@@ -30,3 +31,4 @@ class DeliveryReceipt:
     at: datetime | None = None
     about: str | None = None
     submitted_at: datetime | None = None
+    cost: float | None = None

@@ -12,6 +12,7 @@ from actors.context import CarrierPlan
 from actors.messages import UseCarrier
 from carriers.base import SendResult
 from hermes.domain.commands import SettingRefused
+from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway
 from tests.actors.cast import CastNode, message, mock, start_cast
 from tests.actors.test_cast import Scripted, plan, types
@@ -304,4 +305,26 @@ async def test_an_undelivered_receipt_lowers_the_quality_unless_the_recipient_is
         carrier.report(f"{m.message_id}-0-1", "undelivered", error_class=error_class)
         await node.final(m.message_id)
         assert (node.context.quality["one"].ratio(now()) < before) is lowers
+    await node.stop()
+
+
+async def test_what_a_message_cost_is_what_the_carrier_says_else_the_price_in_events_and_usage() -> None:
+    told, priced = Scripted("told"), Scripted("priced", "email")
+    priced.cost = 0.01
+    told.cost = 0.5
+    node = await start_cast([plan(told), plan(priced)])
+    m = message(node.tenant, "email", "sms", segments=2)
+    await node.submit(m)
+    await node.until(lambda: priced.asked)
+    priced.report(f"{m.message_id}-0-1", "undelivered")
+    await node.until(lambda: told.asked)
+    told.report(f"{m.message_id}-1-1", "delivered", cost=0.07)
+    stored = await node.final(m.message_id)
+    assert stored.events[-1].data["receipt"]["cost"] == 0.07
+    shown = public_message(m, stored.events)
+    assert shown["cost"] == 0.08
+    assert [a["cost"] for a in shown["attempts"]] == [0.01, 0.07]
+    day = m.created_at.date()
+    usage = await node.journal.usage(node.tenant, "live", day, day)
+    assert {line.carrier: line.cost_micros for line in usage} == {"priced": 10_000, "told": 70_000}
     await node.stop()

@@ -6,6 +6,8 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hermes.domain.cascade import (
     BLOCKED,
@@ -987,3 +989,26 @@ def test_every_input_has_an_answer_in_an_empty_state():
         Begin(),
     ):
         decide(state, input, START, lambda step: [A])
+
+
+@given(st.permutations(["submitted", "first", "second", "again"]))
+def test_what_the_receipts_of_all_segments_say_it_costs_wins_in_any_order(order: list[str]) -> None:
+    m = Life("sms")
+    m.begin()
+    steps = {
+        "submitted": lambda: m.tell(Submitted(0, 1, "a", ("x", "y"), 2, 0.5)),
+        "first": lambda: m.tell(Receipt(0, 1, 0, "x", "submitted", cost=0.25)),
+        "second": lambda: m.tell(Receipt(0, 1, 1, "y", "delivered", cost=0.125)),
+        "again": lambda: m.tell(Receipt(0, 1, 0, "x", "delivered", cost=0.25)),
+    }
+    for step in order:
+        steps[step]()
+    assert m.state.cost() == 0.375
+
+
+def test_a_price_for_some_segments_leaves_the_one_that_was_expected() -> None:
+    m = Life("sms")
+    m.begin()
+    m.tell(Submitted(0, 1, "a", ("x", "y"), 2, 0.5))
+    m.tell(Receipt(0, 1, 0, "x", "delivered", cost=0.25))
+    assert m.state.cost() == 0.5

@@ -150,6 +150,7 @@ async def test_a_status_means_what_the_contract_says(case):
         if "provider_message_id" in case.expect:
             check_receipt(case, answer.receipts)
             assert answer.receipts[0].at == datetime(2020, 1, 1, 14, tzinfo=UTC)
+            assert answer.receipts[0].cost == 0.0333
         else:
             assert not answer.receipts
 

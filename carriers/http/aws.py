@@ -38,11 +38,13 @@ class AwsSigner:
     Args:
         keys: `aws_access_key_id`, `aws_secret_access_key` and `aws_session_token`; None of them: where AWS's own
             tools look (variables, profiles, roles).
+        limit_s: how long a request waits for credentials; None: as long as it takes.
     """
 
-    def __init__(self, service: str, region: str, keys: Mapping[str, str | None]) -> None:
+    def __init__(self, service: str, region: str, keys: Mapping[str, str | None], limit_s: float | None = None) -> None:
         self._service = service
         self._region = region
+        self._limit_s = limit_s
         self._keys = dict(keys)
         self._credentials: Any = None
         self._auth: Any = None  # of the credentials as they are now
@@ -76,8 +78,8 @@ class AwsSigner:
     async def _make_current(self) -> None:
         renewing = self._begin()
         if self._auth is None or self._ends_within(RENEW_BEFORE_S):
-            await asyncio.shield(renewing)
-        if self._credentials is None:
+            await asyncio.wait({renewing}, timeout=self._limit_s)
+        if self._credentials is None and renewing.done():
             raise SendError("provider_config", None, "AWS credentials: none were found")
         if self._auth is None or self._ends_within(0):  # an answer to expired ones would stop the carrier
             raise SendError("retryable_transient", None, "AWS credentials: could not be had now", retryable=True)

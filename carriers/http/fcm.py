@@ -7,6 +7,7 @@ Source: FCM v1 discovery document, revision 20261023; firebase.google.com/docs/r
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -103,17 +104,23 @@ class FcmCarrier(HttpCarrier):
         return message
 
     async def _call(self, request: dict[str, Any]) -> HttpAnswer:
-        """Make a call; once again with a new access token if this one is refused."""
+        """Make a call; once again with a new access token if this one is refused.
+
+        Waiting for a token ends within the carrier's time limit, so that what was not sent is not called in doubt.
+        """
         body = msgspec.json.encode(request)
-        token = await self._tokens.current()
+        limit_s = self.settings.timeout_s or None
+        began = self.clock.monotonic()
+        token = await self._tokens.current(limit_s)
         answer = await self._post(body, token)
         if answer.status == 401 and _error_code(answer) != "THIRD_PARTY_AUTH_ERROR":
-            answer = await self._post(body, await self._tokens.another(token))
+            left_s = None if limit_s is None else max(limit_s - (self.clock.monotonic() - began), 0.0)
+            answer = await self._post(body, await self._tokens.another(token, left_s))
         return answer
 
-    async def _post(self, body: bytes, token: str) -> HttpAnswer:
+    def _post(self, body: bytes, token: str) -> Awaitable[HttpAnswer]:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-        return await self.client.request("POST", self._url, data=body, headers=headers)
+        return self.client.request("POST", self._url, data=body, headers=headers)
 
     def _refusal(self, answer: HttpAnswer) -> SendError:
         code = _error_code(answer)

@@ -17,6 +17,7 @@ from carriers.base import SendError
 REFRESH_TIMEOUT_S: Final = 10.0  # of one call to the token endpoint; google-auth makes at most three
 
 _Failure = tuple[str, str | None, str, bool]  # class, code, detail, retryable
+_TOO_LATE: Final[_Failure] = ("retryable_transient", None, "access token: none in time", True)
 
 
 class GoogleTokens:
@@ -44,8 +45,8 @@ class GoogleTokens:
             raise ValueError("is not the JSON key file of a service account")
         self._renewing: asyncio.Task[_Failure | None] | None = None
 
-    async def current(self) -> str:
-        """Give a token that is valid, for what Google has said until now.
+    async def current(self, limit_s: float | None) -> str:
+        """Give a token that is valid, for what Google has said until now; wait for one `limit_s` at most.
 
         Raises:
             SendError: there is none. Nothing was sent.
@@ -54,14 +55,14 @@ class GoogleTokens:
         if state is not TokenState.FRESH:
             renewing = self._begin()
             if state is TokenState.INVALID:
-                await self._wait(renewing)
+                await self._wait(renewing, limit_s)
         token: str = self._credentials.token
         return token
 
-    async def another(self, refused: str) -> str:
-        """Give a token other than the one that was refused; raises as `current`."""
+    async def another(self, refused: str, limit_s: float | None) -> str:
+        """Give a token other than the one that was refused; waits and raises as `current`."""
         if self._credentials.token == refused:
-            await self._wait(self._begin())
+            await self._wait(self._begin(), limit_s)
         token: str = self._credentials.token
         return token
 
@@ -77,8 +78,9 @@ class GoogleTokens:
             self._renewing = asyncio.create_task(self._renew())
         return self._renewing
 
-    async def _wait(self, renewing: asyncio.Task[_Failure | None]) -> None:
-        failure = await asyncio.shield(renewing)
+    async def _wait(self, renewing: asyncio.Task[_Failure | None], limit_s: float | None) -> None:
+        done, _ = await asyncio.wait({renewing}, timeout=limit_s)
+        failure = renewing.result() if done else _TOO_LATE
         if failure is not None:
             error_class, code, detail, retryable = failure
             raise SendError(error_class, code, detail, retryable=retryable)

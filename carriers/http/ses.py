@@ -86,7 +86,7 @@ class SesCarrier(HttpCarrier):
             "aws_secret_access_key": settings.secret_access_key,
             "aws_session_token": settings.session_token,
         }
-        self._signer = AwsSigner("ses", settings.region, keys)
+        self._signer = AwsSigner("ses", settings.region, keys, settings.timeout_s or None)
         folder = None if settings.sns_cert_dir is None else Path(settings.sns_cert_dir).expanduser()
         self._sns = SnsReader(settings.sns_topic_arns, folder, self._fetch_certificate, clock)
 

@@ -303,6 +303,16 @@ async def test_a_token_endpoint_that_is_away_is_tried_again_later(account, monke
         assert len(fcm.asked) == 1
 
 
+async def test_a_token_endpoint_that_hangs_puts_no_message_in_doubt(account):
+    async with (
+        servers.raw_server(servers.hang) as url,
+        google(account, token_url=f"{url}/token", timeout_s=0.1) as (carrier, fcm, _),
+    ):
+        error = await servers.failure(carrier.send(push()))
+        assert (error.error_class, error.retryable, error.ambiguous) == ("retryable_transient", True, False)
+        assert not fcm.asked
+
+
 # Settings, health, callbacks
 
 

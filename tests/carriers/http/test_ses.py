@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import threading
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -334,6 +335,20 @@ async def test_credentials_that_ended_and_cannot_be_renewed_send_nothing_and_sto
         assert len(aws.asked) == 1
         role.fails = False
         assert await sent_as(aws, carrier) == "ROLE2"
+
+
+async def test_credentials_that_do_not_come_in_time_send_nothing(role):
+    gate = threading.Event()
+    role.credentials = gate.wait  # as an instance's metadata service that hangs
+    keys = dict.fromkeys(KEYS)
+    try:
+        async with servers.provider() as aws, carrier_to(aws.url, timeout_s=0.1, **keys) as carrier:
+            error = await servers.failure(carrier.send(mail()))
+            assert (error.error_class, error.retryable, error.ambiguous) == ("retryable_transient", True, False)
+            assert not aws.asked
+            gate.set()
+    finally:
+        gate.set()
 
 
 # Settings

@@ -28,6 +28,7 @@ from actors.messages import (
     NotTaken,
     NotWanted,
     ReceiptMail,
+    RescheduleMail,
     ResumeSubmitted,
     Wake,
     WithdrawJob,
@@ -36,7 +37,7 @@ from actors.receipts import Unmatched, canonical
 from carriers.base import Submission
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Attempt, Cascade
-from hermes.domain.commands import AlreadyFinal, SuppressRecipient
+from hermes.domain.commands import AlreadyBegun, AlreadyFinal, SuppressRecipient
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, Event, webhook_type
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
@@ -189,7 +190,12 @@ class CascadeActor(Actor):
         elif kind is _ParkNow:
             self._park_if_idle()
         elif kind is CancelMail:
-            self._on_cancel(message.reply)
+            self._ask(message.reply, rules.Cancel())
+        elif kind is RescheduleMail:
+            if self.state.open and not self.state.movable:
+                message.reply.error(AlreadyBegun("the message waits for no time"))
+            else:
+                self._ask(message.reply, rules.Reschedule(message.send_at))
         else:  # Recovered, TimePassed, Crashed
             self._take(message)
         self._settle()
@@ -433,7 +439,8 @@ class CascadeActor(Actor):
         to = message.to[ADDRESS_FIELD[a.channel]]
         self._context.system.send("suppressions", SuppressRecipient(message.tenant, a.channel, to, reason))
 
-    def _on_cancel(self, reply: Reply) -> None:
+    def _ask(self, reply: Reply, wish: rules.Input) -> None:
+        """Take what the customer wants; the answer comes once it is stored."""
         if not self.state.open:
             reply.error(AlreadyFinal(self.state.status))
             return
@@ -444,7 +451,7 @@ class CascadeActor(Actor):
             else:
                 reply.error(error)
 
-        self._take(rules.Cancel(), stored)
+        self._take(wish, stored)
 
     def _on_not_taken(self, message: NotTaken) -> None:
         submission = message.job.submission

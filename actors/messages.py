@@ -139,6 +139,17 @@ class CancelMail:
 
 
 @dataclass(slots=True, frozen=True)
+class RescheduleMail:
+    """To `waker` or a cascade: the customer wants it sent at another time, and waits for the answer.
+
+    Answered with None once stored, or with AlreadyBegun, AlreadyFinal, NotFound or JournalAway.
+    """
+
+    reply: Reply
+    send_at: datetime
+
+
+@dataclass(slots=True, frozen=True)
 class Wake:
     """To `waker`: bring this message's cascade back from the journal and give it `mail`."""
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from actors.cascade import CascadeActor
 from actors.context import Context
-from actors.messages import Adopt, CancelMail, Wake
+from actors.messages import Adopt, CancelMail, RescheduleMail, Wake
 from actors.throughput import Throughput
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Cascade
-from hermes.domain.commands import Admitted, CancelMessage, Refused, Submit
+from hermes.domain.commands import Admitted, CancelMessage, Refused, RescheduleMessage, Submit
 from hermes.domain.message import UTC
 from hermes.journal.base import (
     Conflict,
@@ -50,11 +50,13 @@ class TenantSupervisor(Supervisor):
         self._crashes = 0
 
     def handle_call(self, request: Any, reply: Reply) -> Any:
-        """Answer `Submit` with `Admitted` once committed, `CancelMessage` with None once cancelled."""
+        """Answer `Submit` with `Admitted` once committed, a wish of the customer with None once it is."""
         if type(request) is Submit:
             self._submit(request, reply)
         elif type(request) is CancelMessage:
             self.system.send("waker", Wake(request.message_id, CancelMail(reply)))
+        elif type(request) is RescheduleMessage:
+            self.system.send("waker", Wake(request.message_id, RescheduleMail(reply, request.send_at)))
         else:
             raise TypeError(f"a tenant does not understand {type(request).__name__}")
         return NO_REPLY

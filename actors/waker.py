@@ -13,7 +13,7 @@ from typing import Any, Final
 from actors.background import Background, sleep
 from actors.cascade import NOTED_FOR_S
 from actors.context import Context
-from actors.messages import Adopt, CancelMail, ReceiptMail, Wake
+from actors.messages import Adopt, CancelMail, ReceiptMail, RescheduleMail, Wake
 from actors.tenant import NEVER
 from hermes.domain import cascade as rules
 from hermes.domain.commands import NotFound
@@ -280,5 +280,5 @@ def _undeliverable(mail: Any, error: JournalError | None = None) -> None:
     if isinstance(mail, ReceiptMail):
         if mail.stored is not None:
             mail.stored(False)
-    elif isinstance(mail, CancelMail):
+    elif isinstance(mail, CancelMail | RescheduleMail):
         mail.reply.error(error if error is not None else NotFound("no such message"))

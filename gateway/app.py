@@ -100,6 +100,8 @@ def routes(
         R("GET", "/v1/messages/{id}", messages.get, read, m, {200: s.MessageView}, codes=known),
         R("POST", "/v1/messages/{id}/cancel", messages.cancel, send, m, {200: s.MessageView}, s.Nothing,
           codes=("already_final", "overloaded", *change), body_optional=True),
+        R("POST", "/v1/messages/{id}/reschedule", messages.reschedule, send, m, {200: s.MessageView}, s.RescheduleBody,
+          codes=("already_final", "already_begun", "overloaded", *change)),
 
         R("POST", "/v1/webhooks/dlr", callbacks.receipt, nobody, "Receipts",
           {200: s.ReceiptAnswer, 202: s.ReceiptAnswer}, s.ReceiptBody,

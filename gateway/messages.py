@@ -11,7 +11,7 @@ import asyncio
 import builtins
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 import msgspec
@@ -24,6 +24,7 @@ from gateway.layers.pipeline import Pipeline
 from gateway.problems import Problem, from_refusal, invalid, invalid_fields, not_found
 from gateway.shapes import (
     MOST_IN_BATCH,
+    SEND_AT_MOST_DAYS,
     Accepted,
     BatchAnswer,
     BatchMessage,
@@ -37,11 +38,21 @@ from gateway.shapes import (
     MessageBody,
     Nothing,
     Refusal,
+    RescheduleBody,
     Verdict,
 )
 from gateway.submission import build, check_callback_url
 from gateway.templates import Shelf
-from hermes.domain.commands import AlreadyFinal, CancelMessage, ExplainRoute, NotFound, Refused, Submit
+from hermes.domain.commands import (
+    AlreadyBegun,
+    AlreadyFinal,
+    CancelMessage,
+    ExplainRoute,
+    NotFound,
+    Refused,
+    RescheduleMessage,
+    Submit,
+)
 from hermes.domain.message import UTC, Message, is_message_id, rfc3339
 from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
@@ -63,6 +74,7 @@ _message: Final = msgspec.json.Decoder(MessageBody)
 _batch = msgspec.json.Decoder(_Batch)
 _lookup = msgspec.json.Decoder(LookupBody)
 _nothing = msgspec.json.Decoder(Nothing)
+_reschedule = msgspec.json.Decoder(RescheduleBody)
 
 
 class Messages:
@@ -232,17 +244,32 @@ class Messages:
         raw = await call.optional_body(self._limit)
         if raw:
             decode_json(_nothing, raw)
+        return await self._order(call, CancelMessage((await self._find(call, 0.5)).message.message_id))
+
+    async def reschedule(self, call: Call) -> Reply:
+        """Send a scheduled message at another time, and show it."""
+        raw = await call.json_body(self._limit)
         message_id = (await self._find(call, 0.5)).message.message_id
+        asked = decode_json(_reschedule, raw)
+        send_at = utc(asked.send_at)
+        if send_at - self._clock.now() > timedelta(days=SEND_AT_MOST_DAYS):
+            raise invalid("send_at", f"is more than {SEND_AT_MOST_DAYS} days ahead")
+        return await self._order(call, RescheduleMessage(message_id, send_at))
+
+    async def _order(self, call: Call, order: CancelMessage | RescheduleMessage) -> Reply:
+        """Have the tenant carry out what is wanted of a message, and show it."""
         tenant_id, _ = _tenant(call.caller)
         ref = self._edge.system.whereis(f"tenant/{tenant_id}")
         if ref is None:
             raise _overloaded()
         try:
-            await ref.call(CancelMessage(message_id), timeout_s=0.8)
+            await ref.call(order, timeout_s=0.8)
         except NotFound as exc:
             raise not_found("message") from exc
         except AlreadyFinal as exc:
             raise Problem("already_final", f"The message is already {exc.status}.") from exc
+        except AlreadyBegun as exc:
+            raise Problem("already_begun", "The message was not scheduled, or its time has come.") from exc
         except Refused as exc:
             raise from_refusal(exc) from exc
         except JournalAway as exc:
@@ -462,8 +489,11 @@ def _covers(field: str, other: str) -> bool:
 
 
 def _utc(at: datetime | None) -> datetime | None:
-    if at is None:
-        return None
+    return None if at is None else utc(at)
+
+
+def utc(at: datetime) -> datetime:
+    """Turn an aware time into UTC, as near as the calendar goes."""
     try:
         return at.astimezone(UTC)
     except OverflowError:  # the first and last hours of the calendar

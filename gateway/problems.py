@@ -39,6 +39,7 @@ CODES: Final[dict[str, Code]] = {
     "duplicate": Code(409, "The same message was sent a moment ago"),
     "idempotency_running": Code(409, "A request with this Idempotency-Key is running", retry_after=True),
     "already_final": Code(409, "The message has a final status"),
+    "already_begun": Code(409, "The message waits for no time"),
     "too_large": Code(413, "The body is too large"),
     "unsupported_media_type": Code(415, "The body's type is not understood"),
     "schema_invalid": Code(422, "The request does not have the right form"),

@@ -206,6 +206,12 @@ class MessageBody(Struct, forbid_unknown_fields=True):
     policy: Annotated[str, Meta(description="one of the tenant's; the request's own fields win")] | None = None
 
 
+class RescheduleBody(Struct, forbid_unknown_fields=True):
+    """When to send instead; `expires_at` moves by as much."""
+
+    send_at: Annotated[datetime, Meta(tz=True, description=f"at most {SEND_AT_MOST_DAYS} days ahead; past means now")]
+
+
 class Links(Struct):
     """Where to look."""
 

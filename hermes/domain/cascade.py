@@ -16,7 +16,7 @@ Invariants, as long as every event comes from `decide`:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zlib import crc32
@@ -140,6 +140,13 @@ class Cancel:
 
 
 @dataclass(slots=True)
+class Reschedule:
+    """The customer wants a scheduled message to be sent at another time; what has passed means now."""
+
+    send_at: datetime
+
+
+@dataclass(slots=True)
 class Recovered:
     """The state was read back after its actor, or the process, was gone.
 
@@ -158,7 +165,9 @@ class Crashed:
     detail: str
 
 
-Input = Begin | TimePassed | Sending | Submitted | Refused | InDoubt | Receipt | Cancel | Recovered | Crashed
+Input = (
+    Begin | TimePassed | Sending | Submitted | Refused | InDoubt | Receipt | Cancel | Reschedule | Recovered | Crashed
+)
 
 
 # --- effects: what to do once the events are stored ---
@@ -328,6 +337,14 @@ class Cascade:
         """True until the message has a final status."""
         return self.status in OPEN_STATUSES
 
+    @property
+    def movable(self) -> bool:
+        """True while the message waits for its `send_at`: nothing of it has been begun."""
+        if self.status != "scheduled" or len(self.attempts) != 1:
+            return False
+        a = self.attempts[0]
+        return a.status == "queued" and not a.dispatched and not a.gone
+
     def find(self, step: int, attempt: int) -> Attempt | None:
         """Find an attempt; None when there is none."""
         for a in reversed(self.attempts):
@@ -383,6 +400,8 @@ def apply(state: Cascade, event: Event) -> None:
     state.updated_at = event.at
     if kind == "accepted" or kind == "scheduled":
         state.status = kind
+        if "expires_at" in data:
+            _apply_rescheduled(state, data)
     else:
         if state.status in OPEN_STATUSES:
             state.status = "in_progress"
@@ -395,6 +414,12 @@ def apply(state: Cascade, event: Event) -> None:
     following = data.get("next")
     if following is not None:
         _apply_next(state, following, event.at)
+
+
+def _apply_rescheduled(state: Cascade, data: dict[str, Any]) -> None:
+    send_at, expires_at = (datetime.fromisoformat(data[name]) for name in ("send_at", "expires_at"))
+    state.message = replace(state.message, send_at=send_at, expires_at=expires_at)
+    state.attempts[0].not_before = state.step_started_at = send_at
 
 
 def _apply_internal(state: Cascade, event: Event) -> None:
@@ -639,6 +664,8 @@ def decide(state: Cascade, input: Input, now: datetime, route: Route) -> Decisio
         _on_sending(d, input)
     elif isinstance(input, Cancel):
         _on_cancel(d)
+    elif isinstance(input, Reschedule):
+        _on_reschedule(d, input)
     elif isinstance(input, Recovered):
         _on_recovered(d, input)
     else:
@@ -664,6 +691,15 @@ def _on_begin(d: _Deciding, route: Route) -> None:
         step, candidate = first
         d.event("accepted", None, None, {"next": _intent(message, step, 1, candidate)})
         d.effect(Dispatch(step, 1))
+
+
+def _on_reschedule(d: _Deciding, i: Reschedule) -> None:
+    message = d.state.message
+    if not d.state.movable or message.send_at is None:
+        return
+    send_at = max(i.send_at, d.now)
+    expires_at = send_at + (message.expires_at - message.send_at)  # counted from send_at, as when it was accepted
+    d.event("scheduled", None, None, {"send_at": rfc3339(send_at), "expires_at": rfc3339(expires_at)})
 
 
 def _on_submitted(d: _Deciding, i: Submitted) -> None:

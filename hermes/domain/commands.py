@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
@@ -76,6 +77,21 @@ class CancelMessage:
     """
 
     message_id: str
+
+
+@dataclass(slots=True, frozen=True)
+class RescheduleMessage:
+    """To `tenant/<id>`, as a call: send a scheduled message at another time.
+
+    Answered None once committed; raises `NotFound`, `AlreadyFinal` or `AlreadyBegun`.
+    """
+
+    message_id: str
+    send_at: datetime
+
+
+class AlreadyBegun(HermesError):
+    """The message waits for no time: it was not scheduled, or its time has come."""
 
 
 class NotFound(HermesError):

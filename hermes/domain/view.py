@@ -45,7 +45,7 @@ def public_message(
         "cost": state.cost(),
         "created_at": rfc3339(message.created_at),
         "updated_at": rfc3339(state.updated_at or message.created_at),
-        "expires_at": rfc3339(message.expires_at),
+        "expires_at": rfc3339(state.message.expires_at),
         "final_at": _time(state.final_at),
     }
     if full:

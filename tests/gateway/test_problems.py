@@ -139,6 +139,12 @@ async def test_405_names_the_methods_there_are(api: Api) -> None:
         assert set(allowed.split(", ")) <= set(answer.headers["Allow"].split(", "))
 
 
+async def test_409_already_begun(api: Api) -> None:
+    waiting = await api.sent({**SMS, "to": "+4520120004"})
+    body = {"send_at": "2026-12-30T00:00:00Z"}
+    refused(await api.call("POST", f"/v1/messages/{waiting}/reschedule", body), 409, "already_begun")
+
+
 async def test_409_already_final(api: Api) -> None:
     message = await api.sent()
     await api.node.final(message)
@@ -307,7 +313,7 @@ async def test_every_answer_has_a_request_id_and_the_callers_own_when_it_is_one(
 def test_the_table_of_codes_is_the_contracts() -> None:
     table = {
         400: "malformed_json", 401: "unauthenticated", 403: "tenant_suspended scope_missing address_not_allowed",
-        404: "not_found", 409: "duplicate idempotency_running already_final", 413: "too_large",
+        404: "not_found", 409: "duplicate idempotency_running already_final already_begun", 413: "too_large",
         415: "unsupported_media_type", 429: "rate_limited quota_exceeded",
         422: "schema_invalid content_refused compliance_refused do_not_contact no_route callback_refused "
         "idempotency_mismatch",

@@ -16,6 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
+from logging import DEBUG, getLogger
 from typing import Any, Final, Protocol
 
 from actors.background import Background
@@ -24,6 +25,7 @@ from actors.messages import ReceiptMail
 from actors.shipment import Shipment
 from actors.smpp_inbound import InboundParts
 from carriers.smpp import constants as c
+from carriers.smpp.pdu import Pdu, PduError
 from carriers.smpp.rate import Pacer, TokenBucket, account_bucket
 from carriers.smpp.receipts import read_date
 from carriers.smpp.session import (
@@ -45,6 +47,7 @@ from hermes.runtime import SHUTDOWN, Actor, SendResult
 from hermes.runtime.clock import TimerHandle
 
 log = get_logger("hermes.smpp")
+logger = getLogger("hermes.smpp.pdu")  # asked for every PDU: structlog's would cost a microsecond to say no
 
 KEEPALIVE_S: Final = 60  # of TCP, a second line behind enquire_link (behaviour 49)
 WRITE_BUFFER: Final = 256 * 1024  # octets waiting for the socket, beyond which nothing is submitted (behaviour 48)
@@ -147,6 +150,7 @@ class ConnectionActor(Actor):
         self.n = n
         self.mode = mode
         self.session = Session(line.carrier.session_settings(mode), random.random)
+        self.session.tap = self._tapped
         self.pacer = Pacer(line.carrier.settings.throughput_per_bind_s, line.account)
         self.unfinished: Shipment | None = None  # some of its parts went by this bind, the others follow
         self.refused = False  # the carrier does not let us in
@@ -284,6 +288,20 @@ class ConnectionActor(Actor):
                 self.send_after(output.after_s, _Connect(output.host), coarse=False)  # type: ignore[union-attr]
             else:
                 self._inbound(output)  # type: ignore[arg-type]
+
+    def _tapped(self, direction: str, pdu: Pdu | PduError) -> None:
+        """Show a PDU to whoever traces this carrier (its repr has no text and no whole number)."""
+        if logger.isEnabledFor(DEBUG):
+            facts = {"actor": self.ref.name, "carrier": self._line.carrier.name, "bind": self.n}
+            facts |= {"direction": direction, "pdu": repr(pdu)}
+            carrier_message_id = getattr(pdu, "message_id", None)
+            if carrier_message_id:
+                facts["carrier_message_id"] = carrier_message_id
+            logger.debug("pdu", extra=facts)
+
+    def log_facts(self) -> dict[str, str]:
+        """Name the carrier."""
+        return {"carrier": self._line.carrier.name}
 
     def _write(self, data: bytes) -> None:
         if not self._out:

@@ -74,7 +74,7 @@ class Node:
         self.clock = SystemClock()
         self.metrics = Metrics()
         self.system = System(clock=self.clock)
-        logs.follow(self.system.whose_log)
+        logs.follow(self.system.whose_log, self.system.log_level_by_name)
         self._root: Ref | None = None
         self._tracing: asyncio.Task[None] | None = None
         self._embedded: EmbeddedPostgres | None = None

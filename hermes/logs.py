@@ -186,6 +186,7 @@ class _State:
         self.level = logging.INFO  # what `configure` said
         self.others: tuple[int, ...] = (logging.CRITICAL,)  # levels that hold for some actors
         self.whose: Whose = lambda: ({}, None)
+        self.level_of: Callable[[str], int | None] = lambda actor: None
         self.seq = 0  # of the last line that was remembered
         self.lines: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=REMEMBERED)
 
@@ -193,9 +194,14 @@ class _State:
 _state: Final = _State()
 
 
-def follow(whose: Whose) -> None:
-    """Ask, for each line, who is at work: facts to add to the line, and the level that holds for it (None: ours)."""
+def follow(whose: Whose, level_of: Callable[[str], int | None] = lambda actor: None) -> None:
+    """Ask, for each line, who is at work: facts to add to the line, and the level that holds for it (None: ours).
+
+    `level_of` tells the level of an actor by name, for records with `actor` in their extra that are written when it
+    is nobody's turn (a socket's callback).
+    """
     _state.whose = whose
+    _state.level_of = level_of
 
 
 def allow(levels: Iterable[int]) -> None:
@@ -218,6 +224,8 @@ def recent(after: int = 0, most: int = 100) -> tuple[int, list[tuple[int, Mappin
 def _wanted(record: logging.LogRecord) -> bool:
     """Judge a record by the level of who is at work (a filter)."""
     level = _state.whose()[1]
+    if level is None and (actor := getattr(record, "actor", None)) is not None:
+        level = _state.level_of(actor)
     return record.levelno >= (_state.level if level is None else level)
 
 

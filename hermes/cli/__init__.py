@@ -452,6 +452,19 @@ def carrier_drain(name: CarrierName, data_dir: DataDir = None, as_json: Json = F
     carriers.order(os.environ, data_dir, name, "drain", as_json=as_json)
 
 
+@_carriers.command("trace")
+def carrier_trace(
+    name: CarrierName,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="For how long; Ctrl-C ends it earlier.")] = 60.0,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show what goes to a carrier and what it answers, live: SMPP PDUs, answers, states. No texts, no whole numbers."""
+    from hermes.cli import carriers
+
+    carriers.trace(os.environ, data_dir, name, seconds, as_json=as_json)
+
+
 @_routes.command("explain")
 def route_explain(
     tenant: Annotated[str, typer.Option(help="The tenant that would send it, ten_...", show_default=False)],

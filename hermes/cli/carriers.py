@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from hermes.cli import client, show
 from hermes.cli.client import path_of
 
+TRACE_EVERY_S: Final = 0.5
 _STYLES: Final = {"up": "green", "degraded": "yellow", "down": "bold red", "paused": "cyan", "draining": "cyan"}
 
 
@@ -69,3 +73,56 @@ def explain(
         for c in answer["candidates"]
     ]
     show.console().print(show.table(("channel", "carrier", "asked", "price", "why"), rows))
+
+
+def trace(
+    environ: Mapping[str, str],
+    data_dir: Path | None,
+    name: str,
+    seconds: float,
+    *,
+    as_json: bool,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
+) -> None:
+    """Follow one carrier: its actors log at level debug meanwhile, and its lines are shown.
+
+    The node keeps the last 500 lines of its log; when more come between two looks, that is told.
+    """
+    node = client.connect(environ, data_dir)
+    carrier = node.get(path_of("carriers", name))
+    actor = f"smpp/{name}" if carrier["kind"] == "smpp" else f"provider/{name}"
+    level = f"/v1/actors/{quote(actor, safe='/')}/log-level"
+    node.request("POST", level, {"level": "debug"})
+    end = now() + seconds
+    last = node.get("/v1/log", limit=1)["last"]
+    try:
+        while now() < end:
+            sleep(TRACE_EVERY_S)
+            page = node.get("/v1/log", after=last, limit=500)
+            if len(page["data"]) < page["last"] - last:
+                sys.stderr.write(f"hermes: {page['last'] - last - len(page['data'])} lines came too fast\n")
+            last = page["last"]
+            for line in page["data"]:
+                if line["facts"].get("carrier") == name:
+                    _show_line(line, as_json)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return
+    finally:
+        node.request("POST", level, {"level": None})
+
+
+def _show_line(line: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(line) + "\n")
+        return
+    facts = {
+        key: value for key, value in line["facts"].items() if key not in ("actor", "carrier") and value is not None
+    }
+    if line["event"] == "pdu":
+        mark = {"out": ">", "in": "<"}.get(str(facts.get("direction")), " ")
+        said = f"{mark} bind {facts.get('bind')} {facts.get('pdu')}"
+    else:
+        said = line["event"] + "".join(f"  {key}={value}" for key, value in facts.items())
+    sys.stdout.write(client.clean(f"{line['at'][11:23]} {said}") + "\n")

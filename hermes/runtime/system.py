@@ -511,6 +511,11 @@ class System:
             ref = ref._parent
         return None
 
+    def log_level_by_name(self, name: str) -> int | None:
+        """Return what `log_level` does; None when nobody has that name."""
+        ref = self.registry.get(name)
+        return None if ref is None else self.log_level(ref)
+
     def log_levels(self) -> dict[str, int]:
         """Return the levels that were set, by the name of the actor they were set for."""
         return dict(self._levels)

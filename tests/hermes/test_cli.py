@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import hermes
-from hermes.cli import actors, checks, client, main, node, overview, show
+from hermes.cli import actors, carriers, checks, client, main, node, overview, show
 from hermes.errors import HermesError, SettingsError
 from hermes.journal.directory import Directory
 from hermes.journal.memory import MemoryJournal
@@ -143,6 +143,21 @@ OVERVIEW: dict[str, Any] = {
     ],
     "log_levels": {},
 }  # fmt: skip
+LOG: list[dict[str, Any]] = [
+    {"seq": n, "at": "2025-01-31T10:00:00.123000Z", "level": "debug", "logger": "x", "event": event, "facts": facts}
+    for n, (event, facts) in enumerate(
+        (
+            (
+                "pdu",
+                {"carrier": "tele", "bind": 2, "direction": "out", "pdu": "submit_sm(seq=7)", "actor": "smpp/tele"},
+            ),
+            ("pdu", {"carrier": "tele", "bind": 2, "direction": "in", "pdu": "submit_sm_resp(seq=7 \x1b[31m)"}),
+            ("answer", {"carrier": "tele", "message_id": ID, "status": "rejected", "code": None}),
+            ("pdu", {"carrier": "other", "bind": 1, "direction": "in", "pdu": "enquire_link(seq=1)"}),
+        ),
+        12,
+    )
+]
 CASCADES = [actor(f"cascade/{n}", state="wait") for n in range(3)]
 TREE = actor(
     "root",
@@ -214,6 +229,18 @@ class FakeNode:
             case "GET", ["actors", "tenant", "ten_1"]:
                 detail = {"open": 3, "limits": {"rate_per_s": 5}, "names": ["a", "b"]}
                 return web.json_response(actor("tenant/ten_1", CASCADES, 100_000, detail=detail))
+            case "GET", ["carriers", "tele" as name] | ["carriers", "bulk" as name]:
+                return web.json_response({**CARRIER, "name": name, "kind": "smpp" if name == "tele" else "mock"})
+            case "POST", ["actors", "smpp" | "provider", "tele" | "bulk", "log-level"]:
+                return web.json_response({"levels": {}})
+            case "GET", ["log"]:
+                after = int(request.query.get("after", 10))
+                return web.json_response(
+                    {
+                        "data": LOG if after == 10 and "after" in request.query else [],
+                        "last": 15 if "after" in request.query else 10,
+                    }
+                )
             case "POST", ["actors", "provider", "a", "log-level"]:
                 return web.json_response({"levels": {"provider/a": body["level"]} if body["level"] else {}})
             case "POST", ["actors", "provider", "a", order]:
@@ -710,6 +737,56 @@ def test_inspect_shows_one_actor_by_its_name_with_slashes(told: FakeNode, run: R
     assert "limits rate_per_s 5" in lines and "names a, b" in lines
     assert "... and 99,997 more" in result.out
     assert run("inspect", "tenant/ten_1", "--json").document["name"] == "tenant/ten_1"
+
+
+@pytest.mark.parametrize(("name", "actor"), [("tele", "smpp/tele"), ("bulk", "provider/bulk")])
+def test_tracing_a_carrier_shows_its_lines_and_takes_the_level_back(
+    told: FakeNode, capsys: pytest.CaptureFixture[str], name: str, actor: str
+) -> None:
+    times = iter([0.0, 0.0, 1.0, 61.0])
+    carriers.trace(os.environ, None, name, 60.0, as_json=False, sleep=lambda s: None, now=lambda: next(times))
+    level = f"/v1/actors/{actor}/log-level"
+    assert [ask for ask in told.asked if ask[0] == "POST"] == [
+        ("POST", level, {"level": "debug"}),
+        ("POST", level, {"level": None}),
+    ]
+    out, err = capsys.readouterr()
+    if name == "tele":
+        assert out.splitlines() == [
+            "10:00:00.123 > bind 2 submit_sm(seq=7)",
+            "10:00:00.123 < bind 2 submit_sm_resp(seq=7 \N{REPLACEMENT CHARACTER}[31m)",
+            f"10:00:00.123 answer  message_id={ID}  status=rejected",
+        ]
+    else:
+        assert out == ""
+    assert err == "hermes: 1 lines came too fast\n"
+
+
+def test_interrupted_trace_takes_the_level_back(told: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
+    def sleep(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    carriers.trace(os.environ, None, "tele", 60.0, as_json=True, sleep=sleep)
+    assert told.asked[-1] == ("POST", "/v1/actors/smpp/tele/log-level", {"level": None})
+
+
+def test_every_command_that_asks_a_node_speaks_json() -> None:
+    import typer
+
+    from hermes.cli import app
+
+    def leaves(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for name, child in getattr(command, "commands", {}).items():
+            yield from leaves(child, f"{path} {name}")
+        if not hasattr(command, "commands"):
+            yield path, command
+
+    silent = {
+        path
+        for path, command in leaves(typer.main.get_command(app), "hermes")
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert silent == {"hermes serve", "hermes openapi"}
 
 
 @pytest.mark.parametrize(

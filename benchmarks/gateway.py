@@ -21,6 +21,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.edge import Edge, Reply
+from gateway.limits.local import LocalLimits
 from gateway.server import HttpServer
 from hermes.domain.commands import Admitted
 from hermes.journal.directory import Directory
@@ -63,6 +64,7 @@ async def edge() -> tuple[int, str]:
             journal=journal,
             directory=directory,
             suppressions=Suppressions(journal, directory, clock),
+            limits=LocalLimits(clock.monotonic),
             clock=clock,
             operator_key="operator",
             ready=lambda: True,

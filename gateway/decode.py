@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_or
 import msgspec
 
 from gateway.problems import MOST_ERRORS, Problem, invalid_fields
-from gateway.shapes import NOT_YET, FieldError
+from gateway.shapes import FieldError
 
 T = TypeVar("T")
 
@@ -171,9 +171,7 @@ def _collect(kind: Any, value: Any, path: str, errors: list[FieldError], strict:
             for name, item in value.items():
                 known = fields.get(name)
                 if known is None:
-                    errors.append(
-                        FieldError(_join(path, name), "not available yet" if name in NOT_YET else "unknown field")
-                    )
+                    errors.append(FieldError(_join(path, name), "unknown field"))
                     continue
                 kept = _collect(known.type, item, _join(path, name), errors, strict)
                 if kept is not _LEFT_OUT:

@@ -17,6 +17,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.limits.base import Limits
 from gateway.problems import Problem, from_refusal, invalid, not_found
 from hermes.domain.commands import Listed, Refused, SettingRefused
 from hermes.domain.message import Message
@@ -69,6 +70,7 @@ class Edge:
 
     Attributes:
         operator_key: the operator's bearer key, as text.
+        limits: what a tenant may send; counted here or in Redis.
         ready: whether messages can be accepted now; must answer at once.
         default_success: (channel, mode) -> submitted or delivered, by what its carriers can tell.
         carriers: whose callbacks are taken, by configured name; looked at for each callback, so it may change.
@@ -82,6 +84,7 @@ class Edge:
     journal: Journal
     directory: Directory
     suppressions: Suppressions
+    limits: Limits
     clock: Clock
     operator_key: str
     ready: Callable[[], bool]

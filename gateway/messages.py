@@ -21,6 +21,7 @@ from gateway.edge import ANSWER_WITHIN_S, Call, Caller, Edge, Reply, encode, jou
 from gateway.hosts import Hosts
 from gateway.idempotency import Idempotency, check_key, request_hash, stored_key
 from gateway.layers.pipeline import Pipeline
+from gateway.layers.rate import headers as rate_headers
 from gateway.problems import Problem, from_refusal, invalid, invalid_fields, not_found
 from gateway.shapes import (
     MOST_IN_BATCH,
@@ -103,13 +104,15 @@ class Messages:
             key = call.request.headers.get("Idempotency-Key")
             if key is not None:
                 return await self._send_once(call, message, raw, key, started)
+            self._pipeline(call.caller).run(message)
             answer = _answer(message)
-            await self._submit(message, None, started)
+            _, limits = await self._submit(message, call.caller, None, started)
         except Problem as problem:
             self._count(problem)
             raise
         self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
-        return Reply(202, answer, call.request_id, headers=f"Location: /v1/messages/{message.message_id}\r\n")
+        headers = f"Location: /v1/messages/{message.message_id}\r\n{limits}"
+        return Reply(202, answer, call.request_id, headers=headers)
 
     async def send_batch(self, call: Call) -> Reply:
         """Send up to 1,000 messages; each is judged for itself."""
@@ -167,6 +170,13 @@ class Messages:
         price: float | None = None
         if message is not None and not errors:
             refusals += pipeline.ask(message)
+            ask = pipeline.limits(message)
+            if ask is not None:
+                ask.counts = False
+                taken = await self._edge.limits.take(ask)
+                if taken.refused is not None:
+                    over = pipeline.refusal(taken)
+                    refusals.append(Refusal(over.layer, over.code, None, over.detail))
             carriers = await self._explain(message)
             route = list(dict.fromkeys(name for names in carriers for name in names))
             for n, names in enumerate(carriers):
@@ -300,7 +310,6 @@ class Messages:
                 errors.append(FieldError(nul, "holds a NUL character"))
         if errors:
             raise invalid_fields(errors)
-        pipeline.run(message)
         return message
 
     def _build(
@@ -330,10 +339,13 @@ class Messages:
         key = stored_key(key, message.mode)
         stored = await self._idempotency.begin(tenant, key, hash_)
         if stored is None:
-            answer: str | None = _answer(message).decode()
+            answer: str | None = None
+            limits = ""
             committed = False
             try:
-                await self._submit(message, (key, hash_, answer or ""), started)
+                self._pipeline(call.caller).run(message)
+                answer = _answer(message).decode()
+                _, limits = await self._submit(message, call.caller, (key, hash_, answer), started)
                 committed = True
             except Problem as problem:
                 if problem.code != "idempotency_running":
@@ -344,8 +356,8 @@ class Messages:
                 self._idempotency.end(tenant, key, hash_, answer if committed else stored)
             if committed and answer is not None:
                 self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
-                location = f"Location: /v1/messages/{message.message_id}\r\n"
-                return Reply(202, answer.encode(), call.request_id, headers=location)
+                headers = f"Location: /v1/messages/{message.message_id}\r\n{limits}"
+                return Reply(202, answer.encode(), call.request_id, headers=headers)
         assert stored is not None
         first = msgspec.json.decode(stored, type=_Replayed)
         headers = f"Location: /v1/messages/{first.id}\r\nIdempotent-Replayed: true\r\n"
@@ -356,7 +368,8 @@ class Messages:
             message = await self._read(raw, call.caller)
             if self._traced:
                 message.traceparent = call.traceparent
-            status = await self._submit(message, None, started)
+            self._pipeline(call.caller).run(message)
+            status, _ = await self._submit(message, call.caller, None, started)
         except Problem as problem:
             self._count(problem)
             return problem
@@ -366,14 +379,36 @@ class Messages:
         self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
         return BatchMessage(message.message_id, status, message.reference)
 
-    async def _submit(self, message: Message, idempotency: tuple[str, bytes, str] | None, started: float) -> str:
-        """Have the tenant admit a message. Returns its status once it is committed.
+    async def _submit(
+        self, message: Message, caller: Caller, idempotency: tuple[str, bytes, str] | None, started: float
+    ) -> tuple[str, str]:
+        """Count a message against the tenant's limits and have the tenant admit it.
+
+        Returns:
+            Its status once it is committed, and header lines that tell of the limits.
 
         Raises:
             Problem: it was not accepted, or (outcome_unknown) nobody can tell yet.
         """
         if message.callback_url is not None:
             await self._hosts.check(check_callback_url(message.callback_url, "callback_url"), "callback_url")
+        pipeline = self._pipeline(caller)
+        ask = pipeline.limits(message)
+        if ask is None:
+            return await self._admit(message, idempotency, started), ""
+        taken = await self._edge.limits.take(ask)
+        if taken.refused is not None:
+            raise pipeline.refusal(taken)
+        try:
+            status = await self._admit(message, idempotency, started)
+        except Problem as problem:
+            if problem.code != "outcome_unknown":
+                await self._edge.limits.forget(ask)
+            raise
+        return status, rate_headers(taken) if taken.limit else ""
+
+    async def _admit(self, message: Message, idempotency: tuple[str, bytes, str] | None, started: float) -> str:
+        """Have the tenant admit a message. Returns its status once it is committed. Raises as `_submit`."""
         ref = self._edge.system.whereis(f"tenant/{message.tenant}")
         if ref is None:
             raise _overloaded()

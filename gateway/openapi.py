@@ -224,6 +224,8 @@ _HEADERS: Final[dict[str, Any]] = {
         "schema": {"type": "string"},
     },
     "Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}},
+    "RateLimit": {"description": "what is left of the tenant's rate", "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": "the tenant's rate", "schema": {"type": "string"}},
     "Location": {"description": "where it can be read", "schema": {"type": "string"}},
     "Idempotent-Replayed": {"description": "a stored answer is repeated", "schema": {"const": "true"}},
     "WWW-Authenticate": {"description": "how to authenticate", "schema": {"type": "string"}},
@@ -400,6 +402,7 @@ def _answer(
     if status == 202 and path == "/v1/messages":
         headers["Location"] = _header("Location")
         headers["Idempotent-Replayed"] = _header("Idempotent-Replayed")
+        headers |= {name: _header(name) for name in ("RateLimit", "RateLimit-Policy")}
     elif status == 201 and path == "/v1/tenants":
         headers["Location"] = _header("Location")
     elif path.endswith("/export"):
@@ -433,6 +436,8 @@ def _refusal(codes: Sequence[str], schema: Any) -> dict[str, Any]:
     headers = {"X-Request-Id": _header("X-Request-Id")}
     if any(CODES[code].retry_after for code in codes):
         headers["Retry-After"] = _header("Retry-After")
+    if "rate_limited" in codes:
+        headers |= {name: _header(name) for name in ("RateLimit", "RateLimit-Policy")}
     if "unauthenticated" in codes:
         headers["WWW-Authenticate"] = _header("WWW-Authenticate")
     if "method_not_allowed" in codes:

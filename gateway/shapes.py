@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from hermes.domain.message import Step
 from hermes.domain.state import Category, Channel, MessageStatus, Mode, OnAmbiguous, Success
 from hermes.settings import RouteSettings
-from hermes.tenancy import LayersChange, LayersSettings
+from hermes.tenancy import LayersChange, LayersSettings, Rate
 
 Scope = Literal["messages:write", "messages:read", "tenant:manage"]
 EventType = Literal[
@@ -39,9 +39,6 @@ MOST_IDS: Final = 1_000
 MOST_IN_PAGE: Final = 1_000
 MOST_ROWS: Final = 10_000  # of a CSV file in one request
 SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
-
-# Fields of the public contract that a later version of Hermes will understand.
-NOT_YET: Final[frozenset[str]] = frozenset({"rate_per_s", "burst", "channel_rates"})
 
 
 # --- problems
@@ -426,6 +423,11 @@ class TenantSettings(Struct, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    rate_per_s: Annotated[Rate, Meta(description="messages in any second; 0: no limit")] | None = None
+    burst: Annotated[Rate, Meta(description="as many more at once after a rest")] | None = None
+    channel_rates: (
+        Annotated[dict[Channel, Rate], Meta(description="messages in any second, by channel of the first step")] | None
+    ) = None
     layers: LayersChange | None = None
 
 
@@ -463,6 +465,9 @@ class TenantView(Struct, kw_only=True):
     ]
     email: str | None
     numbers: list[str]
+    rate_per_s: int
+    burst: int
+    channel_rates: dict[Channel, int]
     layers: Annotated[LayersSettings, Meta(description="all of it: what was not set has its default")]
 
 

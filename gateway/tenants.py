@@ -298,6 +298,9 @@ class Tenants:
             stage=cast(Any, tenant.stage),
             email=tenant.email,
             numbers=tenant.settings.get("numbers", []),
+            rate_per_s=rules.rate_per_s,
+            burst=rules.burst,
+            channel_rates=rules.channel_rates,
             layers=rules.layers,
         )
 

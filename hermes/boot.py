@@ -29,6 +29,9 @@ from actors.waker import WakerActor
 from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
 from gateway.edge import Edge
+from gateway.limits.base import Limits
+from gateway.limits.local import LocalLimits
+from gateway.limits.shared import SharedLimits
 from gateway.server import HttpServer
 from hermes import logs
 from hermes import settings as config
@@ -120,8 +123,11 @@ class Node:
         journal.on_fenced(self._fenced)
         journal.on_batch(self._committed)
         hash_secret = config.kept_secret(self.data_dir / "key-hash.secret", lambda: secrets.token_hex(32))
-        self.directory = Directory(journal, self.clock, hash_secret.encode())
+        self.directory = Directory(journal, self.clock, hash_secret.encode(), settings.tenant_defaults)
         await self.directory.load()
+        redis = settings.redis.url
+        monotonic = self.clock.monotonic
+        self.limits: Limits = LocalLimits(monotonic) if redis is None else SharedLimits(redis, monotonic)
         self.suppressions = Suppressions(journal, self.directory, self.clock)
         await self.suppressions.load()
         off = [c for c in settings.carriers if not c.enabled]
@@ -186,6 +192,7 @@ class Node:
             journal=self.journal,
             directory=self.directory,
             suppressions=self.suppressions,
+            limits=self.limits,
             clock=self.clock,
             operator_key=self.operator_key,
             ready=self._is_ready,
@@ -253,6 +260,9 @@ class Node:
             self._root_watch.cancel()
             await self.system.shutdown()
             await self.fleet.close()
+        limits: Limits | None = getattr(self, "limits", None)
+        if limits is not None:
+            await limits.close()
         journal: Journal | None = getattr(self, "journal", None)
         if journal is not None:
             await journal.stop()

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from hermes import tenancy
 from hermes.errors import SettingsError
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "LogSettings",
     "NodeFile",
     "NumberSettings",
+    "RedisSettings",
     "RetentionSettings",
     "RouteSettings",
     "ServerSettings",
@@ -61,9 +63,7 @@ RESERVED_CARRIER_NAMES: Final = frozenset({"sandbox", "dlr"})
 
 # Parts of the public contract that this version does not build yet, and what holds until then.
 NOT_YET: Final[dict[str, str]] = {
-    "redis": "one process keeps all limits in its own memory",
     "nats": "one process needs no bus",
-    "tenant_defaults": "no tenant has a limit",
 }
 
 _SECRET_FILE_BYTES: Final = 1 << 20  # a service account's JSON takes 2 KiB; more is surely the wrong file
@@ -86,6 +86,12 @@ def _http_url(text: str) -> str:
 def _database_url(text: str) -> str:
     if not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("expected a URL that begins with postgresql://")
+    return text
+
+
+def _redis_url(text: str) -> str:
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("expected a URL that begins with redis://, rediss:// or unix://")
     return text
 
 
@@ -182,6 +188,12 @@ class DatabaseSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields
     batch_window_ms: Annotated[float, Meta(ge=0, le=1000)] = 5.0
     queue_limit: Annotated[int, Meta(ge=100, le=10_000_000)] = 20_000
     secrets_key_file: Annotated[str, _text()] | None = None
+
+
+class RedisSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[redis]`: where workers count tenants' limits together; None: each process counts for itself."""
+
+    url: Annotated[str, _text(_redis_url, secret=True)] | None = None
 
 
 class LogSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -394,6 +406,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
     log: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -402,6 +415,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     routes: tuple[RouteSettings, ...] = ()
     numbers: tuple[NumberSettings, ...] = ()
     guests: tuple[GuestSettings, ...] = ()
+    tenant_defaults: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def require_carrier(self) -> None:
         """Make sure that something can be sent at all.
@@ -421,6 +435,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 SECTIONS: Final[dict[str, type[Section]]] = {
     "server": ServerSettings,
     "database": DatabaseSettings,
+    "redis": RedisSettings,
     "log": LogSettings,
     "retention": RetentionSettings,
     "telemetry": TelemetrySettings,
@@ -486,6 +501,7 @@ class _Reader:
         self.routes: list[Any] = []
         self.numbers: list[Any] = []
         self.guests: list[Any] = []
+        self.tenant_defaults: dict[str, Any] = {}
         self.errors: list[str] = []
 
     def tables(self, document: Mapping[str, Any], folder: Path) -> None:
@@ -512,10 +528,12 @@ class _Reader:
                     self.guests = table
                 else:
                     self.errors.append("guest: expected one [[guest]] (two brackets) for each guest")
-            elif section not in SECTIONS:
+            elif section not in SECTIONS and section != "tenant_defaults":
                 self.errors.append(_unknown(section, "", ""))
             elif not isinstance(table, dict):
                 self.errors.append(f"{section}: expected a table, [{section}], got {_shown(table)}")
+            elif section == "tenant_defaults":
+                self.tenant_defaults = tenancy.merged(self.tenant_defaults, table)
             else:
                 known = SECTIONS[section].__struct_fields__
                 for key, value in table.items():
@@ -535,6 +553,13 @@ class _Reader:
                 self.errors.append(f"{variable}: not available yet; {NOT_YET[section]}")
             elif section in ("route", "number", "guest"):
                 self.errors.append(f"{variable}: a {section} is set in the file")
+            elif section == "tenant_defaults" and rest:
+                value: Any = text
+                with suppress(ValueError):  # a text that is no JSON is a text
+                    value = json.loads(text)
+                for part in reversed(rest):
+                    value = {part: value}
+                self.tenant_defaults = tenancy.merged(self.tenant_defaults, value)
             elif section == "carrier":
                 self.errors.append(
                     f"{variable}: a carrier is set in the file; a secret of it may be a variable (password = "
@@ -562,6 +587,11 @@ class _Reader:
         built["routes"] = tuple(self.all_routes(built["carriers"]))
         built["numbers"] = tuple(self.all_numbers(built["carriers"]))
         built["guests"] = tuple(self.all_guests())
+        try:
+            tenancy.check(self.tenant_defaults)
+        except ValueError as exc:
+            self.errors.append(f"tenant_defaults{exc}")
+        built["tenant_defaults"] = self.tenant_defaults
         if self.errors:
             raise SettingsError("\n".join(self.errors))
         return Settings(**built)

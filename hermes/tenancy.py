@@ -1,4 +1,4 @@
-"""What may be set of a tenant: the validation layers. One definition for the API and the stored settings.
+"""What may be set of a tenant: its rates and validation layers. One definition for the API and the stored settings.
 
 A tenant's own settings are stored as they were named; what is not named has the default said here. `rules` reads
 them into a `Rules`; nobody else interprets them.
@@ -21,13 +21,17 @@ __all__ = [
     "LayersChange",
     "LayersSettings",
     "QuietHours",
+    "RateSettings",
     "Rules",
+    "check",
     "merged",
     "named",
     "rules",
 ]
 
 Category = Literal["otp", "transactional", "marketing"]
+Channel = Literal["email", "sms", "push", "whatsapp"]
+Rate = Annotated[int, Meta(ge=0, le=1_000_000)]
 Country = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 TimeOfDay = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$", examples=["21:00"])]
 Host = Annotated[str, Meta(min_length=1, max_length=253)]
@@ -87,6 +91,12 @@ class DoNotContactSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = ("otp",)
 
 
+class RateSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the tenant's rates count."""
+
+    enabled: bool = True
+
+
 class DedupSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether the same message soon after is refused."""
 
@@ -109,13 +119,17 @@ class LayersSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     content: ContentSettings = ContentSettings()
     compliance: ComplianceSettings = ComplianceSettings()
     do_not_contact: DoNotContactSettings = DoNotContactSettings()
+    rate: RateSettings = RateSettings()
     dedup: DedupSettings = DedupSettings()
     enrich: EnrichSettings = EnrichSettings()
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """Everything that holds for a tenant's messages."""
+    """Everything that holds for a tenant's messages; see `gateway.shapes.TenantSettings`."""
 
+    rate_per_s: Rate = 0
+    burst: Rate = 0
+    channel_rates: dict[Channel, Rate] = {}
     layers: LayersSettings = LayersSettings()
 
 
@@ -164,3 +178,20 @@ def rules(settings: Mapping[str, Any]) -> Rules:
     """Read a tenant's stored settings. What this version does not know is left out."""
     own = {one.encode_name: settings[one.encode_name] for one in msgspec.structs.fields(Rules) if one.name in settings}
     return msgspec.convert(own, Rules) if own else DEFAULT
+
+
+class _Defaults(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[tenant_defaults]`: as a tenant, unknown names refused."""
+
+
+def check(defaults: Mapping[str, Any]) -> None:
+    """Look whether these can be the defaults of tenants.
+
+    Raises:
+        ValueError: names the wrong setting, as it follows `tenant_defaults`, and why.
+    """
+    try:
+        msgspec.convert(defaults, _Defaults)
+    except msgspec.ValidationError as exc:
+        why, _, where = str(exc).partition(" - at `$")
+        raise ValueError(f"{where.rstrip('`')}: {why[0].lower() + why[1:]}") from exc

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"hermes", "actors", "carriers", "gateway"}
-DATA = {".sql", ".yaml", ".html", ".js", ".css"}
+DATA = {".sql", ".lua", ".yaml", ".html", ".js", ".css"}
 NOT_SOURCE = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info", "*.pyc")
 
 

@@ -22,8 +22,11 @@ from collections.abc import Callable, Sequence
 from gateway.layers.base import Layer, refusals
 from gateway.layers.compliance import ComplianceLayer
 from gateway.layers.content import ContentLayer
+from gateway.layers.dedup import DedupLayer
 from gateway.layers.do_not_contact import DoNotContactLayer
 from gateway.layers.enrich import EnrichLayer
+from gateway.layers.rate import RateLayer
+from gateway.limits.base import Ask, Taken
 from gateway.problems import Problem
 from gateway.shapes import Refusal
 from hermes.domain.message import Message
@@ -31,9 +34,9 @@ from hermes.tenancy import Rules
 
 
 class Pipeline:
-    """One tenant's layers that need no memory, as its settings have them."""
+    """One tenant's layers, as its settings have them."""
 
-    __slots__ = ("_layers", "default_country")
+    __slots__ = ("_dedup", "_layers", "_rate", "default_country")
 
     def __init__(self, rules: Rules, blocks: Callable[[str, str, str, str], bool]) -> None:
         settings = rules.layers
@@ -47,6 +50,8 @@ class Pipeline:
         if settings.enrich.enabled:
             layers.append(EnrichLayer())
         self._layers: Sequence[Layer] = tuple(layers)
+        self._rate = RateLayer(rules) if settings.rate.enabled and (rules.rate_per_s or rules.channel_rates) else None
+        self._dedup = DedupLayer(settings.dedup) if settings.dedup.enabled else None
         self.default_country = settings.enrich.default_country if settings.enrich.enabled else None
 
     def run(self, message: Message) -> None:
@@ -61,6 +66,25 @@ class Pipeline:
                 first = errors[0]
                 raise Problem(layer.code, f"{first.field}: {first.why}", errors=errors, layer=layer.name)
 
+    def limits(self, message: Message) -> Ask | None:
+        """Say what the layers with a memory must be asked of this message; None: nothing."""
+        if self._rate is None and self._dedup is None:
+            return None
+        ask = Ask(f"{message.tenant}:{message.mode}", 0, 0, message.cascade[0].channel, 0)
+        limited = self._rate is not None and self._rate.limits(message, ask)
+        if self._dedup is not None:
+            self._dedup.limits(message, ask)
+            limited = True
+        return ask if limited else None
+
+    def refusal(self, taken: Taken) -> Problem:
+        """Make the refusal of what the limits refused."""
+        if taken.refused == "duplicate":
+            assert self._dedup is not None
+            return self._dedup.refusal()
+        assert self._rate is not None
+        return self._rate.refusal(taken)
+
     def ask(self, message: Message) -> list[Refusal]:
-        """Say what every layer would refuse."""
+        """Say what every layer without a memory would refuse."""
         return [refusal for layer in self._layers for refusal in refusals(layer, layer.check(message))]

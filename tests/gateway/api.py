@@ -11,6 +11,8 @@ import aiohttp
 from actors.context import CarrierPlan
 from actors.routing import explained
 from gateway.edge import Edge
+from gateway.limits.base import Limits
+from gateway.limits.local import LocalLimits
 from gateway.server import HttpServer
 from hermes.settings import ServerSettings, Settings, SignupSettings
 from tests.actors.cast import SECRET, CastNode, start_cast
@@ -98,6 +100,7 @@ async def start_api(
     resolve: Any = None,
     journal: Any = None,
     signup: SignupSettings | None = None,
+    limits: Limits | None = None,
     **settings: Any,
 ) -> Api:
     """Start a node and its HTTP edge. `server` are settings of [server], `settings` fields of the context."""
@@ -108,6 +111,7 @@ async def start_api(
         journal=node.journal,
         directory=node.context.directory,
         suppressions=node.context.suppressions,
+        limits=limits or LocalLimits(node.context.clock.monotonic),
         clock=node.context.clock,
         operator_key=OPERATOR,
         ready=ready or (lambda: node.journal.available),

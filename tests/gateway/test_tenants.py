@@ -65,7 +65,7 @@ async def test_a_new_tenant_can_send_at_once_and_a_deleted_ones_keys_end_at_once
         ({"name": "x", "stage": "deleted"}, "stage"),
         ({"name": "x", "email": "nobody"}, "email"),
         ({"name": "x", "numbers": ["20123456", "12"]}, "numbers[1]"),
-        *[({"name": "x", f: 1}, f) for f in ("rate_per_s", "burst", "channel_rates")],
+        ({"name": "x", "channel_rates": 1}, "channel_rates"),
     ],
 )
 async def test_a_wrong_field_of_a_tenant_is_named(api: Api, body: dict[str, Any], field: str) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from carriers import registry
+from hermes import tenancy
 from hermes.errors import SettingsError
 from hermes.settings import (
     NOT_YET,
@@ -242,7 +243,8 @@ def test_file_is_refused_by_name_and_reason(tmp_path: Path, toml: str, refused: 
         ("HERMES_SERVER__METRICS_KEY", "env:NOPE", ": the variable NOPE is not set"),
         ("HERMES_DATABASE__BATCH_WINDOW_MS", "nan", ': expected a number from 0 to 1000, got "nan"'),
         ("HERMES_LOG__FORMAT", "xml", ': expected one of "console", "json", got "xml"'),
-        ("HERMES_REDIS__URL", "redis://h", ": not available yet; "),
+        ("HERMES_REDIS__URL", "http://h", ": expected a URL that begins with redis://"),
+        ("HERMES_NATS__URL", "nats://h", ": not available yet; "),
         ("HERMES_ROUTE__0__CHANNEL", "sms", ": a route is set in the file"),
         ("HERMES_CARRIER__A__PASSWORD", "x", ": a carrier is set in the file"),
     ],
@@ -259,11 +261,11 @@ def test_option_is_refused_by_its_own_name() -> None:
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
-    toml = "[server]\nprot = 1\nport = -1\n[redis]\n[[carrier]]\nname = 'dlr'"
+    toml = "[server]\nprot = 1\nport = -1\n[nats]\n[[carrier]]\nname = 'dlr'"
     names = [line.split(":")[0] for line in refusal(tmp_path, toml, HERMES_X="1").splitlines()]
     assert names == [
         "server.prot",
-        "redis",
+        "nats",
         "HERMES_X",
         "server.port",
         "carrier.dlr.name",
@@ -338,6 +340,30 @@ def test_any_text_of_a_variable_is_used_or_refused_by_name(variable: str, text: 
         assert value_of(settings, variable) is not None or text == ""
 
 
+def test_defaults_of_tenants_come_from_the_file_and_from_variables(tmp_path: Path) -> None:
+    toml = "[tenant_defaults]\nrate_per_s = 5\n[tenant_defaults.layers.content]\nblocked_words = ['casino']"
+    more = {
+        "HERMES_TENANT_DEFAULTS__LAYERS__CONTENT__MAX_SEGMENTS": "3",
+        "HERMES_TENANT_DEFAULTS__LAYERS__ENRICH__DEFAULT_COUNTRY": "DK",
+    }
+    rules = tenancy.rules(read(tmp_path, toml, **more).tenant_defaults)
+    assert (rules.rate_per_s, rules.layers.content.max_segments) == (5, 3)
+    assert (rules.layers.content.blocked_words, rules.layers.enrich.default_country) == (("casino",), "DK")
+
+
+@pytest.mark.parametrize(
+    ("toml", "why"),
+    [
+        ("[tenant_defaults]\nburst = -1", "tenant_defaults.burst: expected `int` >= 0"),
+        ("[tenant_defaults]\ncolour = 1", "tenant_defaults: object contains unknown field `colour`"),
+        ("[tenant_defaults.layers.auth]", "tenant_defaults.layers: object contains unknown field `auth`"),
+        ("tenant_defaults = 1", "tenant_defaults: expected a table"),
+    ],
+)
+def test_wrong_defaults_of_tenants_are_named(tmp_path: Path, toml: str, why: str) -> None:
+    assert refusal(tmp_path, toml).startswith(why)
+
+
 # --- the example
 
 
@@ -359,7 +385,8 @@ def test_example_loads_and_its_carriers_can_be_made() -> None:
 
 def test_example_shows_the_defaults() -> None:
     settings = load(EXAMPLE, {})
-    assert msgspec.structs.replace(settings, carriers=()) == Settings()
+    assert tenancy.rules(settings.tenant_defaults) == tenancy.Rules()
+    assert msgspec.structs.replace(settings, carriers=(), tenant_defaults={}) == Settings()
     first = settings.carriers[0]
     assert msgspec.structs.replace(first, options={}) == CarrierSettings(
         name=first.name, kind=first.kind, channel=first.channel
@@ -373,7 +400,7 @@ def test_example_shows_every_setting_and_no_other() -> None:
     document = example_with_everything()
     shown = {(section, key) for section in SECTIONS for key in document[section]}
     assert shown == {(section, key) for section, kind in SECTIONS.items() for key in kind.__struct_fields__}
-    assert set(document) == {*SECTIONS, "carrier", "route", "number", "guest"}
+    assert set(document) == {*SECTIONS, "carrier", "route", "number", "guest", "tenant_defaults"}
 
 
 def test_example_shows_every_key_of_a_route() -> None:

@@ -1,0 +1,148 @@
+"""Limits in Redis, for all workers: one script for one message. While Redis is away, each worker counts for itself.
+
+What is asked while a question is under way goes with the next one: one connection and one round trip for all of them.
+
+Without Redis a tenant may send its limit at each worker: with N workers up to N times as much, never less, and nobody
+waits for Redis. It is asked again every second; what was counted before is then forgotten in a second by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.limits.base import WINDOW_S, Ask, Taken
+from gateway.limits.local import LocalLimits
+from hermes.logs import get_logger
+
+log = get_logger("hermes.limits")
+
+ANSWER_S: Final = 0.2  # a slower Redis counts as away: a message waits for it no longer
+AT_ONCE: Final = 500  # messages in one round trip
+ASK_AGAIN_S: Final = 1.0  # while it is away
+PREFIX: Final = "hermes:limit:"
+
+_SCRIPT: Final = files(__package__).joinpath("take.lua").read_text("utf-8")
+_WHO: Final = ("", "tenant", "channel", "duplicate")
+
+
+@dataclass(slots=True)
+class _Question:
+    """One message: the script's keys and arguments, and who waits. None: Redis is away."""
+
+    arguments: list[Any]
+    answer: asyncio.Future[Any]
+
+
+class SharedLimits:
+    """`Limits` in Redis.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        monotonic: seconds, from any start.
+    """
+
+    def __init__(self, url: str, monotonic: Callable[[], float]) -> None:
+        self._redis: Redis = Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
+        self._sha = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+        self._waiting: list[_Question] = []
+        self._asking: asyncio.Task[None] | None = None
+        self._local = LocalLimits(monotonic)
+        self._monotonic = monotonic
+        self._ask_again_at: float | None = None  # None: Redis answers
+
+    @property
+    def away(self) -> bool:
+        """Whether each worker counts for itself now."""
+        return self._ask_again_at is not None
+
+    async def take(self, ask: Ask) -> Taken:
+        """See `Limits`."""
+        if not self._answers():
+            return await self._local.take(ask)
+        base = f"{PREFIX}{{{ask.scope}}}:"  # braces: one slot of a cluster
+        duplicate = ask.duplicate.hex() if ask.duplicate is not None else "-"
+        keys = [base + "log", base + "burst", f"{base}log:{ask.channel}", f"{base}sent:{duplicate}"]
+        kept_ms = max(int(ask.duplicate_s * 1000), 1) if ask.duplicate is not None else 0
+        arguments = [ask.rate, ask.burst, ask.channel_rate, int(WINDOW_S * 1e6), kept_ms, int(ask.counts)]
+        question = _Question([*keys, *arguments], asyncio.get_running_loop().create_future())
+        self._waiting.append(question)
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all(), name="redis-limits")
+        found = await question.answer
+        if found is None:
+            return await self._local.take(ask)
+        who, limit, remaining, wait_us = found
+        refused = (ask.channel if who == 2 else _WHO[who]) if who else None
+        return Taken(refused, limit, remaining, max(wait_us, 0) / 1e6)
+
+    async def forget(self, ask: Ask) -> None:
+        """See `Limits`."""
+        await self._local.forget(ask)
+        if ask.duplicate is not None and self._answers():
+            await self._answer(self._redis.delete(f"{PREFIX}{{{ask.scope}}}:sent:{ask.duplicate.hex()}"))
+
+    async def close(self) -> None:
+        """See `Limits`."""
+        if self._asking is not None:
+            self._asking.cancel()
+        await self._redis.aclose()
+
+    def _answers(self) -> bool:
+        """Tell whether to ask Redis: also once in a while when it was away."""
+        if self._ask_again_at is None:
+            return True
+        if self._monotonic() < self._ask_again_at:
+            return False
+        self._ask_again_at = self._monotonic() + ASK_AGAIN_S
+        return True
+
+    async def _ask_all(self) -> None:
+        """Ask what waits, until nothing does."""
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                found = await self._answer(self._ask(batch))
+                for n, question in enumerate(batch):
+                    if not question.answer.done():
+                        question.answer.set_result(None if found is None else found[n])
+        finally:
+            self._asking = None
+            for question in self._waiting:
+                question.answer.cancel()
+
+    async def _ask(self, batch: list[_Question]) -> list[Any]:
+        for known in (True, False):
+            if not known:  # Redis was restarted, or is asked for the first time
+                await self._redis.script_load(_SCRIPT)
+            pipeline = self._redis.pipeline(transaction=False)
+            for question in batch:
+                pipeline.evalsha(self._sha, 4, *question.arguments)
+            try:
+                found: list[Any] = await pipeline.execute()
+                return found
+            except NoScriptError:  # none of them was counted
+                continue
+        raise RedisError("Redis forgets the script")
+
+    async def _answer(self, call: Any) -> Any:
+        """Wait for an answer; None when Redis is away."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                found = await call
+        except (RedisError, OSError, TimeoutError) as exc:
+            if self._ask_again_at is None:
+                log.warning("redis is away: each worker counts limits for itself", error=type(exc).__name__)
+            self._ask_again_at = self._monotonic() + ASK_AGAIN_S
+            return None
+        if self._ask_again_at is not None:
+            self._ask_again_at = None
+            log.warning("redis is back: limits are shared again")
+        return found

@@ -62,9 +62,11 @@ def examine(environ: Mapping[str, str], config: Path | None, data_dir: Path | No
     loaded: Settings | None = None
     try:
         loaded = settings.load(config, environ)
-        _make_carriers(loaded)
+        callers = _make_carriers(loaded)
         carriers = f"{len(loaded.carriers)} carriers" if config else "no --config named; the variables are well"
         yield Check("settings", True, f"{config}: {carriers}" if config else carriers)
+        if callers:
+            yield _public_url(loaded, callers)
     except SettingsError as exc:
         yield Check("settings", False, str(exc))
     try:
@@ -80,13 +82,27 @@ def examine(environ: Mapping[str, str], config: Path | None, data_dir: Path | No
         yield from _database(url)
 
 
-def _make_carriers(loaded: Settings) -> None:
+def _make_carriers(loaded: Settings) -> list[str]:
+    """Make each carrier once; names those whose provider calls our webhook."""
+    from carriers.http.common import HttpCarrier
     from carriers.registry import make_carrier
     from hermes.runtime.clock import SystemClock
 
     clock = SystemClock()
-    for carrier in loaded.carriers:
-        make_carrier(carrier.kind, carrier.name, carrier.channel, carrier.options, clock=clock, cost=carrier.cost)
+    callers = []
+    for c in loaded.carriers:
+        carrier = make_carrier(c.kind, c.name, c.channel, c.options, clock=clock, cost=c.cost)
+        if isinstance(carrier, HttpCarrier) and type(carrier).on_callback is not HttpCarrier.on_callback:
+            callers.append(c.name)
+    return callers
+
+
+def _public_url(loaded: Settings, callers: list[str]) -> Check:
+    url = loaded.server.public_url
+    if url is None:
+        why = "[server] public_url is not set: their receipts and inbound messages cannot come, or are not believed"
+        return Check("public URL", False, f"{', '.join(callers)}: {why}")
+    return Check("public URL", True, f"{url}/v1/webhooks/... for {', '.join(callers)}")
 
 
 def _key_files(folder: Path) -> Check:

@@ -991,6 +991,19 @@ def test_doctor_finds_each_thing_that_is_wrong(
     assert "FAILED" in shown.out and "checks failed" in shown.err
 
 
+@pytest.mark.parametrize("public_url", ["", 'public_url = "https://hermes.example"'])
+def test_doctor_wants_a_public_url_for_providers_that_call_back(
+    told: FakeNode, run: Run, tmp_path: Path, public_url: str
+) -> None:
+    file = tmp_path / "hermes.toml"
+    twilio = 'kind = "twilio"\nchannel = "sms"\naccount_sid = "AC1"\nauth_token = "canary"\nfrom = "x"\n'
+    other = '[[carrier]]\nname = "mock"\nkind = "mock"\nchannel = "sms"\n'
+    file.write_text(f'[server]\n{public_url}\n[[carrier]]\nname = "tw"\n{twilio}{other}')
+    result = run("doctor", "--config", str(file), "--json")
+    assert check(result)["public URL"] is bool(public_url)
+    assert "tw" in result.out and "canary" not in result.out
+
+
 def test_doctor_fails_when_the_database_cannot_be_reached(
     told: FakeNode, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

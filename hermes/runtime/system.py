@@ -361,18 +361,18 @@ class System:
         except Exception as exc:  # whoever looks is told
             return {"inspect_error": f"{type(exc).__name__}: {exc}"}
 
-    def standing_out(self, most: int, family_limit: int = 2000) -> list[ActorInfo]:
+    def standing_out(self, most: int, family_limit: int = 2000, look_at: int = 5000) -> list[ActorInfo]:
         """Return the actors with most mail, most time spent and most restarts: `most` of each, nobody twice.
 
         Args:
             most: of each kind.
-            family_limit: families with more children are not looked through, so that this takes milliseconds
-                however many actors there are.
+            family_limit: families with more children are not looked through.
+            look_at: actors looked at in all, those near the root first: this takes milliseconds however many there are.
         """
         everybody: list[Ref] = []
-        left = list(self._roots)
-        while left:
-            ref = left.pop()
+        left = deque(self._roots)
+        while left and len(everybody) < look_at:
+            ref = left.popleft()
             everybody.append(ref)
             rare = ref._rare
             if rare is not None and rare.count <= family_limit:

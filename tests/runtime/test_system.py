@@ -188,3 +188,17 @@ async def test_nobody_keeps_an_unknown_name_or_a_root(system):
     assert system.supervisor_of("nobody") is None
     with pytest.raises(NotAlive):
         system.tree("nobody")
+
+
+async def test_who_stands_out_is_looked_for_near_the_root_first_and_not_everywhere(system, clock):
+    for n in range(30):
+        parent = system.spawn(Actor, name=f"parent/{n}")
+        for m in range(30):
+            system.spawn(Actor, name=f"child/{n}/{m}", parent=parent)
+    for name in ("parent/29", "child/0/0", "child/29/29"):
+        ref = system.whereis(name)
+        ref.suspend()
+        ref.send(object())
+    assert {info.name for info in system.standing_out(5)} == {"parent/29", "child/0/0", "child/29/29"}
+    assert {info.name for info in system.standing_out(5, look_at=100)} == {"parent/29", "child/0/0"}
+    assert {info.name for info in system.standing_out(5, family_limit=10)} == {"parent/29"}

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -53,6 +54,9 @@ from hermes.telemetry import Tracer, otlp
 log = get_logger("hermes.node")
 
 DRAIN_S: Final = 10.0  # at a stop, for what carriers hold unanswered
+# Seconds a guest's thread may keep the interpreter from the loop, which may need it at each wake-up. Python's own 5 ms
+# were 5.2 ms more for each timer beside a guest that computes without end; this is 1.2 ms, and costs guests nothing.
+GUEST_SWITCH_S: Final = 0.001
 GUEST_SHUTDOWN_S: Final = 5.0  # for a guest to clean up
 FLUSH_S: Final = 3.0  # and for the journal's queue
 ROOT_SHUTDOWN_S: Final = 10.0
@@ -91,7 +95,7 @@ class Node:
         key_file = settings.database.secrets_key_file
         self._sealer = Sealer(Path(key_file) if key_file else data_dir / "secrets.key", own=key_file is None)
         self._fixed = self._plans()
-        self._guests = guest_specs(settings.guests, self.system)
+        self._guests = mount_guests(settings.guests, self.system)
 
     # --- building -------------------------------------------------------------------------------------------------
 
@@ -280,7 +284,7 @@ class Node:
         await _until(lambda: not self.journal.queued or not self.journal.available, FLUSH_S)
 
 
-def guest_specs(guests: Sequence[GuestSettings], system: System) -> dict[str, list[ChildSpec]]:
+def mount_guests(guests: Sequence[GuestSettings], system: System) -> dict[str, list[ChildSpec]]:
     """Return the child specs of the guests, by the name of their supervisor; without any, Thespian is not imported.
 
     Raises:
@@ -294,6 +298,7 @@ def guest_specs(guests: Sequence[GuestSettings], system: System) -> dict[str, li
         from hermes.runtime.thespian import SystemBase, resolve
     except ImportError as exc:
         raise SettingsError("guest: needs Thespian: pip install 'hermes-messaging[thespian]'") from exc
+    sys.setswitchinterval(GUEST_SWITCH_S)
     base = SystemBase(system)
     specs: dict[str, list[ChildSpec]] = {}
     wrong = []

@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from hermes.boot import mount_guests
+from hermes.errors import SettingsError
+from hermes.runtime import System
+from hermes.settings import GuestSettings
 from tests.node.harness import REPOSITORY, SOON_S, Node, environment, running, until
 
 EXAMPLE = REPOSITORY / "examples" / "thespian"
@@ -107,6 +111,22 @@ async def test_a_guest_that_blocks_and_one_that_raises_are_restarted_and_the_nod
     assert "ambiguous" in told  # the guest failed twice on it: nobody can tell whether it went out
     assert (await node.get("/v1/actors/root"))["restarts"] == 0
     assert await node.terminate() == 0, node.log
+
+
+async def test_a_node_with_guests_takes_the_interpreter_back_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: list[float] = []
+    monkeypatch.setattr(sys, "setswitchinterval", set_to.append)
+    assert mount_guests([], System()) == {} and set_to == []
+    guest = GuestSettings(name="a", class_="tests.runtime.thespian.guests.Echo", supervisor="providers")
+    specs = mount_guests([guest], System())
+    assert [spec.name for spec in specs["providers"]] == ["guest/a"]
+    assert set_to == [0.001]
+
+
+async def test_without_the_extra_the_operator_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "thespian.actors", None)
+    with pytest.raises(SettingsError, match=r"pip install 'hermes-messaging\[thespian\]'"):
+        mount_guests([GuestSettings(name="a", class_="a.B")], System())
 
 
 @pytest.mark.parametrize(

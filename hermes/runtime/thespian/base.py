@@ -264,9 +264,9 @@ class SystemBase:
         if parent is not None and (above is None or above.ref._state >= ENDING):
             self._release_name(handle)
             return
-        owner = self._home(above) if above is None or handle.globalName else above.ref
         guest = Guest(handle)
         try:
+            owner = self._home(above) if above is None or handle.globalName else above.ref
             ref = self.system.spawn(lambda: guest, name=handle.address._aaddr, parent=owner)
         except RuntimeFault:  # the system is shutting down: nobody is left who could be told
             return

@@ -8,6 +8,7 @@ out, so that one that is not asked any more drifts back to neutral and is tried 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from typing import Final
 
 WINDOW_S: Final = 900.0
@@ -24,6 +25,7 @@ SILENT_LEAST: Final = 20  # slow receipts needed before a carrier counts as sile
 SILENT_SHARE: Final = 0.1  # at most so many came
 
 _BUCKET_S: Final = WINDOW_S / BUCKETS
+_NEUTRAL_CLASS: Final = TIMES.index(NEUTRAL_S)
 
 
 class _Bucket:
@@ -38,52 +40,49 @@ class _Bucket:
 class Quality:
     """What one carrier did in the last quarter of an hour."""
 
-    __slots__ = ("_buckets", "_looked_at", "_reports")
+    __slots__ = ("_buckets", "_looked_at", "_reports", "_sum")
 
     def __init__(self) -> None:
-        self._buckets: list[_Bucket] = []  # oldest first
+        self._buckets: deque[_Bucket] = deque()  # oldest first
+        self._sum = _Bucket(-1)  # of all buckets
         self._reports = False  # it gave a receipt once
         self._looked_at = 0.0
 
     def taken(self, now: float) -> None:
         """It took a message that it should report on."""
-        self._bucket(now).taken += 1
+        for bucket in self._now(now):
+            bucket.taken += 1
 
     def delivered(self, now: float, seconds: float) -> None:
         """It reported a delivery, so many seconds after it took the message."""
-        bucket = self._bucket(now)
-        bucket.delivered += 1
-        bucket.heard += 1
-        bucket.times[bisect_left(TIMES, seconds)] += 1
+        for bucket in self._now(now):
+            bucket.delivered += 1
+            bucket.heard += 1
+            bucket.times[bisect_left(TIMES, seconds)] += 1
         self._reports = True
 
     def failed(self, now: float, *, heard: bool, its_fault: bool = True) -> None:
         """A message it took was not delivered: it reported so (`heard`), or said nothing in the step's time."""
-        bucket = self._bucket(now)
-        bucket.failed += its_fault
-        if heard:
-            bucket.heard += 1
-            self._reports = True
+        for bucket in self._now(now):
+            bucket.failed += its_fault
+            bucket.heard += heard
+        self._reports = self._reports or heard
 
     def ratio(self, now: float) -> float:
         """Share delivered, 0..1, the neutral messages included."""
-        buckets = self._in_window(now)
-        delivered = sum(b.delivered for b in buckets)
-        known = delivered + sum(b.failed for b in buckets)
-        return (delivered + PRIOR * NEUTRAL_RATIO) / (known + PRIOR)
+        self._forget(now)
+        delivered = self._sum.delivered
+        return (delivered + PRIOR * NEUTRAL_RATIO) / (delivered + self._sum.failed + PRIOR)
 
     def median_s(self, now: float) -> float:
         """Median seconds from the carrier's answer to the receipt, to the class's upper edge."""
-        counts = [0] * (len(TIMES) + 1)
-        counts[TIMES.index(NEUTRAL_S)] = PRIOR
-        for bucket in self._in_window(now):
-            for n, count in enumerate(bucket.times):
-                counts[n] += count
-        half = sum(counts) / 2
-        for n, count in enumerate(counts):
-            half -= count
+        self._forget(now)
+        times = self._sum.times
+        half = (self._sum.delivered + PRIOR) / 2
+        for n, edge in enumerate(TIMES):
+            half -= times[n] + (PRIOR if n == _NEUTRAL_CLASS else 0)
             if half <= 0:
-                return TIMES[min(n, len(TIMES) - 1)]
+                return edge
         return TIMES[-1]
 
     def score(self, now: float) -> float:
@@ -96,22 +95,32 @@ class Quality:
         if not self._reports or now - self._looked_at < 1.0:
             return False
         self._looked_at = now
-        buckets = self._in_window(now)
-        due = sum(b.taken for b in buckets if (b.number + 1) * _BUCKET_S <= now - SILENT_AFTER_S)
-        return due >= SILENT_LEAST and sum(b.heard for b in buckets) <= due * SILENT_SHARE
+        self._forget(now)
+        ripe = int((now - SILENT_AFTER_S) / _BUCKET_S)
+        due = sum(b.taken for b in self._buckets if b.number < ripe)
+        return due >= SILENT_LEAST and self._sum.heard <= due * SILENT_SHARE
 
     def forgive_silence(self) -> None:
         """It was set aside for its silence: what it owes from before does not count again."""
-        for bucket in self._buckets:
+        for bucket in (*self._buckets, self._sum):
             bucket.taken = 0
 
-    def _bucket(self, now: float) -> _Bucket:
+    def _now(self, now: float) -> tuple[_Bucket, _Bucket]:
+        """Give what is counted now, and the sum: both are to be counted in."""
+        self._forget(now)
         number = int(now / _BUCKET_S)
-        if not self._buckets or self._buckets[-1].number != number:
-            self._buckets = [b for b in self._buckets if b.number > number - BUCKETS]
+        if not self._buckets or self._buckets[-1].number < number:
             self._buckets.append(_Bucket(number))
-        return self._buckets[-1]
+        return self._buckets[-1], self._sum
 
-    def _in_window(self, now: float) -> list[_Bucket]:
-        first = int(now / _BUCKET_S) - BUCKETS
-        return [b for b in self._buckets if b.number > first]
+    def _forget(self, now: float) -> None:
+        """Drop what slid out of the window."""
+        first, total = int(now / _BUCKET_S) - BUCKETS, self._sum
+        while self._buckets and self._buckets[0].number <= first:
+            gone = self._buckets.popleft()
+            total.delivered -= gone.delivered
+            total.failed -= gone.failed
+            total.taken -= gone.taken
+            total.heard -= gone.heard
+            for n, count in enumerate(gone.times):
+                total.times[n] -= count

@@ -72,26 +72,30 @@ class Destination:
 class RateDeck:
     """A carrier's prices."""
 
-    __slots__ = ("_by_prefix", "_lengths", "rates")
+    __slots__ = ("_lengths", "_rows", "rates")
 
     def __init__(self, rates: Iterable[Rate]) -> None:
         self.rates = tuple(rates)
-        self._by_prefix: dict[str, list[Rate]] = {}
+        self._rows: dict[tuple[str, str], list[Rate]] = {}  # by prefix and mcc
         for rate in self.rates:
-            self._by_prefix.setdefault(rate.prefix, []).append(rate)
-        self._lengths = sorted({len(prefix) for prefix in self._by_prefix}, reverse=True)
+            self._rows.setdefault((rate.prefix, rate.mcc), []).append(rate)
+        self._lengths = sorted({len(rate.prefix) for rate in self.rates}, reverse=True)
 
     def price(self, to: Destination, at: datetime) -> float | None:
         """Give the price of one segment at a moment (aware); None when no row applies."""
         best: Rate | None = None
         best_key: tuple[bool, int, bool, float] | None = None
         for length in self._lengths:
-            for rate in self._by_prefix.get(to.number[:length], ()):
-                if len(rate.prefix) == length and _applies(rate, to, at):
-                    began = rate.valid_from.timestamp() if rate.valid_from is not None else -math.inf
-                    key = (rate.mnc != "", length, rate.mcc != "", began)
-                    if best_key is None or key > best_key:
-                        best, best_key = rate, key
+            if len(to.number) < length:
+                continue
+            prefix = to.number[:length]
+            for mcc in ("", *to.mcc):
+                for rate in self._rows.get((prefix, mcc), ()):
+                    if _applies(rate, to, at):
+                        began = rate.valid_from.timestamp() if rate.valid_from is not None else -math.inf
+                        key = (rate.mnc != "", length, mcc != "", began)
+                        if best_key is None or key > best_key:
+                            best, best_key = rate, key
         return None if best is None else best.price
 
     def networks(self) -> dict[str, tuple[str, str]]:
@@ -100,8 +104,7 @@ class RateDeck:
 
 
 def _applies(rate: Rate, to: Destination, at: datetime) -> bool:
-    if rate.mcc and rate.mcc not in to.mcc:
-        return False
+    """Tell whether a row of the destination's prefix and country fits it now."""
     if rate.mnc and rate.mnc != to.mnc:
         return False
     if rate.valid_from is not None and at < rate.valid_from:

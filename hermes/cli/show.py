@@ -257,7 +257,7 @@ def actor_table(root: Mapping[str, Any], *, ascii_only: bool = False) -> Table:
     made.add_column("state", no_wrap=True)
     for column in ("since", "restarts", "mailbox", "messages in"):
         made.add_column(column, justify="right", no_wrap=True)
-    made.add_column("last error", overflow="fold")
+    made.add_column("how it is", overflow="fold")
     guides = ("|- ", "`- ", "|  ", "   ") if ascii_only else ("├─ ", "└─ ", "│  ", "   ")
     for prefix, actor in _family(root, "", "", guides):
         if isinstance(actor, int):
@@ -276,9 +276,31 @@ def actor_table(root: Mapping[str, Any], *, ascii_only: bool = False) -> Table:
             Text(f"{restarts:,}", style="yellow" if restarts else "dim"),
             Text(f"{mailbox:,}", style="yellow" if mailbox else "dim"),
             Text(f"{actor.get('messages_in') or 0:,}", style="dim"),
-            text(actor.get("last_error"), "red"),
+            _said_of_itself(actor),
         )
     return made
+
+
+def _said_of_itself(actor: Mapping[str, Any]) -> Text:
+    """Say how a carrier or a bind is, since when and why; of every other actor its last error."""
+    detail = actor.get("detail") or {}
+    state, last_error = detail.get("state"), actor.get("last_error")
+    said: list[str | tuple[str, str]] = []
+    if isinstance(state, str) and detail.get("since"):
+        well = state in ("up", "bound")
+        since = instant(detail["since"])
+        age = ""
+        if not well and since is not None and since.tzinfo is not None:
+            age = f" for {duration(max((datetime.now(since.tzinfo) - since).total_seconds(), 0.0))}"
+        said.append((clean(state) + age, "dim" if well else "red"))
+        why = None if well else detail.get("last_error") if state in ("connecting", "refused") else detail.get("reason")
+        if why:
+            said.append((f": {clean(why)}", "red"))
+        if detail.get("queue"):
+            said.append((f", {detail['queue']:,} wait", "yellow"))
+    if last_error:
+        said.append(((" / " if said else "") + clean(last_error), "red"))
+    return Text.assemble(*said)
 
 
 def _family(

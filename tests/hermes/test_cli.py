@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -678,8 +679,9 @@ def test_tree_shows_families_and_counts_what_it_leaves_out(told: FakeNode, run: 
         "mailbox",
         "messages",
         "in",
-        "last",
-        "error",
+        "how",
+        "it",
+        "is",
     ]
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "root",
@@ -695,6 +697,24 @@ def test_tree_shows_families_and_counts_what_it_leaves_out(told: FakeNode, run: 
     assert "│  └─ provider/a" in lines[4]
     assert lines[4].split()[3] == "suspended" and lines[4].endswith("boom [red]x")
     assert lines[-1] == "   └─ ... and 99,997 more"
+
+
+def test_tree_says_which_bind_is_down_since_when_and_why() -> None:
+    since = (datetime.now(UTC) - timedelta(seconds=90)).isoformat()
+    bind = {"state": "refused", "since": since, "last_error": "ESME_RINVPASWD", "reason": "bind refused"}
+    carrier = {"state": "down", "since": since, "reason": "ESME_RINVPASWD", "queue": 1_200}
+    well = {"state": "up", "since": since, "reason": None, "queue": 0}
+    children: list[dict[str, Any]] = [
+        {"name": name, "state": "sleep", "detail": detail, "children": [], "children_total": 0}
+        for name, detail in (("bind", bind), ("dispatcher", carrier), ("other", well))
+    ]
+    root = {"name": "root", "state": "sleep", "detail": {}, "children": children, "children_total": 3}
+    console = Console(width=160, file=StringIO())
+    console.print(show.actor_table(root))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert lines[2].endswith("refused for 1 m 30 s: ESME_RINVPASWD")
+    assert lines[3].endswith("down for 1 m 30 s: ESME_RINVPASWD, 1,200 wait")
+    assert lines[4].endswith("  up")
 
 
 def test_tree_as_json_is_what_the_node_says(told: FakeNode, run: Run) -> None:

@@ -272,15 +272,15 @@ async def test_live_routes_and_rates_come_back_after_a_crash() -> None:
 async def test_a_carrier_that_stops_reporting_is_set_aside_and_its_receipts_judge_it() -> None:
     quiet, other = Scripted("quiet"), Scripted("other")
     node = await start_cast([plan(quiet), plan(other)])
+    quality = node.context.quality["quiet"]
+    for _ in range(20):  # two minutes ago it took twenty messages, and nothing came of them
+        quality.taken(node.context.clock.monotonic() - 120.0)
     first = message(node.tenant)
     await node.submit(first)
     await node.until(lambda: quiet.asked)
     quiet.report(f"{first.message_id}-0-1", "delivered")
     await node.final(first.message_id)
-    quality = node.context.quality["quiet"]
     assert quality.ratio(node.context.clock.monotonic()) > 0.9
-    for _ in range(20):  # a minute ago it took twenty messages, and nothing came of them
-        quality.taken(node.context.clock.monotonic() - 120.0)
     await node.submit(message(node.tenant))
     await node.until(lambda: node.context.health["quiet"].state(node.context.clock.monotonic()) == "down")
     assert node.context.health["quiet"].reason(0.0) == "its receipts stopped coming"

@@ -193,7 +193,7 @@ class CarrierActor(Actor):
             job.cascade.send_system(NotTaken(job, at_once=True))
             return
         submission = job.submission
-        if not self._queue and self._may_send():
+        if not self._queue and self._is_fit() and self._has_room():
             self._send_or_ask(job)
             return
         fit = self._state == "up" or self._health.available(self._context.clock.monotonic())
@@ -210,17 +210,16 @@ class CarrierActor(Actor):
             self._context.full_carriers.add(self._name)
         self._pump()
 
-    def _may_send(self) -> bool:
+    def _is_fit(self) -> bool:
+        """Tell whether what has not left yet may go now, room apart."""
         if self._context.draining or self._retired:
             return False
-        if self._state != "up" and not self._health.may_call(self._context.clock.monotonic()):
-            return False
-        return self._has_room()
+        return self._state == "up" or self._health.may_call(self._context.clock.monotonic())
 
     def _pump(self) -> None:
         """Let jobs go while there is room, and come back when the rate allows more."""
         queue = self._queue
-        while queue and self._may_send():
+        while queue and self._is_fit() and self._has_room():
             entry: Entry | None = queue.pop()
             if entry is None:
                 break
@@ -259,15 +258,8 @@ class CarrierActor(Actor):
         log.warning("carrier state", carrier=self._name, state=state, was=was, reason=self._health.reason(now))
         if not self._health.available(now):
             self._give_back(at_once=True)
-            self._set_probe()
-
-    def _set_probe(self) -> None:
-        """An open breaker half-opens by itself: look again then."""
-        opened_at = self._health.breaker.opened_at
-        if opened_at is not None and not self._pump_set:
-            wait = opened_at + self._health.breaker.open_s - self._context.clock.monotonic()
-            self._pump_set = True
-            self.send_after(max(wait, 0.0), PUMP, coarse=False)
+            if self._health.breaker.opened_at is not None and not self._pump_set:
+                self._set_pump()  # an open breaker half-opens by itself: look again then
 
     def _give_back(self, *, at_once: bool) -> None:
         """Return every job that has not left."""
@@ -285,12 +277,18 @@ class CarrierActor(Actor):
         """Give up what waits for a recipient who must not be written to any more."""
         for entry in self._queue.entries():
             job: Job = entry.item
-            to = job.submission
-            if self._context.suppressions.blocks(to.tenant, to.channel, to.to, to.category):
+            if self._is_suppressed(job):
                 self._queue.remove(entry)
                 job.entry = None
-                job.withdrawn = True
-                job.cascade.send_system(NotWanted(job))
+
+    def _is_suppressed(self, job: Job) -> bool:
+        """Tell whether a job that has not left must not go any more; its cascade is told."""
+        to = job.submission
+        if job.withdrawn or not self._context.suppressions.blocks(to.tenant, to.channel, to.to, to.category):
+            return False
+        job.withdrawn = True
+        job.cascade.send_system(NotWanted(job))
+        return True
 
     def _learn(self, outcome: SendResult | BaseException) -> None:
         """Let an answer say how the carrier is."""
@@ -346,7 +344,7 @@ class CarrierActor(Actor):
         self._pump()
 
     def _leave(self, job: Job) -> None:
-        job.left = True
+        job.allowed = job.left = True
         if self._state != "up":
             self._health.breaker.called(self._context.clock.monotonic())
         self._send(job)

@@ -485,7 +485,7 @@ class CascadeActor(Actor):
     def _note_not_left(self) -> None:
         """Tell the journal that what is queued has not left; from now on its carrier asks before it calls."""
         jobs = self._jobs.values()
-        if self._pending or not self._has_queued() or any(job.left for job in jobs):
+        if self._pending or not self._has_queued() or any(job.allowed for job in jobs):
             return
         now = self._context.clock.monotonic()
         if self._parked and now < self._noted_until - NOTED_FOR_S / 2:
@@ -528,6 +528,7 @@ class CascadeActor(Actor):
             elif kind is rules.CallCarrier:
                 job = self._jobs.get((attempt.step, attempt.attempt))
                 if job is not None:
+                    job.allowed = True
                     self._tell_carrier(attempt.carrier, GoAhead(job))
             elif kind is rules.Withdraw:
                 job = self._jobs.get((attempt.step, attempt.attempt))

@@ -23,16 +23,21 @@ class Job:
 
     Attributes:
         cascade: whom to answer.
-        write_ahead: policy `never`: ask the cascade before the call, which answers `GoAhead`.
-        withdrawn: the cascade does not want it sent any more. Set by the cascade, heeded by the provider.
-        left: the carrier was called. Set by the provider, read by the cascade.
-        entry: its place in the carrier's queue, while it has one; the provider's own.
+        write_ahead: ask the cascade before the first call, which answers `GoAhead`: under policy `never`, and when the
+            journal has noted that it has not left.
+        withdrawn: the cascade does not want it sent any more. Set by the cascade, heeded by the carrier's actor.
+        allowed: the carrier may be called without asking (again), so the journal must not say that it has not left.
+            Set with the go-ahead, or by the carrier's actor when it need not ask; never taken back.
+        left: it is in the carrier's hands. Set by the carrier's actor, and taken back when the carrier certainly did
+            not take it; read by the cascade.
+        entry: its place in the carrier's queue, while it has one; the carrier's actor's own.
     """
 
     submission: Submission
     cascade: Ref
     write_ahead: bool
     withdrawn: bool = False
+    allowed: bool = False
     left: bool = False
     entry: Entry | None = None
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from actors.carrier import CarrierActor
 from actors.context import CarrierPlan, Context
-from actors.messages import CancelSubmitted, Job, NotTaken, NotWanted
+from actors.messages import CancelSubmitted, Job, NotTaken
 from actors.shipment import Shipment
 from actors.smpp_connection import ConnectionActor, Line
 from carriers.base import SendError, SendResult
@@ -89,7 +89,6 @@ class SMPPDispatcher(CarrierActor):
         self._line = line
         self._smpp = line.carrier
         self._again: list[Shipment] = []  # a heap: not sent or throttled, to go before what is queued
-        self._shipments: dict[Job, Shipment] = {}
         self._order = 0
         self._looking_away = False
         self._no_bind_since: float | None = None  # monotonic
@@ -140,7 +139,7 @@ class SMPPDispatcher(CarrierActor):
 
     def room(self) -> None:
         """Send what waits, if anything does."""
-        if self._queue or self._again or any(bind.unfinished is not None for bind in self._line.binds):
+        if self._has_work():
             self._pump()
 
     def _pump(self) -> None:
@@ -148,22 +147,15 @@ class SMPPDispatcher(CarrierActor):
         for bind in self._line.binds:
             if bind.unfinished is not None:
                 self._send_parts(bind, bind.unfinished)
-        while self._again and self._may_go_again():
-            bind_ = self._bind_with_room()
-            if bind_ is None:
+        while self._again and self._is_fit():
+            free = self._bind_with_room()
+            if free is None:
                 break
             shipment = heappop(self._again)
-            if shipment.job.withdrawn and shipment.untouched:
-                self._shipments.pop(shipment.job, None)
-            else:
+            if not (shipment.job.withdrawn and shipment.untouched):
                 shipment.job.left = True
-                self._send_parts(bind_, shipment)
+                self._send_parts(free, shipment)
         super()._pump()
-
-    def _may_go_again(self) -> bool:
-        if self._context.draining or self._retired:
-            return False
-        return self._state == "up" or self._health.may_call(self._context.clock.monotonic())
 
     # --- sending --------------------------------------------------------------------------------------------------
 
@@ -174,7 +166,7 @@ class SMPPDispatcher(CarrierActor):
             self._answer(job, error)
             return
         self._order += 1
-        shipment = self._shipments[job] = Shipment(job, self._order, submits)
+        shipment = Shipment(job, self._order, submits)
         bind = None if self._again else self._bind_with_room()
         if bind is None:  # it was asked for when there was room, and allowed now
             job.left = False
@@ -218,7 +210,6 @@ class SMPPDispatcher(CarrierActor):
             connection.unfinished = None
         verdict = shipment.verdict()
         if verdict is not None:
-            self._shipments.pop(shipment.job, None)
             self._answer(shipment.job, verdict)
         elif shipment.waiting and not any(bind.unfinished is shipment for bind in self._line.binds):
             self._wait_again(shipment)
@@ -228,24 +219,11 @@ class SMPPDispatcher(CarrierActor):
         if not (isinstance(outcome, SendError) and outcome.ambiguous):
             super()._learn(outcome)
 
-    def _withdraw(self, job: Job) -> None:
-        shipment = self._shipments.get(job)
-        if shipment is None:
-            super()._withdraw(job)
-        elif shipment.untouched:  # it is skipped when its turn comes
-            del self._shipments[job]
-
     def _drop_suppressed(self) -> None:
         super()._drop_suppressed()
         for shipment in self._again:
-            job = shipment.job
-            to = job.submission
-            if job.withdrawn or not shipment.untouched:
-                continue
-            if self._context.suppressions.blocks(to.tenant, to.channel, to.to, to.category):
-                job.withdrawn = True
-                self._shipments.pop(job, None)
-                job.cascade.send_system(NotWanted(job))
+            if shipment.untouched:
+                self._is_suppressed(shipment.job)  # then it is skipped when its turn comes
 
     def _cancel(self, message: CancelSubmitted) -> None:
         pdu = self._smpp.cancellation(message.submission)
@@ -290,14 +268,12 @@ class SMPPDispatcher(CarrierActor):
         for shipment in sorted(again):
             job = shipment.job
             if shipment.untouched:
-                self._shipments.pop(job, None)
                 if not job.withdrawn:
                     job.cascade.send_system(NotTaken(job, at_once))
             else:
                 shipment.give_up("some parts were taken before the carrier was lost")
                 verdict = shipment.verdict()
                 if verdict is not None:
-                    self._shipments.pop(job, None)
                     self._answer(job, verdict)
 
     # --- ending and showing ---------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from actors.messages import ReceiptMail
 from actors.shipment import Shipment
 from actors.smpp_inbound import InboundParts
 from carriers.smpp import constants as c
-from carriers.smpp.pdu import Pdu, PduError
+from carriers.smpp.pdu import CancelSm, Pdu, PduError
 from carriers.smpp.rate import Pacer, TokenBucket, account_bucket
 from carriers.smpp.receipts import read_date
 from carriers.smpp.session import (
@@ -154,7 +154,6 @@ class ConnectionActor(Actor):
         self.pacer = Pacer(line.carrier.settings.throughput_per_bind_s, line.account)
         self.unfinished: Shipment | None = None  # some of its parts went by this bind, the others follow
         self.refused = False  # the carrier does not let us in
-        self.status = 0  # of the latest refused bind
         self._context = context
         self._line = line
         self._since = context.clock.now()
@@ -187,7 +186,7 @@ class ConnectionActor(Actor):
         self._context.in_flight += 1
         self._carry_out(self.session.submit((shipment, n), pdu, now))
 
-    def cancel(self, pdu: Any) -> None:
+    def cancel(self, pdu: CancelSm) -> None:
         """Send a cancel_sm, if there is room; nobody waits for its answer."""
         if self.session.room > 0:
             self._context.in_flight += 1
@@ -340,12 +339,11 @@ class ConnectionActor(Actor):
         self._since = self._context.clock.now()
         if state == "bound":
             self.refused = False
-            self.status = 0
             log.info("bound", carrier=self._line.carrier.name, bind=self.n, mode=self.mode)
         elif state == "down" and change.reason != "starting":
             self.refused = change.alarm
-            self.status = change.command_status
-            self._last_error = c.status_name(self.status) if self.status else change.reason
+            status = change.command_status
+            self._last_error = c.status_name(status) if status else change.reason
             say = log.error if change.alarm else log.warning
             say("bind is down", carrier=self._line.carrier.name, bind=self.n, mode=self.mode, reason=change.reason)
         elif state == "closed":

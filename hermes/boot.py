@@ -59,6 +59,7 @@ DRAIN_S: Final = 10.0  # at a stop, for what carriers hold unanswered
 GUEST_SWITCH_S: Final = 0.001
 GUEST_SHUTDOWN_S: Final = 5.0  # for a guest to clean up
 FLUSH_S: Final = 3.0  # and for the journal's queue
+LOOKS: Final = 3
 ROOT_SHUTDOWN_S: Final = 10.0
 
 OnReady = Callable[["Node"], Awaitable[None] | None]
@@ -321,10 +322,16 @@ def mount_guests(guests: Sequence[GuestSettings], system: System) -> dict[str, l
 
 
 async def _until(condition: Callable[[], bool], limit_s: float) -> None:
-    """Wait for a condition, at most `limit_s` seconds. Only at a stop: a signal would cost every send."""
+    """Wait until a condition held at `LOOKS` looks in a row, at most `limit_s` seconds.
+
+    Only at a stop: a signal would cost every send. One look is not enough: what is on its way from one actor to
+    another - a carrier's answer to its cascade - is in no count.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + limit_s
-    while not condition() and loop.time() < end:  # noqa: ASYNC110
+    held = 0
+    while held < LOOKS and loop.time() < end:
+        held = held + 1 if condition() else 0
         await asyncio.sleep(0.01)
 
 

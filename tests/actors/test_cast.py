@@ -14,7 +14,7 @@ from actors.context import CarrierPlan
 from carriers.base import Carrier, SendError, SendResult, Submission
 from hermes.domain import cascade as rules
 from hermes.domain.commands import AlreadyFinal, CancelMessage, NotFound, ReceiptArrived, Refused
-from hermes.domain.message import Content, Step
+from hermes.domain.message import Content, Message, Step
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import JournalAway
 from hermes.runtime import SystemClock
@@ -684,6 +684,35 @@ async def test_what_waited_long_in_a_carriers_queue_is_in_doubt_again_once_it_ha
     node = await restart(node, [plan(again)])
     await node.until(lambda: again.asked)
     assert (again.asked[0].message_id, again.asked[0].attempt) == (waiting.message_id, 2)
+    await node.stop()
+
+
+async def test_what_may_leave_is_not_noted_as_not_left_while_its_carrier_has_yet_to_hear_so() -> None:
+    carrier = Scripted()
+    first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    carrier.answers = [first]
+    node = await start_cast([plan(carrier, max_in_flight=1)])
+    provider = node.system.whereis("provider/scripted")
+    assert provider is not None
+    blocking, waiting, later = (message(node.tenant) for _ in range(3))
+
+    async def noted(m: Message) -> bool:
+        return (await node.stored(m.message_id)).due is not None
+
+    await node.submit(blocking)
+    await node.until(lambda: carrier.asked)
+    await node.submit(waiting)
+    await node.until(partial(noted, waiting))
+    node.journal.set_available(False)  # type: ignore[attr-defined]
+    first.set_result(SendResult(("first",)))
+    await node.until(lambda: node.journal.queued == 2)  # what was answered, and that `waiting` may leave
+    provider.suspend()
+    node.journal.set_available(True)  # type: ignore[attr-defined]
+    await node.submit(later)
+    await node.until(partial(noted, later))  # its second is over, and so is that of `waiting`
+    assert not await noted(waiting)  # a crash would send it again without a word
+    provider.resume()
+    await node.until(lambda: len(carrier.asked) == 3)
     await node.stop()
 
 

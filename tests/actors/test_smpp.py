@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from actors.context import CarrierPlan
 from carriers.registry import make_carrier
 from carriers.smpp.segmentation import segment
-from hermes.domain.commands import ControlCarrier
+from hermes.domain.commands import CancelMessage, ControlCarrier
 from hermes.domain.inbound import Inbound, NumberOwner
 from hermes.domain.message import Content
 from hermes.journal.base import StoredMessage
@@ -537,3 +538,24 @@ async def test_17_a_receipt_that_fits_two_doubtful_messages_is_nobodys() -> None
             for m in twins:
                 stored = await node.stored(m.message_id)
                 assert stored.status is None and stored.events[-1].type == "ambiguous"
+
+
+async def test_13_what_is_throttled_may_be_cancelled_but_is_never_noted_as_not_left() -> None:
+    async with centre(error_rate=1.0, error_status="ESME_RTHROTTLED") as smsc, node_of(smpp(smsc)) as node:
+        await smsc.wait_for_binds()
+        (throttled,) = await send(node, 1)
+        await smsc.wait_until(lambda: smsc.submitted >= 1)
+        (waiting,) = await send(node, 1, start=1)
+
+        async def noted(id_: str) -> bool:
+            return (await node.stored(id_)).due is not None
+
+        await node.until(partial(noted, waiting))
+        assert not await noted(throttled)  # it is sent again without asking: a crash must leave it in doubt
+        tenant = node.system.whereis("tenant/" + node.tenant)
+        assert tenant is not None
+        await tenant.call(CancelMessage(throttled), timeout_s=5)
+        smsc.configure(error_rate=0.0)
+        await ends(node, [waiting])
+        assert [m.destination for m in smsc.messages] == ["4520100001"]
+        assert (await node.stored(throttled)).status == "cancelled"

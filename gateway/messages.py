@@ -98,15 +98,16 @@ class Messages:
         try:
             raw = await call.json_body(self._limit)
             started = self._clock.monotonic()
-            message = await self._read(raw, call.caller)
+            pipeline = self._pipeline(call.caller)
+            message = await self._read(raw, call.caller, pipeline)
             if self._traced:
                 message.traceparent = call.traceparent
             key = call.request.headers.get("Idempotency-Key")
             if key is not None:
-                return await self._send_once(call, message, raw, key, started)
-            self._pipeline(call.caller).run(message)
+                return await self._send_once(call, pipeline, message, raw, key, started)
+            pipeline.run(message)
             answer = _answer(message)
-            _, limits = await self._submit(message, call.caller, None, started)
+            _, limits = await self._submit(message, pipeline, None, started)
         except Problem as problem:
             self._count(problem)
             raise
@@ -292,7 +293,7 @@ class Messages:
         return call.reply(200, public_message(stored.message, stored.events))
 
     # --- inside
-    async def _read(self, raw: bytes, caller: Caller) -> Message:
+    async def _read(self, raw: bytes, caller: Caller, pipeline: Pipeline) -> Message:
         """Decode one message and check all of it but the callback's host.
 
         Raises:
@@ -302,7 +303,6 @@ class Messages:
         errors: builtins.list[FieldError] = []
         if body.template is not None:
             await self._shelf.fill_in(body, _tenant(caller)[0], errors)
-        pipeline = self._pipeline(caller)
         message = self._build(body, caller, self._clock.now(), pipeline, errors)
         if b"\\u0000" in raw:
             nul = has_nul(decode_any(raw))
@@ -328,7 +328,9 @@ class Messages:
             known = self._pipelines[caller.tenant.id] = (rules, Pipeline(rules, self._edge.suppressions.blocks))
         return known[1]
 
-    async def _send_once(self, call: Call, message: Message, raw: bytes, key: str, started: float) -> Reply:
+    async def _send_once(
+        self, call: Call, pipeline: Pipeline, message: Message, raw: bytes, key: str, started: float
+    ) -> Reply:
         """Send a message that has an Idempotency-Key, or repeat the answer of the first time."""
         check_key(key)
         try:
@@ -343,9 +345,9 @@ class Messages:
             limits = ""
             committed = False
             try:
-                self._pipeline(call.caller).run(message)
+                pipeline.run(message)
                 answer = _answer(message).decode()
-                _, limits = await self._submit(message, call.caller, (key, hash_, answer), started)
+                _, limits = await self._submit(message, pipeline, (key, hash_, answer), started)
                 committed = True
             except Problem as problem:
                 if problem.code != "idempotency_running":
@@ -365,11 +367,12 @@ class Messages:
 
     async def _send_item(self, call: Call, raw: bytes, started: float) -> BatchMessage | Problem:
         try:
-            message = await self._read(raw, call.caller)
+            pipeline = self._pipeline(call.caller)
+            message = await self._read(raw, call.caller, pipeline)
             if self._traced:
                 message.traceparent = call.traceparent
-            self._pipeline(call.caller).run(message)
-            status, _ = await self._submit(message, call.caller, None, started)
+            pipeline.run(message)
+            status, _ = await self._submit(message, pipeline, None, started)
         except Problem as problem:
             self._count(problem)
             return problem
@@ -380,7 +383,7 @@ class Messages:
         return BatchMessage(message.message_id, status, message.reference)
 
     async def _submit(
-        self, message: Message, caller: Caller, idempotency: tuple[str, bytes, str] | None, started: float
+        self, message: Message, pipeline: Pipeline, idempotency: tuple[str, bytes, str] | None, started: float
     ) -> tuple[str, str]:
         """Count a message against the tenant's limits and have the tenant admit it.
 
@@ -392,7 +395,6 @@ class Messages:
         """
         if message.callback_url is not None:
             await self._hosts.check(check_callback_url(message.callback_url, "callback_url"), "callback_url")
-        pipeline = self._pipeline(caller)
         ask = pipeline.limits(message)
         if ask is None:
             return await self._admit(message, idempotency, started), ""

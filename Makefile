@@ -18,10 +18,10 @@ run: $(READY) ## start a demo node: mock carriers, a tenant, a key, a curl line 
 	$(BIN)/hermes demo $(ARGS)
 
 test: $(READY) $(NPM_READY) ## run the whole suite
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 quick: $(READY) $(NPM_READY) ## run the tests that need less than a minute together
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not slow' $(ARGS)
 
 lint: $(READY) ## check style, types and who imports whom
 	$(BIN)/python -m ruff check .

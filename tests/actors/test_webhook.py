@@ -434,6 +434,14 @@ async def test_redirects_are_not_followed(node, customers, tenant):
 async def test_what_goes_wrong_is_said_in_a_few_words(node, customer, tenant, monkeypatch):
     monkeypatch.setattr(webhook_client, "TIMEOUT_S", 0.2)
     never = asyncio.Event()
+    ask = socket.getaddrinfo
+
+    def no_such_host(host: Any, *more: Any, **options: Any) -> Any:  # without a name server, which may be slow
+        if host == "no-such-host.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ask(host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
 
     async def silent(request: Request) -> web.Response:
         await never.wait()

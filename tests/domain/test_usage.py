@@ -141,6 +141,7 @@ def added(world: World, events: list[Event]) -> tuple[Cascade, Counter[tuple[str
     return state, total
 
 
+@pytest.mark.slow
 @fuzz
 @given(worlds(), operations)
 def test_the_differences_of_any_life_add_up_to_what_the_message_counts_for(

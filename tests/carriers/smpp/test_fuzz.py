@@ -9,6 +9,7 @@ import gc
 import random
 import tracemalloc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def test_30_000_malformed_pdus_raise_one_error_and_what_is_taken_is_what_came():
     assert taken < 0.25 * CASES
 
 
+@pytest.mark.slow
 def test_30_000_malformed_pdus_leave_the_link_up_and_memory_flat():
     rng = random.Random(31_000)
     driver = Driver(max_unacknowledged=100).bound()

@@ -1,0 +1,17 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+# Each test starts a node, a browser, a database or the whole cast; together they take minutes.
+SLOW_FOLDERS = tuple(Path(__file__).parent / name for name in ("actors", "browser", "gateway", "journal", "node"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave whole folders out of `make quick`."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in SLOW_FOLDERS):
+            item.add_marker(pytest.mark.slow)

@@ -616,6 +616,7 @@ class CascadeActor(Actor):
         message = self.state.message
         channel = attempt.channel
         is_sms = channel == "sms"
+        tracer = self._context.tracer
         return Submission(
             message.message_id,
             message.tenant,
@@ -630,6 +631,7 @@ class CascadeActor(Actor):
             f"{message.message_id}.{attempt.step}",
             message.segments if is_sms else None,
             message.encoding if is_sms else None,
+            tracer.attempt_parent(message, attempt.step, attempt.attempt) if tracer is not None else None,
         )
 
     # --- waiting, parking, ending -------------------------------------------------------------------------------------

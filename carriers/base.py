@@ -27,6 +27,7 @@ class Submission:
         sender: who it is from, as the customer named it; None means the carrier's own default.
         content: resolved for the channel.
         attempt: 1.. within the step.
+        traceparent: of this try's span, for carriers over HTTP; None while its trace is not recorded.
     """
 
     message_id: str
@@ -42,6 +43,7 @@ class Submission:
     client_reference: str
     segments: int | None = None
     encoding: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -20,6 +20,7 @@ from hermes.domain.message import Message
 from hermes.domain.trace import (
     Span,
     Trace,
+    attempt_span,
     message_span,
     message_spans,
     receipt_span,
@@ -74,6 +75,13 @@ class Tracer:
         """A receipt came after its message had ended."""
         if self.records(trace_of(message)):
             self._put(receipt_span(message, step, attempt, carrier, status, at))
+
+    def attempt_parent(self, message: Message, step: int, attempt: int) -> str | None:
+        """Return the traceparent for a try's call to a carrier; None when the trace is not recorded."""
+        trace = trace_of(message)
+        if not self.records(trace):
+            return None
+        return traceparent(trace.trace_id, attempt_span(message.message_id, step, attempt))
 
     def webhook_parent(self, message: Message, seq: int, target: str, attempts: int) -> str | None:
         """Return the traceparent for a call to a customer; None when the trace is not recorded."""

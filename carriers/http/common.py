@@ -108,14 +108,18 @@ class _Progress:
 
 
 _progress: Final[ContextVar[_Progress]] = ContextVar("carriers.http.progress")
+_traceparent: Final[ContextVar[str | None]] = ContextVar("carriers.http.traceparent", default=None)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Notes when a call has its connection. Tracing could too, for 15 us a call."""
+    """Notes when a call has its connection, and names its span. Tracing could too, for 15 us a call."""
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
         connection = await super().connect(req, traces, timeout)
         _progress.get().left = True
+        parent = _traceparent.get()
+        if parent is not None:  # here, because a provider's own library may make the request
+            req.headers["traceparent"] = parent
         return connection
 
 
@@ -329,6 +333,7 @@ class HttpCarrier(Carrier):
         await self.client.close()
 
     async def send(self, submission: Submission) -> SendResult:
+        _traceparent.set(submission.traceparent)
         return await self._noted(self.submit, submission)
 
     async def submit(self, submission: Submission) -> SendResult:

@@ -20,7 +20,7 @@ from hermes.domain.cascade import Cascade
 from hermes.domain.trace import Span, Trace
 from hermes.metrics import Metrics
 from tests.domain.test_trace import CALLER, delivered, s
-from tests.node.harness import MOCKS, SOON_S, free_port, receipt, running, until
+from tests.node.harness import MOCKS, SOON_S, carrier, free_port, receipt, running, until
 
 
 class Collector:
@@ -30,6 +30,7 @@ class Collector:
         self.spans: list[Any] = []
         self.resources: list[dict[str, str]] = []
         self.hooks: list[str | None] = []
+        self.sends: list[str | None] = []
         self.url = ""
 
     async def traces(self, request: web.Request) -> web.Response:
@@ -48,6 +49,12 @@ class Collector:
         self.hooks.append(request.headers.get("traceparent"))
         return web.Response()
 
+    async def provider(self, request: web.Request) -> web.Response:
+        """Take an SMS as Messente does."""
+        self.sends.append(request.headers.get("traceparent"))
+        taken = {"channel": "sms", "message_id": "sms-1", "sender": "Hermes"}
+        return web.json_response({"omnimessage_id": "omni-1", "messages": [taken], "to": "+4520123456"}, status=201)
+
     def named(self, name: str) -> list[Any]:
         return [span for span in self.spans if span.name == name]
 
@@ -58,6 +65,7 @@ async def collecting() -> AsyncIterator[Collector]:
     app = web.Application()
     app.router.add_post("/v1/traces", collector.traces)
     app.router.add_post("/hook", collector.hook)
+    app.router.add_post("/v1/omnimessage", collector.provider)
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
@@ -87,12 +95,12 @@ async def test_one_trace_from_the_callers_request_to_the_customers_webhook(tmp_p
             unsampled = await node.send(tenant.key, {"channel": "sms", "to": "+4520120001", "content": {"text": "Hi"}})
             done = await node.final(answer.body["id"])
             await node.final(unsampled["id"])
-            await until(lambda: collector.named("webhook") and collector.named("message"), SOON_S, "spans come")
+            await until(lambda: all(map(collector.named, ("webhook", "message"))), SOON_S, "spans come")
             # The bounce is taken back, after the message has ended.
             first = done["attempts"][0]["carrier_message_ids"][0]
             late = await receipt(node, first, secret="receipts-email", carrier="mock-email")
             assert late.status == 200, late
-            await until(lambda: collector.named("receipt"), SOON_S, "the late receipt's span comes")
+            await until(lambda: bool(collector.named("receipt")), SOON_S, "the late receipt's span comes")
 
             async def counted() -> bool:
                 return 'hermes_spans_total{outcome="exported"}' in (await node.ask("GET", "/metrics")).body
@@ -115,6 +123,30 @@ async def test_one_trace_from_the_callers_request_to_the_customers_webhook(tmp_p
         assert collector.resources[0]["service.name"] == "hermes"
         said = repr(collector.spans)
         assert not any(secret in said for secret in ("example.com", "4520120001", tenant.key))
+
+
+@pytest.mark.slow
+async def test_a_provider_is_told_the_span_of_the_try(tmp_path: Path, data: Path) -> None:
+    async with collecting() as collector:
+        messente = carrier(
+            name="messente",
+            kind="messente",
+            channel="sms",
+            username="u",
+            password="p",
+            base_url=collector.url,
+            from_="Hermes",
+        )
+        settings = f'{messente}\n[telemetry]\notlp_endpoint = "{collector.url}"\n'
+        async with running(tmp_path, settings, data=data) as node:
+            tenant = await node.tenant()
+            body: dict[str, Any] = {"to": {"phone": "+4520123456"}, "content": {"text": "Hi"}}
+            body["cascade"] = [{"channel": "sms", "success": "submitted"}]
+            answer = await node.ask("POST", "/v1/messages", body, key=tenant.key, headers={"traceparent": CALLER})
+            await node.final(answer.body["id"])
+            await until(lambda: bool(collector.named("send sms")), SOON_S, "the try's span comes")
+    (span,) = collector.named("send sms")
+    assert collector.sends == [f"00-{CALLER[3:35]}-{span.span_id.hex()}-01"]
 
 
 def tracer(export: Callable[[Any], bool], ratio: float = 1.0) -> tuple[telemetry.Tracer, Metrics]:

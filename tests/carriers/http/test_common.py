@@ -10,8 +10,14 @@ import pytest
 from carriers.http import common
 from carriers.http.common import HttpAnswer, HttpClient, form, json_object, refusal, retry_after
 from tests.carriers.http import servers
+from tests.carriers.http.tables import carrier_to, outcome
 from tests.carriers.smtp_servers import make_certificates
 
+# One of each way a kind makes its request: by our client, by the provider's library.
+KINDS = {
+    "messente": {"username": "u", "password": "p", "from": "Hermes"},
+    "twilio": {"account_sid": "AC" + "0" * 32, "auth_token": "t", "from": "+4520000000"},
+}
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SECRET = "canary-73"
 
@@ -44,6 +50,18 @@ async def test_an_answer_is_read_whole_and_its_connection_used_again():
         assert provider.asked[0].headers["user-agent"] == common.USER_AGENT
         assert it._session is not None
         assert sum(map(len, it._session.connector._conns.values())) == 1
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS.items())
+async def test_a_send_names_its_span_and_other_calls_none(kind, options):
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with servers.provider() as provider, carrier_to(kind, options, provider.url) as carrier:
+        provider.answer = (503, {}, b"")
+        for given in (parent, None):
+            await outcome(carrier, traceparent=given)
+        await carrier.health()
+    assert [asked.headers.get("traceparent") for asked in provider.asked][:2] == [parent, None]
+    assert all("traceparent" not in asked.headers for asked in provider.asked[1:])
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.node.harness import FINAL, SOON_S, Node, carrier, mock, timeline, until
@@ -285,6 +286,22 @@ async def check_kept(load: Load, mail: MailServer, within_s: float) -> dict[str,
         assert (answer.status, answer.body["id"]) == (202, one.id), (one, answer)
         assert answer.headers["Idempotent-Replayed"] == "true"
     return messages
+
+
+async def check_usage(node: Node, tenant: str, messages: Iterable[dict[str, Any]]) -> None:
+    """Check that the tenant's usage is what its messages say, to the last segment and cent."""
+    lines = (await node.get(f"/v1/tenants/{tenant}/usage"))["data"]
+    counted = Counter(m["status"] for m in messages)
+    attempts = [a for m in messages for a in m["attempts"] if a["status"] != "superseded" or a["submitted_at"]]
+    sent = [a for a in attempts if a["submitted_at"] and a["channel"] == "sms"]
+    by_status: Counter[str] = Counter()
+    for line in lines:
+        by_status[line["status"]] += line["messages"]
+    print("usage", lines)
+    assert by_status == counted
+    assert sum(line["attempts"] for line in lines) == len(attempts)
+    assert sum(line["segments"] for line in lines) == sum(a["segments"] or 1 for a in sent)
+    assert sum(line["cost"] for line in lines) == pytest.approx(sum(a["cost"] or 0 for a in attempts), abs=1e-6)
 
 
 def _check_end(one: Sent, message: Mapping[str, Any]) -> None:

@@ -6,17 +6,15 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.node.harness import READY_WITHIN_S, Node, running
 from tests.node.hooks import ALLOW, Customer
-from tests.node.load import Load, check_kept, mail_server
+from tests.node.load import Load, check_kept, check_usage, mail_server
 
 KILLS = (
     ["the node"] * 8
@@ -57,22 +55,6 @@ async def kill(node: Node, what: str) -> None:
         else:
             node.kill()
         await node.start()
-
-
-async def check_usage(node: Node, tenant: str, messages: Iterable[dict[str, Any]]) -> None:
-    """Check that the tenant's usage is what its messages say, to the last segment and cent."""
-    lines = (await node.get(f"/v1/tenants/{tenant}/usage"))["data"]
-    counted = Counter(m["status"] for m in messages)
-    attempts = [a for m in messages for a in m["attempts"] if a["status"] != "superseded" or a["submitted_at"]]
-    sent = [a for a in attempts if a["submitted_at"] and a["channel"] == "sms"]
-    by_status: Counter[str] = Counter()
-    for line in lines:
-        by_status[line["status"]] += line["messages"]
-    print("usage", lines)
-    assert by_status == counted
-    assert sum(line["attempts"] for line in lines) == len(attempts)
-    assert sum(line["segments"] for line in lines) == sum(a["segments"] or 1 for a in sent)
-    assert sum(line["cost"] for line in lines) == pytest.approx(sum(a["cost"] or 0 for a in attempts), abs=1e-6)
 
 
 @pytest.mark.timeout(400)

@@ -25,6 +25,7 @@ import msgspec
 from carriers.base import CallbackRequest, Carrier, ReceiptSink, SendError, SendResult, Submission
 from carriers.errors import ErrorFact, classify_answer, meaning
 from carriers.http.deadlines import Deadlines
+from carriers.http.post import NotHttp, Poster
 from carriers.registry import CarrierSettings
 from hermes import __version__
 from hermes.domain.message import rfc3339
@@ -155,12 +156,15 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._deadlines = Deadlines(timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._poster: Poster | None = None  # of the same connections
 
     async def open(self) -> None:
         """Get ready; nothing is connected yet."""
         await self.close()
+        connector = _Connector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S)
+        self._poster = Poster(connector, self.headers, MAX_ANSWER)
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self.headers,
             response_class=_Response,
@@ -189,6 +193,10 @@ class HttpClient:
         """
 
         async def call(session: aiohttp.ClientSession) -> HttpAnswer:
+            if method == "POST" and isinstance(data, bytes) and self._poster is not None:
+                parent = _traceparent.get()
+                own = headers if parent is None else {**(headers or {}), "traceparent": parent}
+                return HttpAnswer(*await self._poster.post(url, data, own))
             # Not `async with`: an answer that was read to its end has given its connection back.
             response = await session.request(method, url, data=data, headers=headers, allow_redirects=False)
             return HttpAnswer(response.status, response.headers, await response.read())
@@ -232,7 +240,7 @@ def _reason(exc: BaseException) -> tuple[str, ErrorFact]:
         return "the host's name has no address", _TRANSIENT
     if isinstance(exc, aiohttp.ClientConnectorError):
         return type(exc.os_error).__name__, _TRANSIENT
-    if isinstance(exc, aiohttp.ClientResponseError):
+    if isinstance(exc, aiohttp.ClientResponseError | NotHttp):
         return "not an HTTP answer", _TRANSIENT
     if isinstance(exc, aiohttp.ClientPayloadError):
         return "the answer broke off", _TRANSIENT

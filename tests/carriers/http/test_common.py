@@ -9,6 +9,7 @@ import pytest
 
 from carriers.http import common
 from carriers.http.common import HttpAnswer, HttpClient, form, json_object, refusal, retry_after
+from carriers.http.deadlines import Deadlines
 from tests.carriers.http import servers
 from tests.carriers.http.tables import carrier_to, outcome
 from tests.carriers.smtp_servers import make_certificates
@@ -108,11 +109,21 @@ async def test_a_name_without_an_address_was_certainly_not_sent(monkeypatch):
 
 async def test_waiting_for_a_free_connection_is_certainly_not_sent(monkeypatch):
     monkeypatch.setattr(common, "CONNECTIONS", 1)
-    async with servers.raw_server(servers.hang) as url, client(0.1) as it:
-        first, second = await asyncio.gather(servers.failure(post(it, url)), servers.failure(post(it, url)))
-        assert first.ambiguous
+    asked = asyncio.Event()
+
+    async def talk(reader, writer):
+        await servers.read_request(reader)
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with servers.raw_server(talk) as url, client(0) as it:
+        first = asyncio.create_task(post(it, url))  # keeps the only connection
+        await asyncio.wait_for(asked.wait(), 30)
+        it._deadlines = Deadlines(0.05)
+        second = await servers.failure(post(it, url))
         assert not second.ambiguous
         assert second.retryable
+        first.cancel()
 
 
 async def test_a_certificate_nobody_trusts_is_a_matter_of_settings_and_nothing_is_sent(tmp_path):

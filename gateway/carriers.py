@@ -81,6 +81,8 @@ class Carriers:
         raw = await call.json_body(self._edge.settings.server.max_body_bytes)
         entries = decode_any(raw)
         if isinstance(entries, dict) and set(entries) <= {"data", "next_cursor"}:
+            if entries.get("next_cursor") is not None:
+                raise invalid("next_cursor", "is null: routes have one page")
             entries = entries.get("data")
         if not isinstance(entries, list):
             raise invalid("data", "must be a list of routes")

@@ -18,6 +18,7 @@ from gateway.shapes import FieldError
 
 T = TypeVar("T")
 
+_NUMBER: Final = re.compile(r"[-+ ]?[0-9.]+(?:[eE][-+ ]?[0-9]+)?")
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _WORDS: Final[dict[str, str]] = {
     "str": "text",
@@ -88,14 +89,18 @@ def decode_query(kind: type[T], query: Iterable[tuple[str, str]]) -> T:
     Raises:
         Problem: schema_invalid, naming the parameter.
     """
-    lists, times = _special(cast(Any, kind))
+    lists, times, texts = _special(cast(Any, kind))
     given: dict[str, Any] = {}
     for name, value in query:
+        if value.lower() == "null" and name not in texts:  # which msgspec would take for leaving it out
+            raise invalid_fields([FieldError(_short(name), "is null: leave it out instead")])
         if name in lists:
             given.setdefault(name, []).append(value)
         elif name in given:
             raise invalid_fields([FieldError(_short(name), "is given more than once")])
         else:
+            if name in times and _NUMBER.fullmatch(value):  # which msgspec would take for seconds
+                raise invalid_fields([FieldError(_short(name), "is no time, like 2026-01-05T09:00:00Z")])
             # A plus sign that nobody encoded arrives as a space: in a time it can only be that.
             given[name] = value.replace(" ", "+") if name in times and "T" in value else value
     try:
@@ -211,16 +216,18 @@ def _alternatives(kind: Any) -> Sequence[Any]:
 
 
 @lru_cache(maxsize=64)
-def _special(kind: Any) -> tuple[frozenset[str], frozenset[str]]:
-    """Name the parameters that may be repeated, and those that are times."""
-    lists, times = set(), set()
+def _special(kind: Any) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Name the parameters that may be repeated, those that are times, and those that are any text."""
+    lists, times, texts = set(), set(), set()
     for field in msgspec.structs.fields(kind):
         for part in _alternatives(field.type):
             if get_origin(part) is list:
                 lists.add(field.encode_name)
             elif getattr(part, "__name__", "") == "datetime":
                 times.add(field.encode_name)
-    return frozenset(lists), frozenset(times)
+            elif part is str:
+                texts.add(field.encode_name)
+    return frozenset(lists), frozenset(times), frozenset(texts)
 
 
 def _join(path: str, name: str) -> str:

@@ -313,7 +313,7 @@ def _operation(route: Route, path: str, by_shape: Mapping[type, Any], components
             "in": "path",
             "required": True,
             "description": _PARAMETERS[name],
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": _pattern(path, name)},
         }
         for name in (part[1:-1] for part in path.split("/") if part.startswith("{"))
     ]
@@ -349,6 +349,13 @@ def _operation(route: Route, path: str, by_shape: Mapping[type, Any], components
     for status, codes in _codes(route).items():
         operation["responses"][str(status)] = {"$ref": f"#/components/responses/{_refusal_name(status, codes)}"}
     return operation
+
+
+def _pattern(path: str, name: str) -> str:
+    """Say what a parameter of the path looks like; what does not is unknown (404)."""
+    if name != "id":
+        return "^[^/.]"  # clients resolve `.` and `..` before they send
+    return "^msg_[0-7][0-9A-HJKMNP-TV-Z]{25}$" if path.startswith("/v1/messages") else "^ten_[0-9A-Za-z]+$"
 
 
 def _refusal_name(status: int, codes: Sequence[str]) -> str:

@@ -701,11 +701,16 @@ class Replayed(Struct):
 
 
 # --- usage
+_DAY: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
+
 class UsageQuery(Struct, kw_only=True, forbid_unknown_fields=True, rename={"first": "from", "last": "to"}):
     """Which days, both included."""
 
-    first: Annotated[str, Meta(description="2026-01-05, or a time of that day; default: 30 days ago")] | None = None
-    last: Annotated[str, Meta(description="default: today, by UTC")] | None = None
+    first: (
+        Annotated[str, Meta(description="2026-01-05, or a time of that day; default: 30 days ago", pattern=_DAY)] | None
+    ) = None
+    last: Annotated[str, Meta(description="default: today, by UTC", pattern=_DAY)] | None = None
     mode: Annotated[Mode, Meta(description="default: the key's own; live for the operator")] | None = None
 
 

@@ -120,22 +120,15 @@ def _address(host: str | None, port: int | None) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop where it is installed: it is for CPython on Unix. None for asyncio's own."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def _run(loaded: Settings, folder: Path, ready: Callable[[Node], Any]) -> int:
-    from hermes import boot  # every part of Hermes; takes longer than the rest of the command line
+    import uvloop
+
+    from hermes import boot  # with uvloop, every part of Hermes: takes longer than the rest of the command line
 
     logs.configure(loaded.log.format, loaded.log.level)
     settings.make_data_dir(folder)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(boot.serve(loaded, folder, on_ready=ready))
     except Exception as exc:
         reason = _address_error(exc)

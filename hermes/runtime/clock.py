@@ -9,7 +9,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+# uvloop counts in whole milliseconds: it rounds a delay to the nearest, from the last one that began.
+LOOP_MAY_BE_EARLY_S: Final = 0.0015
 
 
 class TimerHandle(Protocol):
@@ -44,5 +47,5 @@ class SystemClock:
         return datetime.now(UTC)
 
     def call_later(self, delay_s: float, callback: Callable[..., object], *args: object) -> TimerHandle:
-        """Run `callback(*args)` once in the running event loop; needs one to be running."""
-        return asyncio.get_running_loop().call_later(delay_s, callback, *args)
+        """Run `callback(*args)` once in the running event loop, never early; needs one to be running."""
+        return asyncio.get_running_loop().call_later(delay_s + LOOP_MAY_BE_EARLY_S, callback, *args)

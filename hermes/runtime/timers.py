@@ -192,7 +192,8 @@ class TimerWheel:
     def _turn(self) -> None:
         """Deal out the epochs that began, fire every bucket whose tick has come, arm again."""
         self._armed = None
-        # Rounded half a millisecond up: a loop may wake its timers one clock resolution early.
+        # Rounded half a millisecond up: a clock may wake its timers one resolution early. Earlier than that, it is
+        # asked again.
         now = self._clock.monotonic() - self._origin
         tick = int((now + 0.0005) / TICK_S)
         due: list[tuple[float, Timer]] = []
@@ -217,7 +218,7 @@ class TimerWheel:
             for _, timer in due:
                 timer._fire()
         finally:
-            if self._wake_tick <= tick:
+            if self._armed is None or self._wake_tick <= tick:
                 self._arm()
 
 

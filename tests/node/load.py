@@ -75,15 +75,15 @@ def step(channel: str, timeout_s: float, success: str = "delivered") -> dict[str
 KINDS = (
     Kind("sms", ["sms"], delivered_by=0),
     Kind("late", ["sms"], LATE, delivered_by=0),
-    Kind("throttled", [step("sms", 8), "push"], THROTTLED, delivered_by=0),
+    Kind("throttled", [step("sms", 60), "push"], THROTTLED, delivered_by=0),
     Kind("undelivered", [step("sms", 5), "push"], FALLS, delivered_by=1),
     Kind("error", [step("whatsapp", 12), "push"], ERROR, delivered_by=1),
     Kind("failed", ["sms"], FALLS, ends=frozenset({"failed"})),
     Kind("silent", ["sms"], SILENT, ends=frozenset({"unknown"}), expires_in_s=12),
     Kind("mail", ["email"], delivered_by=0),
     Kind("no-receipt", [step("email", 1), "sms"], delivered_by=1),
-    Kind("bounce", [step("email", 20, "submitted"), "sms"], mail="nobody", delivered_by=1),
-    Kind("busy", [step("email", 20, "submitted"), "sms"], mail="busy", delivered_by=0),
+    Kind("bounce", [step("email", 60, "submitted"), "sms"], mail="nobody", delivered_by=1),
+    Kind("busy", [step("email", 60, "submitted"), "sms"], mail="busy", delivered_by=0),
     Kind("cut-off", [step("email", 2, "submitted"), "sms"], mail="cut"),
 )
 # Those that end soon and are not in doubt by themselves.

@@ -1,12 +1,14 @@
 """The wheel: never early, hardly late, nothing left behind."""
 
+import asyncio
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hermes.runtime import TimerWheel
+from hermes.runtime import SystemClock, TimerWheel
 from hermes.runtime.timers import TICK_S, TimerOwner
 from hermes.testing import ManualClock
 
@@ -44,6 +46,39 @@ def test_every_timer_fires_once_in_time_unless_cancelled(plan):
         assert len(times) == 1
         assert due[number] <= times[0] <= due[number] + 0.1 + 1e-6
     assert len(wheel) == 0
+
+
+def test_wheel_whose_clock_wakes_it_too_early_asks_again(clock):
+    """uvloop counts in whole milliseconds; a wheel that then waited for nobody would never fire again."""
+
+    class Hasty:
+        now, monotonic = clock.now, clock.monotonic
+
+        def call_later(self, delay_s: float, callback: Any, *args: Any) -> Any:
+            return clock.call_later(max(delay_s - 0.002, 0.0004), callback, *args)
+
+    wheel = TimerWheel(Hasty())
+    fired: list[float] = []
+    for delay_s in (0.2, 0.4):
+        wheel.after(delay_s, lambda _: fired.append(clock.monotonic()), None)
+    clock.advance(0.1)
+    while clock.pending and clock.monotonic() < 1:
+        clock.advance(0.0005)
+    first, second = fired
+    assert 0.2 <= first <= 0.3 and 0.4 <= second <= 0.5
+
+
+async def _early_by(delay_s: float) -> float:
+    clock, fired = SystemClock(), asyncio.get_running_loop().create_future()
+    due = clock.monotonic() + delay_s
+    clock.call_later(delay_s, lambda: fired.set_result(due - clock.monotonic()))
+    return float(await fired)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_clock_of_the_machine_is_never_early(loop):
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert max(runner.run(_early_by(0.0001 * n)) for n in range(1, 60)) <= 0
 
 
 def test_timers_of_one_moment_fire_in_order_of_their_due_time(clock):

@@ -86,6 +86,8 @@ class TenantSupervisor(Supervisor):
             rules.apply(state, event)
         idempotency = IdempotencyRecord(*submit.idempotency) if submit.idempotency is not None else None
         write = Write(message.message_id, self._tenant, decision.events, message, None, (), (), idempotency, None)
+        if submit.accepted is not None:
+            write.usage = (submit.accepted,)
         admission = _Admission(state, decision.effects, reply)
         ref = self.ref
 

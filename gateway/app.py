@@ -141,6 +141,7 @@ def routes(
         R("POST", t + "/templates/{template}/render", templates.render, own, "Templates", {200: s.Rendered},
           s.RenderBody, codes=(*known, *body)),
         R("GET", t + "/usage", usage.get, own, "Tenants", {200: s.UsagePage}, query=s.UsageQuery, codes=known),
+        R("GET", t + "/quotas", usage.quotas, own, "Tenants", {200: s.QuotaPage}, query=s.QuotaQuery, codes=known),
         R("POST", t + "/policies", policies.create, own, "Policies", {201: s.PolicyView}, s.PolicyBody, codes=change),
         R("GET", t + "/policies", policies.list, own, "Policies", {200: s.PolicyPage}, codes=known),
         R("GET", t + "/policies/{policy}", policies.get, own, "Policies", {200: s.PolicyView}, codes=known),

@@ -22,6 +22,7 @@ from gateway.hosts import Hosts
 from gateway.idempotency import Idempotency, check_key, request_hash, stored_key
 from gateway.layers.pipeline import Pipeline
 from gateway.layers.rate import headers as rate_headers
+from gateway.limits.base import Ask, Taken
 from gateway.problems import Problem, from_refusal, invalid, invalid_fields, not_found
 from gateway.shapes import (
     MOST_IN_BATCH,
@@ -55,6 +56,7 @@ from hermes.domain.commands import (
     Submit,
 )
 from hermes.domain.message import UTC, Message, is_message_id, rfc3339
+from hermes.domain.usage import MICROS, UsageDelta, accepted
 from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
 from hermes.runtime.reasons import CallTimeout, NotAlive, RuntimeFault
@@ -174,10 +176,11 @@ class Messages:
             ask = pipeline.limits(message)
             if ask is not None:
                 ask.counts = False
-                taken = await self._edge.limits.take(ask)
+                taken = await self._take(ask, pipeline, message)
                 if taken.refused is not None:
-                    over = pipeline.refusal(taken)
-                    refusals.append(Refusal(over.layer, over.code, None, over.detail))
+                    over = pipeline.refusal(taken, message)
+                    field = over.errors[0].field if over.errors else None
+                    refusals.append(Refusal(over.layer, over.code, field, over.detail))
             carriers = await self._explain(message)
             route = list(dict.fromkeys(name for names in carriers for name in names))
             for n, names in enumerate(carriers):
@@ -398,23 +401,48 @@ class Messages:
         ask = pipeline.limits(message)
         if ask is None:
             return await self._admit(message, idempotency, started), ""
-        taken = await self._edge.limits.take(ask)
+        taken = await self._take(ask, pipeline, message)
         if taken.refused is not None:
-            raise pipeline.refusal(taken)
+            raise pipeline.refusal(taken, message)
+        counts = None
+        if ask.quota is not None:
+            _, segments, micros = ask.quota.adds
+            counts = accepted(message.mode, ask.quota.day, segments, micros)
         try:
-            status = await self._admit(message, idempotency, started)
+            status = await self._admit(message, idempotency, started, counts)
         except Problem as problem:
             if problem.code != "outcome_unknown":
                 await self._edge.limits.forget(ask)
             raise
         return status, rate_headers(taken) if taken.limit else ""
 
-    async def _admit(self, message: Message, idempotency: tuple[str, bytes, str] | None, started: float) -> str:
+    async def _take(self, ask: Ask, pipeline: Pipeline, message: Message) -> Taken:
+        """Ask the limits.
+
+        Raises:
+            Problem: journal_away (what was used of the tenant's quotas cannot be read).
+        """
+        if ask.quota is not None and pipeline.caps_spending:
+            messages, segments, _ = ask.quota.adds
+            price = self._expected_price(message)
+            ask.quota.adds = (messages, segments, round(price * MICROS) if price is not None else 0)
+        try:
+            return await self._edge.limits.take(ask)
+        except JournalAway as exc:
+            raise journal_away() from exc
+
+    async def _admit(
+        self,
+        message: Message,
+        idempotency: tuple[str, bytes, str] | None,
+        started: float,
+        counts: UsageDelta | None = None,
+    ) -> str:
         """Have the tenant admit a message. Returns its status once it is committed. Raises as `_submit`."""
         ref = self._edge.system.whereis(f"tenant/{message.tenant}")
         if ref is None:
             raise _overloaded()
-        submit = Submit(message, idempotency)
+        submit = Submit(message, idempotency, counts)
         left_s = ANSWER_WITHIN_S - (self._clock.monotonic() - started)
         if left_s <= 0:
             raise _overloaded()
@@ -452,6 +480,10 @@ class Messages:
         """Estimate what the first step costs at its first carrier; None when nobody takes it."""
         if not carriers or not carriers[0]:
             return None
+        return self._expected_price(message)
+
+    def _expected_price(self, message: Message) -> float | None:
+        """Tell what the first step costs at the carrier that would be asked; None when that is unknown."""
         told = self._edge.explain(message)
         return next((c["price"] for c in told if c["eligible"]), None)
 

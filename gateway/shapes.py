@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from hermes.domain.message import Step
 from hermes.domain.state import Category, Channel, MessageStatus, Mode, OnAmbiguous, Success
 from hermes.settings import RouteSettings
-from hermes.tenancy import LayersChange, LayersSettings, Rate
+from hermes.tenancy import LayersChange, LayersSettings, Quotas, QuotasChange, Rate
 
 Scope = Literal["messages:write", "messages:read", "tenant:manage"]
 EventType = Literal[
@@ -428,6 +428,7 @@ class TenantSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     channel_rates: (
         Annotated[dict[Channel, Rate], Meta(description="messages in any second, by channel of the first step")] | None
     ) = None
+    quotas: QuotasChange | None = None
     layers: LayersChange | None = None
 
 
@@ -468,6 +469,7 @@ class TenantView(Struct, kw_only=True):
     rate_per_s: int
     burst: int
     channel_rates: dict[Channel, int]
+    quotas: Quotas
     layers: Annotated[LayersSettings, Meta(description="all of it: what was not set has its default")]
 
 
@@ -731,6 +733,27 @@ class UsagePage(Struct):
     """A tenant's usage, by day."""
 
     data: list[UsageLine]
+
+
+class QuotaLine(Struct):
+    """One quota, and what is used of it."""
+
+    quota: Annotated[str, Meta(description="as the tenant's setting is called")]
+    limit: Annotated[float, Meta(description="0: no limit")]
+    used: float
+    resets_at: Annotated[str, Meta(description="when the next day or month begins, by UTC")]
+
+
+class QuotaPage(Struct):
+    """A tenant's quotas now."""
+
+    data: list[QuotaLine]
+
+
+class QuotaQuery(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which messages."""
+
+    mode: Annotated[Mode, Meta(description="default: the key's own; live for the operator")] | None = None
 
 
 # --- policies

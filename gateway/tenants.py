@@ -301,6 +301,7 @@ class Tenants:
             rate_per_s=rules.rate_per_s,
             burst=rules.burst,
             channel_rates=rules.channel_rates,
+            quotas=rules.quotas,
             layers=rules.layers,
         )
 

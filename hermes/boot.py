@@ -30,6 +30,7 @@ from actors.waker import WakerActor
 from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
 from gateway.edge import Edge
+from gateway.limits.accepted import Accepted
 from gateway.limits.base import Limits
 from gateway.limits.local import LocalLimits
 from gateway.limits.shared import SharedLimits
@@ -132,7 +133,10 @@ class Node:
         await self.directory.load()
         redis = settings.redis.url
         monotonic = self.clock.monotonic
-        self.limits: Limits = LocalLimits(monotonic) if redis is None else SharedLimits(redis, monotonic)
+        accepted = Accepted(journal.accepted, monotonic)
+        self.limits: Limits = (
+            LocalLimits(monotonic, accepted) if redis is None else SharedLimits(redis, monotonic, accepted)
+        )
         self.suppressions = Suppressions(journal, self.directory, self.clock)
         await self.suppressions.load()
         off = [c for c in settings.carriers if not c.enabled]

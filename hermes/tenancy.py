@@ -1,4 +1,4 @@
-"""What may be set of a tenant: its rates and validation layers. One definition for the API and the stored settings.
+"""What may be set of a tenant: its rates, quotas and layers. One definition for the API and the stored settings.
 
 A tenant's own settings are stored as they were named; what is not named has the default said here. `rules` reads
 them into a `Rules`; nobody else interprets them.
@@ -21,6 +21,8 @@ __all__ = [
     "LayersChange",
     "LayersSettings",
     "QuietHours",
+    "Quotas",
+    "QuotasChange",
     "RateSettings",
     "Rules",
     "check",
@@ -124,12 +126,28 @@ class LayersSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     enrich: EnrichSettings = EnrichSettings()
 
 
+Amount = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
+Money = Annotated[float, Meta(ge=0, le=1_000_000_000)]
+
+
+class Quotas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a tenant may have accepted in a day and in a calendar month, by UTC; 0: no limit."""
+
+    messages_per_day: Amount = 0
+    messages_per_month: Amount = 0
+    segments_per_day: Annotated[Amount, Meta(description="radio parts of SMS")] = 0
+    segments_per_month: Amount = 0
+    spend_per_day: Annotated[Money, Meta(description="in the operator's currency, as usage counts it")] = 0.0
+    spend_per_month: Money = 0.0
+
+
 class Rules(Struct, frozen=True, kw_only=True):
     """Everything that holds for a tenant's messages; see `gateway.shapes.TenantSettings`."""
 
     rate_per_s: Rate = 0
     burst: Rate = 0
     channel_rates: dict[Channel, Rate] = {}
+    quotas: Quotas = Quotas()
     layers: LayersSettings = LayersSettings()
 
 
@@ -152,8 +170,10 @@ def _change_of(kind: Any) -> Any:
 
 if TYPE_CHECKING:
     LayersChange = LayersSettings
+    QuotasChange = Quotas
 else:
     LayersChange = _change_of(LayersSettings)
+    QuotasChange = _change_of(Quotas)
 
 
 def named(change: Any) -> dict[str, Any]:

@@ -30,13 +30,13 @@ from gateway.limits.base import Ask, Taken
 from gateway.problems import Problem
 from gateway.shapes import Refusal
 from hermes.domain.message import Message
-from hermes.tenancy import Rules
+from hermes.tenancy import Quotas, Rules
 
 
 class Pipeline:
     """One tenant's layers, as its settings have them."""
 
-    __slots__ = ("_dedup", "_layers", "_rate", "default_country")
+    __slots__ = ("_dedup", "_layers", "_rate", "caps_spending", "default_country")
 
     def __init__(self, rules: Rules, blocks: Callable[[str, str, str, str], bool]) -> None:
         settings = rules.layers
@@ -50,7 +50,9 @@ class Pipeline:
         if settings.enrich.enabled:
             layers.append(EnrichLayer())
         self._layers: Sequence[Layer] = tuple(layers)
-        self._rate = RateLayer(rules) if settings.rate.enabled and (rules.rate_per_s or rules.channel_rates) else None
+        limited = rules.rate_per_s or rules.channel_rates or rules.quotas != Quotas()
+        self._rate = RateLayer(rules) if settings.rate.enabled and limited else None
+        self.caps_spending = self._rate is not None and self._rate.caps_spending
         self._dedup = DedupLayer(settings.dedup) if settings.dedup.enabled else None
         self.default_country = settings.enrich.default_country if settings.enrich.enabled else None
 
@@ -77,13 +79,13 @@ class Pipeline:
             limited = True
         return ask if limited else None
 
-    def refusal(self, taken: Taken) -> Problem:
+    def refusal(self, taken: Taken, message: Message) -> Problem:
         """Make the refusal of what the limits refused."""
         if taken.refused == "duplicate":
             assert self._dedup is not None
             return self._dedup.refusal()
         assert self._rate is not None
-        return self._rate.refusal(taken)
+        return self._rate.refusal(taken, message)
 
     def ask(self, message: Message) -> list[Refusal]:
         """Say what every layer without a memory would refuse."""

@@ -1,12 +1,16 @@
-"""How much a tenant sends: its rate and its channels' rates. Counting is `gateway.limits`."""
+"""How much a tenant sends: its rate, its channels' rates and its quotas. Counting is `gateway.limits`."""
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
-from gateway.limits.base import Ask, Taken
+from gateway.limits.base import Ask, QuotaAsk, Taken
 from gateway.problems import Problem
+from gateway.shapes import FieldError
 from hermes.domain.message import Message
+from hermes.domain.quotas import QUOTAS, period_of
+from hermes.domain.usage import MICROS
 from hermes.tenancy import Rules
 
 
@@ -20,16 +24,28 @@ class RateLayer:
         self._rate = rules.rate_per_s
         self._burst = rules.burst
         self._channels: dict[str, int] = {channel: rate for channel, rate in rules.channel_rates.items() if rate}
+        quotas = [getattr(rules.quotas, name) for name in QUOTAS]
+        self._quotas = tuple(
+            round(limit * MICROS) if name.startswith("spend") else limit
+            for name, limit in zip(QUOTAS, quotas, strict=True)
+        )
+        self.has_quotas = any(quotas)
+        self.caps_spending = bool(rules.quotas.spend_per_day or rules.quotas.spend_per_month)
 
     def limits(self, message: Message, ask: Ask) -> bool:
         """Say what limits this message. False: nothing does."""
         ask.rate = self._rate
         ask.burst = self._burst
         ask.channel_rate = self._channels.get(message.cascade[0].channel, 0)
-        return bool(ask.rate or ask.channel_rate)
+        if self.has_quotas:
+            adds = (1, message.segments or 0, 0)
+            ask.quota = QuotaAsk(message.tenant, message.mode, self._quotas, message.created_at.date(), adds)
+        return bool(ask.rate or ask.channel_rate or ask.quota is not None)
 
-    def refusal(self, taken: Taken) -> Problem:
-        """Say which rate is used up, and when to try again."""
+    def refusal(self, taken: Taken, message: Message) -> Problem:
+        """Say which rate or quota is used up, and when to try again."""
+        if taken.refused in QUOTAS:
+            return _over_quota(taken, taken.refused, message)
         whose = "This tenant" if taken.refused == "tenant" else f"This tenant's channel {taken.refused}"
         return Problem(
             self.code,
@@ -38,6 +54,27 @@ class RateLayer:
             retry_after_s=taken.wait_s,
             headers=headers(taken, taken.refused or "tenant"),
         )
+
+
+_UNITS: Final = {"messages": "messages", "segments": "SMS parts", "spend": "of the operator's currency"}
+
+
+def _over_quota(taken: Taken, quota: str, message: Message) -> Problem:
+    kind, _, period = quota.split("_")
+    begins, ends = period_of(quota, message.created_at.date())
+    left_s = max((ends - message.created_at).total_seconds(), 0.0)
+    limit = f"{taken.limit / MICROS:g}" if kind == "spend" else str(taken.limit)
+    why = f"at most {limit} {_UNITS[kind]} go in a {period} (UTC); the next one begins at {ends:%Y-%m-%dT%H:%M:%SZ}"
+    window_s = int((ends - begins).total_seconds())
+    return Problem(
+        "quota_exceeded",
+        f"{quota}: {why}",
+        errors=[FieldError(f"quotas.{quota}", why)],
+        layer=RateLayer.name,
+        retry_after_s=left_s,
+        headers=f'RateLimit-Policy: "{quota}";q={taken.limit};w={window_s}\r\n'
+        f'RateLimit: "{quota}";r={taken.remaining};t={max(math.ceil(left_s), 1)}\r\n',
+    )
 
 
 def headers(taken: Taken, policy: str = "tenant") -> str:

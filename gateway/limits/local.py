@@ -1,17 +1,24 @@
-"""Limits in this process's memory: a log of the last second, and the messages of each tenant's last minutes.
+"""Limits in this process's memory: a log of the last second, the messages of each tenant's last minutes, and quotas.
 
 A rate of n lets a message go iff fewer than n went in the second before it. When n went, it takes one of the `burst`
 credits. Credits come back, n a second, only while the last second holds no message: under steady load the burst is
 there once, after a rest again.
+
+Of quotas it counts what this process took; what others accepted, and what was accepted before, the journal says
+(`accepted.py`). Alone it is exact. Beside other workers it knows of what they accept a second late, and may let so
+much more go.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from datetime import date
 from typing import Final
 
-from gateway.limits.base import NO_LIMIT, WINDOW_S, Ask, Taken
+from gateway.limits.accepted import Accepted, Known
+from gateway.limits.base import NO_LIMIT, WINDOW_S, Ask, QuotaAsk, Taken
+from hermes.domain.quotas import NOTHING, QUOTAS, Amounts, exceeded, month_of
 
 MOST_DUPLICATES: Final = 1_000_000  # messages remembered, about 200 octets each; beyond, the oldest are forgotten
 SWEEP_EVERY: Final = 10_000  # questions between two looks for tenants that rest
@@ -60,21 +67,70 @@ class SlidingWindow:
         return min(burst, self._credit + rest * rate) if rest > 0 else min(burst, self._credit)
 
 
+class Counted:
+    """What this process took for quotas, by day and month. A period of a tenant's is forgotten after the next two."""
+
+    def __init__(self) -> None:
+        self._took: dict[tuple[str, str], tuple[dict[date, Amounts], dict[date, Amounts]]] = {}
+
+    def used(self, ask: QuotaAsk, known: Known) -> tuple[Amounts, Amounts]:
+        """Tell what is used of the message's day and month, by all workers."""
+        days, months = self._periods(ask)
+        first, _ = month_of(ask.day)
+        # What was on its way when the tenant got its first quota is in the journal only.
+        own_day = days[ask.day] = _most(days.get(ask.day, NOTHING), known.own_day)
+        own_month = months[first] = _most(months.get(first, NOTHING), known.own_month)
+        return (
+            _plus(_plus(own_day, known.others_day), (0, 0, known.over_day)),
+            _plus(_plus(own_month, known.others_month), (0, 0, known.over_month)),
+        )
+
+    def add(self, ask: QuotaAsk, times: int = 1) -> None:
+        """Count a message, or (-1) take it back."""
+        adds = (ask.adds[0] * times, ask.adds[1] * times, ask.adds[2] * times)
+        for periods, period in zip(self._periods(ask), (ask.day, month_of(ask.day)[0]), strict=True):
+            periods[period] = _plus(periods.get(period, NOTHING), adds)
+            if len(periods) > 3:
+                del periods[min(periods)]
+
+    def _periods(self, ask: QuotaAsk) -> tuple[dict[date, Amounts], dict[date, Amounts]]:
+        return self._took.setdefault((ask.tenant, ask.mode), ({}, {}))
+
+
+def _plus(a: Amounts, b: Amounts) -> Amounts:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _most(a: Amounts, b: Amounts) -> Amounts:
+    return max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2])
+
+
 class LocalLimits:
     """`Limits` of one process; exact, because nothing waits between looking and counting.
 
     Args:
         monotonic: seconds, from any start.
+        accepted: what was accepted before and elsewhere; None: nothing.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], accepted: Accepted | None = None) -> None:
         self._monotonic = monotonic
+        self._accepted = accepted
+        self._counted = Counted()
         self._windows: dict[tuple[str, str], tuple[SlidingWindow, int, int]] = {}
         self._sent: OrderedDict[tuple[str, bytes], float] = OrderedDict()  # until when, by (scope, duplicate)
         self._asked = 0
 
     async def take(self, ask: Ask) -> Taken:
         """See `Limits`."""
+        quota = ask.quota
+        known = Known()
+        if quota is not None and self._accepted is not None:
+            known = await self._accepted.of(quota.tenant, quota.mode, quota.day)
+        return self.take_at_once(ask, known)
+
+    def take_at_once(self, ask: Ask, known: Known) -> Taken:
+        """Do `take`, with what the journal says was accepted."""
         now = self._monotonic()
         taken = NO_LIMIT
         rates = self._rates(ask)
@@ -84,6 +140,12 @@ class LocalLimits:
                 return Taken(name, found.limit, 0, found.wait_s)
             if taken is NO_LIMIT or found.remaining < taken.remaining:
                 taken = found
+        quota = ask.quota
+        if quota is not None:
+            of_day, of_month = self._counted.used(quota, known)
+            over = exceeded(quota.limits, of_month, of_day, quota.adds)
+            if over is not None:
+                return over_quota(quota, *over)
         if ask.duplicate is not None:
             key = (ask.scope, ask.duplicate)
             until = self._sent.get(key)
@@ -96,6 +158,8 @@ class LocalLimits:
             return taken
         for window, _, rate, burst in rates:
             window.count(now, rate, burst)
+        if quota is not None:
+            self._counted.add(quota)
         self._asked += 1
         if self._asked >= SWEEP_EVERY or len(self._sent) > MOST_DUPLICATES:
             self._sweep(now)
@@ -105,9 +169,13 @@ class LocalLimits:
         """See `Limits`."""
         if ask.duplicate is not None:
             self._sent.pop((ask.scope, ask.duplicate), None)
+        if ask.quota is not None:
+            self._counted.add(ask.quota, -1)
 
     async def close(self) -> None:
         """See `Limits`."""
+        if self._accepted is not None:
+            self._accepted.close()
 
     def _rates(self, ask: Ask) -> list[tuple[SlidingWindow, str, int, int]]:
         rates = []
@@ -127,3 +195,8 @@ class LocalLimits:
         for sent, until in list(self._sent.items()):
             if until <= now or len(self._sent) > MOST_DUPLICATES:
                 del self._sent[sent]
+
+
+def over_quota(ask: QuotaAsk, n: int, used: int) -> Taken:
+    """Say which quota a message would exceed, by its place in `QUOTAS`, and what is left of it."""
+    return Taken(QUOTAS[n], ask.limits[n], max(ask.limits[n] - used, 0))

@@ -2,6 +2,9 @@
 
 What is asked while a question is under way goes with the next one: one connection and one round trip for all of them.
 
+Quotas count here too; what the journal says was accepted is the least that counts, so that a Redis that lost its
+memory, or was away, knows better within a second.
+
 Without Redis a tenant may send its limit at each worker: with N workers up to N times as much, never less, and nobody
 waits for Redis. It is asked again every second; what was counted before is then forgotten in a second by itself.
 """
@@ -18,8 +21,9 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from gateway.limits.base import WINDOW_S, Ask, Taken
-from gateway.limits.local import LocalLimits
+from gateway.limits.accepted import Accepted, Known
+from gateway.limits.base import WINDOW_S, Ask, QuotaAsk, Taken
+from gateway.limits.local import LocalLimits, over_quota
 from hermes.logs import get_logger
 
 log = get_logger("hermes.limits")
@@ -31,12 +35,14 @@ PREFIX: Final = "hermes:limit:"
 
 _SCRIPT: Final = files(__package__).joinpath("take.lua").read_text("utf-8")
 _WHO: Final = ("", "tenant", "channel", "duplicate")
+_KEPT_MS: Final = (2 * 86_400_000, 33 * 86_400_000)  # a day and a month, and a day more
 
 
 @dataclass(slots=True)
 class _Question:
     """One message: the script's keys and arguments, and who waits. None: Redis is away."""
 
+    keys: int
     arguments: list[Any]
     answer: asyncio.Future[Any]
 
@@ -47,14 +53,16 @@ class SharedLimits:
     Args:
         url: redis://, rediss:// or unix://.
         monotonic: seconds, from any start.
+        accepted: what was accepted, for quotas; None: nothing.
     """
 
-    def __init__(self, url: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, url: str, monotonic: Callable[[], float], accepted: Accepted | None = None) -> None:
         self._redis: Redis = Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
         self._sha = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
         self._waiting: list[_Question] = []
         self._asking: asyncio.Task[None] | None = None
-        self._local = LocalLimits(monotonic)
+        self._accepted = accepted
+        self._local = LocalLimits(monotonic, accepted)
         self._monotonic = monotonic
         self._ask_again_at: float | None = None  # None: Redis answers
 
@@ -72,7 +80,14 @@ class SharedLimits:
         keys = [base + "log", base + "burst", f"{base}log:{ask.channel}", f"{base}sent:{duplicate}"]
         kept_ms = max(int(ask.duplicate_s * 1000), 1) if ask.duplicate is not None else 0
         arguments = [ask.rate, ask.burst, ask.channel_rate, int(WINDOW_S * 1e6), kept_ms, int(ask.counts)]
-        question = _Question([*keys, *arguments], asyncio.get_running_loop().create_future())
+        quota = ask.quota
+        if quota is not None:
+            known = Known()
+            if self._accepted is not None:
+                known = await self._accepted.of(quota.tenant, quota.mode, quota.day)
+            keys += _quota_keys(base, quota)
+            arguments += _quota_arguments(quota, known)
+        question = _Question(len(keys), [*keys, *arguments], asyncio.get_running_loop().create_future())
         self._waiting.append(question)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_all(), name="redis-limits")
@@ -80,19 +95,33 @@ class SharedLimits:
         if found is None:
             return await self._local.take(ask)
         who, limit, remaining, wait_us = found
+        if who >= len(_WHO):
+            assert quota is not None
+            return over_quota(quota, who - len(_WHO), limit - remaining)
         refused = (ask.channel if who == 2 else _WHO[who]) if who else None
         return Taken(refused, limit, remaining, max(wait_us, 0) / 1e6)
 
     async def forget(self, ask: Ask) -> None:
         """See `Limits`."""
         await self._local.forget(ask)
-        if ask.duplicate is not None and self._answers():
-            await self._answer(self._redis.delete(f"{PREFIX}{{{ask.scope}}}:sent:{ask.duplicate.hex()}"))
+        if (ask.duplicate is None and ask.quota is None) or not self._answers():
+            return
+        base = f"{PREFIX}{{{ask.scope}}}:"
+        pipeline = self._redis.pipeline(transaction=False)
+        if ask.duplicate is not None:
+            pipeline.delete(f"{base}sent:{ask.duplicate.hex()}")
+        if ask.quota is not None:
+            for key, kept_ms in zip(_quota_keys(base, ask.quota), _KEPT_MS, strict=True):
+                for name, added in zip(("messages", "segments", "micros"), ask.quota.adds, strict=True):
+                    pipeline.hincrby(key, name, -added)
+                pipeline.pexpire(key, kept_ms)
+        await self._answer(pipeline.execute())
 
     async def close(self) -> None:
         """See `Limits`."""
         if self._asking is not None:
             self._asking.cancel()
+        await self._local.close()
         await self._redis.aclose()
 
     def _answers(self) -> bool:
@@ -124,7 +153,7 @@ class SharedLimits:
                 await self._redis.script_load(_SCRIPT)
             pipeline = self._redis.pipeline(transaction=False)
             for question in batch:
-                pipeline.evalsha(self._sha, 4, *question.arguments)
+                pipeline.evalsha(self._sha, question.keys, *question.arguments)
             try:
                 found: list[Any] = await pipeline.execute()
                 return found
@@ -146,3 +175,14 @@ class SharedLimits:
             self._ask_again_at = None
             log.warning("redis is back: limits are shared again")
         return found
+
+
+def _quota_keys(base: str, ask: QuotaAsk) -> list[str]:
+    return [f"{base}day:{ask.day.isoformat()}", f"{base}month:{ask.day.isoformat()[:7]}"]
+
+
+def _quota_arguments(ask: QuotaAsk, known: Known) -> list[int]:
+    least_day = [own + others for own, others in zip(known.own_day, known.others_day, strict=True)]
+    least_month = [own + others for own, others in zip(known.own_month, known.others_month, strict=True)]
+    over = (known.over_month, known.over_day)
+    return [*ask.limits, *ask.adds, *least_month, *least_day, *over, *_KEPT_MS]

@@ -1,9 +1,13 @@
 -- Counts one message against all limits at once, or says what refuses it. The same rules as local.py; the clock is
 -- Redis's own, so that workers on machines whose clocks differ share one second.
--- KEYS: 1 the tenant's log, 2 its burst, 3 the channel's log, 4 the message
+-- KEYS: 1 the tenant's log, 2 its burst, 3 the channel's log, 4 the message; with quotas 5 the day's sums, 6 the month's
 -- ARGV: 1 rate, 2 burst, 3 channel rate, 4 window in us, 5 for how long the message counts as sent, in ms (0: it does not),
---       6 whether to count (1) or only to look (0)
--- Returns {who refuses (0 nobody, 1 tenant, 2 channel, 3 duplicate), limit, remaining, wait in us}
+--       6 whether to count (1) or only to look (0); with quotas, each for messages, segments and millionths of money:
+--       7-9 limits of the month, 10-12 of the day, 13-15 what the message adds, 16-18 the least that counts as accepted in
+--       the month, 19-21 in the day; 22 spent beyond what was expected in the month, 23 in the day; 24 for how long to
+--       keep the day's sums, 25 the month's, in ms
+-- Returns {who refuses (0 nobody, 1 tenant, 2 channel, 3 duplicate, 4 and on the quota of limit 7 and on), limit,
+--       remaining, wait in us}
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local window = tonumber(ARGV[4])
@@ -42,6 +46,21 @@ if channel_rate > 0 then
   if not goes then return {2, channel_rate, 0, wait} end
   if remaining < 0 or left < remaining then limit, remaining = channel_rate, left end
 end
+local sums = {}
+if KEYS[5] then
+  for p = 0, 1 do  -- the month, the day: as hermes/domain/quotas.py asks them
+    local stored = redis.call('HMGET', KEYS[6 - p], 'messages', 'segments', 'micros')
+    for n = 1, 3 do
+      local used = math.max(tonumber(stored[n] or 0), tonumber(ARGV[15 + 3 * p + n]))
+      local quota, adds = tonumber(ARGV[6 + 3 * p + n]), tonumber(ARGV[12 + n])
+      sums[3 * p + n] = used + adds
+      if n == 3 then used = used + tonumber(ARGV[22 + p]) end
+      if quota > 0 and adds > 0 and used + adds > quota then
+        return {3 + 3 * p + n, quota, math.max(quota - used, 0), 0}
+      end
+    end
+  end
+end
 local counts_ms = tonumber(ARGV[5])
 if counts_ms > 0 and redis.call('EXISTS', KEYS[4]) == 1 then
   return {3, 0, 0, redis.call('PTTL', KEYS[4]) * 1000}
@@ -65,4 +84,12 @@ if rate > 0 then
   end
 end
 if channel_rate > 0 then count(KEYS[3]) end
+if KEYS[5] then
+  for p = 0, 1 do
+    local sum = {}
+    for n = 1, 3 do sum[n] = string.format('%.0f', sums[3 * p + n]) end
+    redis.call('HSET', KEYS[6 - p], 'messages', sum[1], 'segments', sum[2], 'micros', sum[3])
+    redis.call('PEXPIRE', KEYS[6 - p], ARGV[25 - p])
+  end
+end
 return {0, limit, math.max(remaining, 0), 0}

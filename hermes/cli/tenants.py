@@ -28,8 +28,17 @@ def list_all(environ: Mapping[str, str], data_dir: Path | None, *, as_json: bool
 
 
 def show_tenant(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
-    """Show a tenant."""
-    _show_one(client.connect(environ, data_dir).get(path_of("tenants", tenant)), as_json)
+    """Show a tenant, and what is used of its quotas."""
+    node = client.connect(environ, data_dir)
+    found = node.get(path_of("tenants", tenant))
+    quotas = node.get(path_of("tenants", tenant, "quotas"))["data"]
+    if as_json:
+        client.print_json({**found, "quotas_used": {line["quota"]: line["used"] for line in quotas}})
+        return
+    _show_one(found | {"quotas": None}, as_json)
+    limited = [line for line in quotas if line["limit"]]
+    if limited:
+        _show_list({"data": limited}, ("quota", "limit", "used", "resets_at"), "", as_json)
 
 
 def suspend(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
+from hermes.domain.usage import UsageDelta
 from hermes.errors import HermesError
 
 
@@ -26,12 +27,14 @@ class Submit:
 
     Attributes:
         idempotency: (key, request hash, 202 body as JSON text) to be stored with the message, or None.
+        accepted: what the message counts for in its tenant's quotas; None where it has none.
         withdraw: set by the tenant once the write is queued. A caller that stops waiting calls it: True means
             the message was certainly not accepted, False that nobody knows yet.
     """
 
     message: Message
     idempotency: tuple[str, bytes, str] | None = None
+    accepted: UsageDelta | None = None
     withdraw: Callable[[], bool] | None = field(default=None, compare=False)
 
 

@@ -6,12 +6,14 @@ messages listed for it. What changes later (a correction, the late answer of a c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 from hermes.domain.cascade import Attempt, Cascade
 
+ACCEPTED: Final = "accepted"  # the status of lines that count what was accepted, for quotas; usage leaves them out
 MICROS: Final = 1_000_000  # costs are added up in millionths, as whole numbers: no sum depends on its order
 
 Counts = dict[tuple[str, str], tuple[int, int, int, int]]  # (channel, carrier) -> messages, attempts, segments, micros
@@ -81,3 +83,44 @@ def difference(state: Cascade, before: Counts, before_status: str) -> list[Usage
         for (channel, carrier, status), line in lines.items()
         if any(line)
     ]
+
+
+@dataclass(slots=True, frozen=True)
+class AcceptedLine:
+    """What was accepted of a tenant's messages of one mode, in a day and in its month; by one worker, or all others.
+
+    Attributes:
+        own: True for the worker that asks.
+        day, month: messages, segments, and millionths of what they were expected to cost.
+        day_cost, month_cost: what usage says those that ended did cost, in millionths.
+    """
+
+    tenant: str
+    mode: str
+    own: bool
+    day: tuple[int, int, int]
+    month: tuple[int, int, int]
+    day_cost: int
+    month_cost: int
+
+
+def accepted(mode: str, day: date, segments: int, cost_micros: int) -> UsageDelta:
+    """Count one accepted message, for quotas."""
+    return UsageDelta(mode, day, "", "", ACCEPTED, 1, 0, segments, cost_micros)
+
+
+def used_of(lines: Iterable[AcceptedLine]) -> tuple[int, ...]:
+    """Add up what counts for one tenant's quotas, in the order of `hermes.domain.quotas.QUOTAS`.
+
+    Of what was expected to be spent and what has been, the higher counts.
+    """
+    day, month, day_cost, month_cost = [0, 0, 0], [0, 0, 0], 0, 0
+    for line in lines:
+        for n in range(3):
+            day[n] += line.day[n]
+            month[n] += line.month[n]
+        day_cost += line.day_cost
+        month_cost += line.month_cost
+    day[2] = max(day[2], day_cost)
+    month[2] = max(month[2], month_cost)
+    return (*month, *day)

@@ -23,7 +23,7 @@ from hermes.domain.inbound import Inbound
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
-from hermes.domain.usage import UsageDelta
+from hermes.domain.usage import AcceptedLine, UsageDelta
 from hermes.errors import HermesError
 
 SHARDS: Final = 64
@@ -587,6 +587,9 @@ class Journal(Protocol):
     # --- usage
     async def usage(self, tenant: str, mode: str, first: date, last: date) -> list[UsageDelta]:
         """Add up a tenant's usage of these days, both included: one entry a line that is not zero, in order."""
+
+    async def accepted(self, scopes: Sequence[tuple[str, str]], day: date) -> list[AcceptedLine]:
+        """Add up what was accepted of these (tenant, mode) on a day and in its month, for quotas."""
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

@@ -19,9 +19,10 @@ from typing import Final
 
 from hermes.domain.events import Event
 from hermes.domain.message import is_message_id
+from hermes.domain.quotas import month_of
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
-from hermes.domain.usage import UsageDelta
+from hermes.domain.usage import ACCEPTED, AcceptedLine, UsageDelta
 from hermes.journal.base import (
     KEEP,
     SHARDS,
@@ -116,7 +117,7 @@ class _Store:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
     templates: dict[tuple[str, str], dict[int, Template]] = field(default_factory=dict)  # by version
-    usage: dict[tuple[str, str, date, str, str, str], list[int]] = field(default_factory=dict)
+    usage: dict[tuple[str, str, date, str, str, str, str], list[int]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
@@ -369,7 +370,7 @@ class MemoryJournal:
                 *key, write.tenant, entry.type, entry.due, 0, now, entry.payload, id=outbox_id(*key)
             )
         for delta in write.usage:
-            line = (write.tenant, delta.mode, delta.day, delta.channel, delta.carrier, delta.status)
+            line = (write.tenant, delta.mode, delta.day, delta.channel, delta.carrier, delta.status, self.worker_id)
             counts = store.usage.setdefault(line, [0, 0, 0, 0])
             for n, value in enumerate((delta.messages, delta.attempts, delta.segments, delta.cost_micros)):
                 counts[n] += value
@@ -786,10 +787,28 @@ class MemoryJournal:
     # --- usage
     async def usage(self, tenant: str, mode: str, first: date, last: date) -> list[UsageDelta]:
         self._reach()
+        sums: dict[tuple[date, str, str, str], list[int]] = {}
+        for (of, of_mode, day, channel, carrier, status, _), counts in self._store.usage.items():
+            if of == tenant and of_mode == mode and first <= day <= last and status != ACCEPTED:
+                line = sums.setdefault((day, channel, carrier, status), [0, 0, 0, 0])
+                for n, value in enumerate(counts):
+                    line[n] += value
+        return [UsageDelta(mode, *line, *counts) for line, counts in sorted(sums.items()) if any(counts)]
+
+    async def accepted(self, scopes: Sequence[tuple[str, str]], day: date) -> list[AcceptedLine]:
+        self._reach()
+        first, end = month_of(day)
+        # What was accepted (3) and what it cost, of the day and of the month.
+        sums: dict[tuple[str, str, bool], tuple[list[int], list[int]]] = {}
+        for (tenant, mode, at, _, _, status, worker), counts in self._store.usage.items():
+            if (tenant, mode) in scopes and first <= at < end:
+                messages, _, segments, micros = counts
+                of_day, of_month = sums.setdefault((tenant, mode, worker == self.worker_id), ([0] * 4, [0] * 4))
+                for n, value in enumerate((messages, segments, micros, 0) if status == ACCEPTED else (0, 0, 0, micros)):
+                    of_month[n] += value
+                    of_day[n] += value if at == day else 0
         return [
-            UsageDelta(mode, day, channel, carrier, status, *counts)
-            for (of, of_mode, day, channel, carrier, status), counts in sorted(self._store.usage.items())
-            if of == tenant and of_mode == mode and first <= day <= last and any(counts)
+            AcceptedLine(*whose, (d[0], d[1], d[2]), (m[0], m[1], m[2]), d[3], m[3]) for whose, (d, m) in sums.items()
         ]
 
     # --- housekeeping

@@ -17,9 +17,10 @@ import asyncpg
 
 from hermes.domain.events import Event
 from hermes.domain.message import is_message_id, ulid
+from hermes.domain.quotas import month_of
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import OPEN_STATUSES
-from hermes.domain.usage import UsageDelta
+from hermes.domain.usage import AcceptedLine, UsageDelta
 from hermes.journal.base import (
     SHARDS,
     Done,
@@ -539,6 +540,23 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
     # --- usage
     async def usage(self, tenant: str, mode: str, first: date, last: date) -> list[UsageDelta]:
         return [UsageDelta(**row) for row in await self._link.fetch(QUERIES["usage"], tenant, mode, first, last)]
+
+    async def accepted(self, scopes: Sequence[tuple[str, str]], day: date) -> list[AcceptedLine]:
+        tenants, modes = [tenant for tenant, _ in scopes], [mode for _, mode in scopes]
+        first, end = month_of(day)
+        found = await self._link.fetch(QUERIES["accepted"], self.worker_id, tenants, modes, day, first, end)
+        return [
+            AcceptedLine(
+                row["tenant"],
+                row["mode"],
+                row["own"],
+                (row["day_messages"], row["day_segments"], row["day_micros"]),
+                (row["month_messages"], row["month_segments"], row["month_micros"]),
+                row["day_cost"],
+                row["month_cost"],
+            )
+            for row in found
+        ]
 
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:

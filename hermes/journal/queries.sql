@@ -448,10 +448,26 @@ DELETE FROM live_setting WHERE kind = $1 AND name = $2 RETURNING 1
 -- name: usage
 SELECT $2::text AS mode, day, channel, carrier, status, sum(messages)::bigint AS messages,
        sum(attempts)::bigint AS attempts, sum(segments)::bigint AS segments, sum(cost_micros)::bigint AS cost_micros
-FROM usage WHERE tenant = $1 AND mode = $2 AND day BETWEEN $3 AND $4
+FROM usage WHERE tenant = $1 AND mode = $2 AND day BETWEEN $3 AND $4 AND status <> 'accepted'
 GROUP BY day, channel, carrier, status
 HAVING sum(messages) <> 0 OR sum(attempts) <> 0 OR sum(segments) <> 0 OR sum(cost_micros) <> 0
 ORDER BY day, channel, carrier, status
+
+-- name: accepted
+-- For quotas: what was accepted on day $4 and in the month from $5 to before $6, and what usage says of its cost.
+SELECT u.tenant, u.mode, u.worker = $1 AS own,
+       coalesce(sum(messages) FILTER (WHERE accepted AND today), 0)::bigint AS day_messages,
+       coalesce(sum(segments) FILTER (WHERE accepted AND today), 0)::bigint AS day_segments,
+       coalesce(sum(cost_micros) FILTER (WHERE accepted AND today), 0)::bigint AS day_micros,
+       coalesce(sum(messages) FILTER (WHERE accepted), 0)::bigint AS month_messages,
+       coalesce(sum(segments) FILTER (WHERE accepted), 0)::bigint AS month_segments,
+       coalesce(sum(cost_micros) FILTER (WHERE accepted), 0)::bigint AS month_micros,
+       coalesce(sum(cost_micros) FILTER (WHERE NOT accepted AND today), 0)::bigint AS day_cost,
+       coalesce(sum(cost_micros) FILTER (WHERE NOT accepted), 0)::bigint AS month_cost
+FROM unnest($2::text[], $3::text[]) AS s (tenant, mode)
+JOIN usage AS u ON u.tenant = s.tenant AND u.mode = s.mode AND u.day >= $5 AND u.day < $6,
+     LATERAL (SELECT u.status = 'accepted', u.day = $4) AS is_ (accepted, today)
+GROUP BY u.tenant, u.mode, own
 
 -- name: fold_usage
 -- Rows of workers that can write no more become one for each line, whose worker is ''.

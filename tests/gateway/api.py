@@ -11,6 +11,7 @@ import aiohttp
 from actors.context import CarrierPlan
 from actors.routing import explained
 from gateway.edge import Edge
+from gateway.limits.accepted import Accepted
 from gateway.limits.base import Limits
 from gateway.limits.local import LocalLimits
 from gateway.server import HttpServer
@@ -111,7 +112,8 @@ async def start_api(
         journal=node.journal,
         directory=node.context.directory,
         suppressions=node.context.suppressions,
-        limits=limits or LocalLimits(node.context.clock.monotonic),
+        limits=limits
+        or LocalLimits(node.context.clock.monotonic, Accepted(node.journal.accepted, node.context.clock.monotonic)),
         clock=node.context.clock,
         operator_key=OPERATOR,
         ready=ready or (lambda: node.journal.available),

@@ -261,6 +261,11 @@ class FakeNode:
                 return web.json_response({**tenant, "name": body["name"]}, status=201)
             case "GET", ["tenants"]:
                 return web.json_response({"data": [tenant], "next_cursor": None})
+            case "GET", ["tenants", "ten_1", "quotas"]:
+                ends = "2026-03-16T00:00:00Z"
+                lines = [("messages_per_day", 1000, 17), ("spend_per_month", 0, 0.5)]
+                data = [{"quota": q, "limit": limit, "used": used, "resets_at": ends} for q, limit, used in lines]
+                return web.json_response({"data": data})
             case "GET", ["tenants", "ten_1"]:
                 return web.json_response(tenant)
             case "PUT", ["tenants", "ten_1"]:
@@ -885,7 +890,6 @@ def test_openapi_prints_the_nodes_document(told: FakeNode, run: Run) -> None:
     [
         ("tenant create Ada", ("POST", "/v1/tenants", {"name": "Ada"}), "ten_1"),
         ("tenant list", ("GET", "/v1/tenants", None), "Ada"),
-        ("tenant show ten_1", ("GET", "/v1/tenants/ten_1", None), "active"),
         ("tenant suspend ten_1", ("PUT", "/v1/tenants/ten_1", {"status": "suspended"}), "suspended"),
         ("tenant resume ten_1", ("PUT", "/v1/tenants/ten_1", {"status": "active"}), "active"),
         ("tenant approve ten_1", ("PUT", "/v1/tenants/ten_1", {"stage": "sandbox", "status": "active"}), "sandbox"),
@@ -925,6 +929,15 @@ def test_operators_command_asks_and_tells(told: FakeNode, run: Run, argv: str, a
     assert told.asked == [asked]
     assert said in result.out
     json.loads(run(*argv.split(), "--json").out)
+
+
+def test_a_tenant_is_shown_with_what_is_used_of_its_quotas(told: FakeNode, run: Run) -> None:
+    result = run("tenant", "show", "ten_1")
+    assert told.asked == [("GET", "/v1/tenants/ten_1", None), ("GET", "/v1/tenants/ten_1/quotas", None)]
+    assert "active" in result.out and "spend_per_month" not in result.out
+    line = next(line for line in result.out.splitlines() if "messages_per_day" in line)
+    assert line.split() == ["messages_per_day", "1000", "17", "2026-03-16T00:00:00Z"]
+    assert run("tenant", "show", "ten_1", "--json").document["quotas_used"]["messages_per_day"] == 17
 
 
 def test_onboarding_makes_a_tenant_its_keys_and_its_webhook(told: FakeNode, run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -15,7 +15,7 @@ from hermes.domain.inbound import Inbound
 from hermes.domain.message import Content, Step, new_inbound_id, new_message_id, ulid
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
-from hermes.domain.usage import UsageDelta
+from hermes.domain.usage import AcceptedLine, UsageDelta, accepted
 from hermes.journal.base import (
     SHARDS,
     ApiKey,
@@ -862,6 +862,24 @@ async def test_a_refused_write_counts_for_nothing(journal, now):
     ]
     assert [type(await outcome) for outcome in outcomes] == [type(None), Conflict]
     assert await journal.usage("ten_1", "live", now.date(), now.date()) == [used(now.date())]
+
+
+async def test_what_was_accepted_is_added_up_by_day_and_month_own_and_others_apart(bench, now):
+    noon = datetime(2026, 3, 15, 12, tzinfo=UTC)
+    today, this_month, next_month = noon.date(), noon.date().replace(day=1), date(2026, 4, 1)
+    journal, other = await bench.worker(), await bench.worker()
+    counted = [accepted("live", day, 2, 30) for day in (today, today, this_month, next_month)]
+    await store(journal, *(replace(accept(message(now)), usage=[delta]) for delta in counted))
+    await store(journal, replace(accept(message(now)), usage=[accepted("test", today, 1, 0)]))
+    made = message(now)
+    await store(other, replace(accept(made), usage=[counted[0]]))
+    await store(other, close(made, usage=[used(today)]))
+    found = await journal.accepted([("ten_1", "live"), ("ten_2", "live")], today)
+    assert sorted(found, key=lambda line: line.own) == [
+        AcceptedLine("ten_1", "live", False, (1, 2, 30), (1, 2, 30), 10_000, 10_000),
+        AcceptedLine("ten_1", "live", True, (2, 4, 60), (3, 6, 90), 0, 0),
+    ]
+    assert await journal.usage("ten_1", "live", this_month, next_month) == [used(today)]
 
 
 async def test_usage_is_the_same_after_the_workers_that_wrote_it_are_gone(bench, now):

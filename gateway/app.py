@@ -17,13 +17,14 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gateway import shapes as s
+from gateway.actors import Actors
 from gateway.auth import Access, authenticate
 from gateway.callbacks import Callbacks
 from gateway.carriers import Carriers
 from gateway.console import Console
 from gateway.decode import decode_query
 from gateway.docs import Docs
-from gateway.edge import Call, Edge, Reply, journal_away, new_request_id
+from gateway.edge import OPERATOR, Call, Edge, Reply, journal_away, new_request_id
 from gateway.hosts import Hosts
 from gateway.messages import Messages
 from gateway.operate import Operate
@@ -72,6 +73,7 @@ def routes(
     templates: Templates,
     usage: Usage,
     callbacks: Callbacks,
+    actors: Actors,
     operate: Operate,
     overview: OverviewPage,
     carriers: Carriers,
@@ -164,45 +166,48 @@ def routes(
         R("POST", t + "/dead-letters/{letter}/replay", tenants.replay_dead_letter, own, "Events out",
           {202: s.Replayed}, s.Nothing, codes=change, body_optional=True),
 
-        R("GET", "/v1/actors", operate.actors, operator, "Operate", {200: s.ActorView}),
-        R("GET", "/v1/actors/{name...}", operate.actor, operator, "Operate", {200: s.ActorView}, codes=known),
-        R("POST", "/v1/actors/{name...}/suspend", operate.suspend, operator, "Operate", {200: s.ActorView}, s.Nothing,
-          codes=order, body_optional=True),
-        R("POST", "/v1/actors/{name...}/resume", operate.resume, operator, "Operate", {200: s.ActorView}, s.Nothing,
-          codes=order, body_optional=True),
-        R("POST", "/v1/actors/{name...}/restart", operate.restart, operator, "Operate", {200: s.ActorView}, s.Nothing,
-          codes=order, body_optional=True),
-        R("POST", "/v1/actors/{name...}/stop", operate.stop, operator, "Operate", {200: s.ActorView}, s.Nothing,
-          codes=order, body_optional=True),
-        R("POST", "/v1/actors/{name...}/log-level", operate.log_level, operator, "Operate", {200: s.LogLevels},
-          s.LogLevelBody, codes=order),
-        R("GET", "/v1/overview", overview.overview, operator, "Operate", {200: s.Overview}, query=s.OverviewQuery),
-        R("GET", "/v1/log", overview.log, operator, "Operate", {200: s.LogPage}, query=s.LogQuery),
-        R("GET", "/v1/carriers", carriers.list, operator, "Carriers", {200: s.CarrierPage}),
+        R("GET", "/v1/actors", actors.actors, operator, "Operate", {200: s.ActorView}, shared=True),
+        R("GET", "/v1/actors/{name...}", actors.actor, operator, "Operate", {200: s.ActorView}, codes=known,
+          shared=True),
+        R("POST", "/v1/actors/{name...}/suspend", actors.suspend, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True, shared=True),
+        R("POST", "/v1/actors/{name...}/resume", actors.resume, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True, shared=True),
+        R("POST", "/v1/actors/{name...}/restart", actors.restart, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True, shared=True),
+        R("POST", "/v1/actors/{name...}/stop", actors.stop, operator, "Operate", {200: s.ActorView}, s.Nothing,
+          codes=order, body_optional=True, shared=True),
+        R("POST", "/v1/actors/{name...}/log-level", actors.log_level, operator, "Operate", {200: s.LogLevels},
+          s.LogLevelBody, codes=order, shared=True),
+        R("GET", "/v1/overview", overview.overview, operator, "Operate", {200: s.Overview}, query=s.OverviewQuery,
+          shared=True),
+        R("GET", "/v1/log", overview.log, operator, "Operate", {200: s.LogPage}, query=s.LogQuery, shared=True),
+        R("GET", "/v1/carriers", carriers.list, operator, "Carriers", {200: s.CarrierPage}, shared=True),
         R("POST", "/v1/carriers", carriers.add, operator, "Carriers", {201: s.CarrierView}, s.CarrierBody,
           codes=(*body, "overloaded", "outcome_unknown")),
-        R("GET", "/v1/carriers/{name}", carriers.get, operator, "Carriers", {200: s.CarrierView}, codes=known),
+        R("GET", "/v1/carriers/{name}", carriers.get, operator, "Carriers", {200: s.CarrierView}, codes=known,
+          shared=True),
         R("PUT", "/v1/carriers/{name}", carriers.change, operator, "Carriers", {200: s.CarrierView}, s.CarrierChange,
           codes=("overloaded", *change)),
         R("DELETE", "/v1/carriers/{name}", carriers.remove, operator, "Carriers", {204: None},
           codes=("schema_invalid", "overloaded", *end)),
         R("POST", "/v1/carriers/{name}/pause", carriers.pause, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
-          codes=change, body_optional=True),
+          codes=change, body_optional=True, shared=True),
         R("POST", "/v1/carriers/{name}/resume", carriers.resume, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
-          codes=change, body_optional=True),
+          codes=change, body_optional=True, shared=True),
         R("POST", "/v1/carriers/{name}/drain", carriers.drain, operator, "Carriers", {200: s.CarrierView}, s.Nothing,
-          codes=change, body_optional=True),
+          codes=change, body_optional=True, shared=True),
         R("GET", "/v1/routes", carriers.routes, operator, "Carriers", {200: s.RoutePage}),
         R("PUT", "/v1/routes", carriers.set_routes, operator, "Carriers", {200: s.RoutePage}, s.RouteBody,
           codes=(*body, "outcome_unknown")),
         R("POST", "/v1/routes/explain", carriers.explain, operator, "Carriers", {200: s.Explanation}, s.ExplainBody,
           codes=body),
-        R("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}),
+        R("GET", "/v1/workers", operate.workers, operator, "Operate", {200: s.WorkerPage}, shared=True),
         R("GET", "/livez", operate.livez, nobody, "Health", {200: s.Health}, query=None),
         R("GET", "/readyz", operate.readyz, nobody, "Health", {200: s.Health}, query=None,
           codes=("journal_away", "overloaded")),
         R("GET", "/metrics", operate.metrics, nobody, "Health", {200: "text/plain"}, query=None,
-          codes=("unauthenticated",)),
+          codes=("unauthenticated",), shared=True),
         R("GET", "/console", console.page, nobody, "Console", {200: "text/html"}, query=None),
         R("GET", "/console/session", console.session, nobody, "Console", {200: s.SessionView},
           codes=("unauthenticated",)),
@@ -282,6 +287,7 @@ class Gateway:
             Templates(edge, shelf),
             Usage(edge),
             Callbacks(edge),
+            Actors(edge),
             Operate(edge),
             self._overview,
             carriers,
@@ -301,6 +307,13 @@ class Gateway:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Raises nothing but cancellation."""
+        return await self._answer(request)
+
+    async def handle_worker(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer another worker, which came by the control channel: about this one only. Raises as `handle`."""
+        return await self._answer(request, local=True)
+
+    async def _answer(self, request: web.BaseRequest, *, local: bool = False) -> web.StreamResponse:
         given = request.headers.get("X-Request-Id")
         call = Call(self._edge, request, given if given is not None and _is_request_id(given) else new_request_id())
         try:
@@ -314,7 +327,12 @@ class Gateway:
                     f"{call.method[:40]} is not for this path.",
                     headers=f"Allow: {methods.allow}\r\n",
                 )
-            call.caller = authenticate(self._edge, request, route.access)
+            if local:
+                if not route.shared:
+                    raise _no_path()
+                call.local, call.caller = True, OPERATOR
+            else:
+                call.caller = authenticate(self._edge, request, route.access)
             if route.query is s.Nothing and request.rel_url.raw_query_string:
                 decode_query(s.Nothing, request.query.items())
             return await route.handler(call)

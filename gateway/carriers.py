@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +23,8 @@ from gateway.shapes import (
 )
 from gateway.submission import build
 from gateway.templates import Shelf
+from gateway.workers import figures
+from gateway.workers.peers import ORDER_WITHIN_S, Told
 from hermes.domain.commands import ControlCarrier, Listed, carrier_actor
 from hermes.runtime import CallTimeout, NotAlive, RuntimeFault
 
@@ -37,8 +41,16 @@ class Carriers:
 
     async def list(self, call: Call) -> Reply:
         """List the carriers: those of the settings file in its order, then those added while the node runs."""
-        data = [self.view(carrier) for carrier in self._edge.fleet.listed()]
-        return call.reply(200, CarrierPage(data, None))
+        own = [self.view(carrier) for carrier in self._edge.fleet.listed()]
+        others = await call.others()
+        if not others:
+            return call.reply(200, CarrierPage(own, None))
+        parts = [own]
+        for told in await self._edge.peers.ask_all(others, "GET", "/v1/carriers"):
+            page = told.read(CarrierPage)
+            if page is not None:
+                parts.append(page.data)
+        return call.reply(200, CarrierPage(figures.carriers(parts), None))
 
     async def add(self, call: Call) -> Reply:
         """Add a carrier, with the keys of `[[carrier]]`; it serves at once. Secrets are kept encrypted, never shown."""
@@ -47,7 +59,9 @@ class Carriers:
 
     async def get(self, call: Call) -> Reply:
         """Show one carrier."""
-        return call.reply(200, self.view(self._known(call)))
+        own = self.view(self._known(call))
+        told = await self._edge.peers.ask_all(await call.others(), "GET", call.request.raw_path)
+        return call.reply(200, _joined(own, told))
 
     async def change(self, call: Call) -> Reply:
         """Replace what is named of a carrier's settings; what waits for it and what is under way goes on."""
@@ -133,6 +147,20 @@ class Carriers:
         carrier = self._known(call)
         if carrier.off is not None:
             raise invalid("name", f"this carrier is off: {carrier.off}")
+        peers, others = self._edge.peers, await call.others()
+        obeying = asyncio.ensure_future(
+            peers.ask_all(others, call.method, call.request.raw_path, within_s=ORDER_WITHIN_S)
+        )
+        try:
+            await self._obey(carrier, order)
+        finally:
+            told = await obeying
+        left = [one.worker.id for one in told if one.status not in (200, 404)]  # 404: it does not know the carrier yet
+        if left:
+            raise Problem("overloaded", f"The order holds on the other workers; not obeyed by: {', '.join(left)}.")
+        return call.reply(200, _joined(self.view(carrier), told))
+
+    async def _obey(self, carrier: Listed, order: str) -> None:
         ref = self._edge.system.whereis(carrier_actor(carrier.name, carrier.kind))
         if ref is None:
             raise Problem("overloaded", "The carrier's actor is being restarted.")
@@ -140,7 +168,6 @@ class Carriers:
             await ref.call(ControlCarrier(order), timeout_s=1.5)
         except (CallTimeout, NotAlive, RuntimeFault) as exc:
             raise Problem("overloaded", "The carrier's actor does not answer now.") from exc
-        return call.reply(200, self.view(carrier))
 
     def view(self, carrier: Listed) -> CarrierView:
         """Show one carrier as it is now."""
@@ -158,3 +185,9 @@ class Carriers:
             if field in detail:
                 setattr(view, field, detail[field])
         return view
+
+
+def _joined(own: CarrierView, told: Sequence[Told]) -> CarrierView:
+    """Show a carrier as it is on this worker and on those that answered."""
+    views = [own, *(view for one in told if (view := one.read(CarrierView)) is not None)]
+    return figures.carrier(views) if len(views) > 1 else own

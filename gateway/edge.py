@@ -19,9 +19,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.limits.base import Limits
 from gateway.problems import Problem, from_refusal, invalid, not_found
+from gateway.workers.peers import Peers
 from hermes.domain.commands import Listed, Refused, SettingRefused
 from hermes.domain.message import Message
-from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant
+from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant, WorkerRow
 from hermes.journal.directory import Author, Directory
 from hermes.journal.suppressions import Suppressions
 from hermes.runtime import Clock, System
@@ -76,6 +77,7 @@ class Edge:
         carriers: whose callbacks are taken, by configured name; looked at for each callback, so it may change.
         fleet: the carriers and routes there are, and how they are changed.
         explain: which carriers a message would take, as `/v1/routes/explain` answers.
+        peers: the other workers.
         resolve: host name -> addresses; raises OSError when it cannot. The system's resolver when absent.
     """
 
@@ -95,8 +97,10 @@ class Edge:
     explain: Callable[[Message], list[Any]] = lambda message: []
     resolve: Callable[[str], Awaitable[list[str]]] | None = None
     public_url: str = field(default="")
+    peers: Peers = field(init=False)
 
     def __post_init__(self) -> None:
+        self.peers = Peers(self.journal, self.clock)
         if not self.public_url:
             server = self.settings.server
             self.public_url = server.public_url or f"http://{server.host}:{server.port}"
@@ -239,9 +243,10 @@ class Call:
     Attributes:
         params: parts of the path by name, percent-decoded.
         caller: set by `app.py` before the handler runs.
+        local: another worker asks: the answer is about this one only.
     """
 
-    __slots__ = ("caller", "edge", "method", "params", "request", "request_id")
+    __slots__ = ("caller", "edge", "local", "method", "params", "request", "request_id")
 
     def __init__(self, edge: Edge, request: web.BaseRequest, request_id: str) -> None:
         self.edge = edge
@@ -250,6 +255,11 @@ class Call:
         self.method = request.method
         self.params: Mapping[str, str] = {}
         self.caller = NOBODY
+        self.local = False
+
+    async def others(self) -> list[WorkerRow]:
+        """List the other workers that the answer is about as well."""
+        return [] if self.local else await self.edge.peers.others()
 
     @property
     def traceparent(self) -> str | None:

@@ -1,4 +1,4 @@
-"""One page of what goes on in this process: for `hermes top`, the console, and whoever is called at night.
+"""One page of what goes on, in all workers: for `hermes top`, the console, and whoever is called at night.
 
 It stays small however many tenants, carriers and messages there are: counts, and the first of what stands out. Big
 families of equal actors (the messages of a tenant) are counted by their supervisor and not looked through.
@@ -16,6 +16,7 @@ from gateway import shapes as s
 from gateway.carriers import Carriers
 from gateway.decode import decode_query
 from gateway.edge import Call, Edge, Reply
+from gateway.workers import figures
 from hermes import logs
 from hermes.domain.message import rfc3339
 from hermes.runtime import ActorInfo, SupervisorEvent
@@ -38,13 +39,27 @@ class OverviewPage:
     async def overview(self, call: Call) -> Reply:
         """Show what goes on: counts, and the actors, carriers and tenants that stand out."""
         most = decode_query(s.OverviewQuery, call.request.query.items()).limit
+        others = await call.others()
+        if not others:
+            return call.reply(200, self._page(most, whole=call.local))
+        peers = self._edge.peers
+        pages = [(peers.own, self._page(most, whole=True))]
+        for told in await peers.ask_all(others, "GET", call.request.raw_path):
+            page = told.read(s.Overview)
+            if page is not None:
+                pages.append((told.worker.id, page))
+        return call.reply(200, figures.overview(pages, len(others) + 1, most))
+
+    def _page(self, most: int, *, whole: bool) -> s.Overview:
+        """Look at this process; `whole`: with all carriers, and all tenants that sent something."""
         edge, metrics = self._edge, self._edge.metrics
         carriers = [self._carriers.view(carrier) for carrier in self._edge.fleet.listed()]
         tenants = self._tenants()
         final: Counter[str] = Counter()
         for (status, _), count in metrics.final.values.items():
             final[status] += count
-        found = s.Overview(
+        busy = [tenant for tenant in tenants if tenant.accepted]
+        return s.Overview(
             at=rfc3339(edge.clock.now()),
             version=hermes.__version__,
             ready=edge.ready(),
@@ -59,17 +74,31 @@ class OverviewPage:
             actors=[_busy(info) for info in edge.system.standing_out(most)],
             carriers_total=len(carriers),
             carriers_by_state=dict(Counter(carrier.state for carrier in carriers)),
-            carriers=heapq.nsmallest(most, carriers, key=_worst_first),
+            carriers=carriers if whole else heapq.nsmallest(most, carriers, key=figures.worst_first),
             tenants_total=len(tenants),
-            tenants=heapq.nlargest(most, (t for t in tenants if t.accepted), key=lambda t: (t.rate_per_s, t.accepted)),
+            tenants=busy if whole else heapq.nlargest(most, busy, key=figures.busiest_first),
             decisions=[_decision(event) for event in list(self._decisions)[: -most - 1 : -1]],
             log_levels=level_names(edge.system.log_levels()),
+            workers=1,
+            workers_unreachable=0,
         )
-        return call.reply(200, found)
 
     async def log(self, call: Call) -> Reply:
-        """Show the last lines of the log."""
+        """Show the last lines of the log; with several workers, each names its own."""
         asked = decode_query(s.LogQuery, call.request.query.items())
+        others = await call.others()
+        if not others:
+            return call.reply(200, self._lines(asked))
+        peers = self._edge.peers
+        told = await peers.ask_all(others, "GET", call.request.raw_path)
+        pages = [(peers.own, self._lines(asked))]
+        for one in told:
+            page = one.read(s.LogPage)
+            if page is not None:
+                pages.append((one.worker.id, page))
+        return call.reply(200, figures.log(pages, asked.limit))
+
+    def _lines(self, asked: s.LogQuery) -> s.LogPage:
         lowest = _NUMBERS[asked.level]
         last, lines = logs.recent(asked.after, logs.REMEMBERED)
         shown = [
@@ -84,7 +113,7 @@ class OverviewPage:
             for seq, line in lines
             if _NUMBERS.get(str(line.get("level")), 50) >= lowest
         ]
-        return call.reply(200, s.LogPage(shown[-asked.limit :], last))
+        return s.LogPage(shown[-asked.limit :], last)
 
     # --- inside
     def _tenants(self) -> list[s.TenantRate]:
@@ -109,10 +138,6 @@ def _busy(info: ActorInfo) -> s.BusyActor:
         info.messages_in,
         info.last_error,
     )
-
-
-def _worst_first(carrier: s.CarrierView) -> tuple[bool, int, float]:
-    return carrier.state == "up", -carrier.queue, -carrier.rate_per_s
 
 
 def _decision(event: SupervisorEvent) -> s.Decision:

@@ -23,6 +23,7 @@ class Route:
         query: the shape of the query; `Nothing` refuses any parameter by name, None lets all through.
         codes: problem codes beside those that every route of its kind has (401, 403, 503, ...).
         body_optional: an empty body is fine too.
+        shared: other workers ask it too, over the control channel, and are told of this one only.
     """
 
     method: str
@@ -35,6 +36,7 @@ class Route:
     query: type | None = Nothing
     codes: tuple[str, ...] = ()
     body_optional: bool = False
+    shared: bool = False
 
     @property
     def summary(self) -> str:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.app import Gateway
 from gateway.edge import Edge
+from gateway.workers.control import ControlServer
 
 KEEP_ALIVE_S: Final = 75.0  # idle connections; longer than most load balancers wait (60 s)
 
@@ -17,7 +18,9 @@ KEEP_ALIVE_S: Final = 75.0  # idle connections; longer than most load balancers 
 class HttpServer:
     """Serves the HTTP edge on one address."""
 
-    def __init__(self, edge: Edge, host: str, port: int, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self, edge: Edge, host: str, port: int, *, reuse_port: bool = False, control: ControlServer | None = None
+    ) -> None:
         """Prepare.
 
         Args:
@@ -25,7 +28,10 @@ class HttpServer:
             host: address to listen on.
             port: 0 takes any free one; `port` tells which after `start`.
             reuse_port: share the port with other processes (SO_REUSEPORT).
+            control: serves the other workers, by the same handlers.
         """
+        self._edge = edge
+        self._control = control
         self.gateway = Gateway(edge)
         self.host = host
         self.port = port
@@ -57,6 +63,8 @@ class HttpServer:
         self._server = server
         sock: socket.socket = self._listener.sockets[0]
         self.port = sock.getsockname()[1]
+        if self._control is not None:
+            await self._control.start(self.gateway.handle_worker)
 
     @property
     def connections(self) -> int:
@@ -76,4 +84,7 @@ class HttpServer:
         if server is not None:
             server.pre_shutdown()
             await server.shutdown(drain_s)
+        if self._control is not None:
+            await self._control.stop()
+        await self._edge.peers.close()
         self.gateway.close()

@@ -962,7 +962,7 @@ class LogLine(Struct):
 
 
 class LogPage(Struct):
-    """The last lines of this process, oldest first. `last` is what to ask for next time."""
+    """The last lines of all workers, oldest first. `last` is what to ask for next time."""
 
     data: list[LogLine]
     last: int
@@ -1021,10 +1021,11 @@ class Decision(Struct):
 
 
 class Overview(Struct):
-    """This process on one page: counts of everything, and the first of what stands out.
+    """All workers on one page: counts of everything, and the first of what stands out.
 
-    `actors` are those with most mail, most time spent and most restarts; `carriers` those that are not up, then those
-    with the longest queue, then the busiest; `decisions` the last of all supervisors, newest first.
+    `workers_unreachable` of the living `workers` did not answer in time: the page is without them. `actors` are those
+    with most mail, most time spent and most restarts; `carriers` those that are not up, then those with the longest
+    queue, then the busiest; `decisions` the last of all supervisors, newest first.
     """
 
     at: str
@@ -1046,6 +1047,8 @@ class Overview(Struct):
     tenants: list[TenantRate]
     decisions: list[Decision]
     log_levels: dict[str, str]
+    workers: int
+    workers_unreachable: int
 
 
 class WorkerView(Struct):

@@ -35,6 +35,7 @@ from gateway.limits.base import Limits
 from gateway.limits.local import LocalLimits
 from gateway.limits.shared import SharedLimits
 from gateway.server import HttpServer
+from gateway.workers.control import ControlServer
 from hermes import logs
 from hermes import settings as config
 from hermes.domain.inbound import NumberOwner
@@ -90,6 +91,7 @@ class Node:
         self._stopped = asyncio.Event()
         self._exit_code = 0
         self._ready = False
+        self._announced = False
         connect: Any = settings.database.url
         if connect is None:
             self._embedded = EmbeddedPostgres(data_dir)
@@ -125,6 +127,7 @@ class Node:
             queue_limit=settings.database.queue_limit,
         )
         self.journal: Journal = journal
+        self._control = ControlServer(self.data_dir / "control", journal.worker_id, settings.server.control_host)
         await journal.start()
         journal.on_fenced(self._fenced)
         journal.on_batch(self._committed)
@@ -211,9 +214,12 @@ class Node:
             metrics=self.metrics,
             explain=lambda message: explained(self.context.routes, message),
         )
-        return HttpServer(edge, server.host, server.port)
+        return HttpServer(edge, server.host, server.port, control=self._control)
 
     async def _opened(self, server: Any) -> None:
+        if not self._announced:  # started again, it is where it was
+            await self.journal.announce(self._control.url)
+            self._announced = True
         self.url = config.base_url(self.settings.server.host, server.port)
 
     def _is_ready(self) -> bool:

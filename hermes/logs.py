@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final, TextIO, cast
@@ -187,7 +188,7 @@ class _State:
         self.others: tuple[int, ...] = (logging.CRITICAL,)  # levels that hold for some actors
         self.whose: Whose = lambda: ({}, None)
         self.level_of: Callable[[str], int | None] = lambda actor: None
-        self.seq = 0  # of the last line that was remembered
+        self.seq = 0  # of the last line that was remembered, or the last answer of `recent`
         self.lines: deque[tuple[int, Mapping[str, Any]]] = deque(maxlen=REMEMBERED)
 
 
@@ -211,12 +212,16 @@ def allow(levels: Iterable[int]) -> None:
 
 
 def recent(after: int = 0, most: int = 100) -> tuple[int, list[tuple[int, Mapping[str, Any]]]]:
-    """Return the last lines that were written, oldest first, cleaned as they were; and the number of the last.
+    """Return the last lines that were written, oldest first, cleaned as they were; and a number none of them exceeds.
+
+    Every later line has a greater number. Numbers are the time in microseconds since 1970, as far as it goes forward,
+    so that lines of several processes can be put in order.
 
     Args:
         after: number of a line; only later ones.
         most: at most so many, the latest.
     """
+    _state.seq = max(_state.seq, time.time_ns() // 1000)
     found = [line for line in _state.lines if line[0] > after]
     return _state.seq, found[-most:]
 
@@ -238,7 +243,7 @@ def _add_whose(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mut
 
 def _remember(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keep the line for `recent`."""
-    _state.seq += 1
+    _state.seq = max(_state.seq + 1, time.time_ns() // 1000)
     _state.lines.append((_state.seq, dict(event)))
     return event
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from hermes.samples import WORKER, Buckets, Labels, Over, Samples
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +28,18 @@ OTHER: Final = "other"
 
 
 class Family(NamedTuple):
-    """One metric, as the documentation lists it."""
+    """One metric, as the documentation lists it.
+
+    Attributes:
+        over: how the values of several workers become one; `asked`: only the one that is asked knows it.
+    """
 
     name: str
     type: str  # counter, histogram or gauge
     labels: tuple[str, ...]
     unit: str
     help: str
+    over: Over = "sum"
 
 
 FAMILIES: Final[tuple[Family, ...]] = (
@@ -148,6 +155,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("carrier",),
         "seconds",
         "How long the message that has waited longest for the carrier has waited; 0 when none waits.",
+        "max",
     ),
     Family(
         "hermes_carrier_window",
@@ -162,6 +170,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("carrier",),
         "1 or 0",
         "1 while the carrier is up or degraded; 0: down, paused or draining.",
+        "min",
     ),
     Family(
         "hermes_breaker_state",
@@ -169,6 +178,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("carrier",),
         "state",
         "The carrier's breaker: 0 closed, 1 half open, 2 open.",
+        "max",
     ),
     Family(
         "hermes_binds",
@@ -183,6 +193,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("actor",),
         "messages",
         "Mail that waits for the children of the root; tenants/*, providers/*: the deepest mailbox among them.",
+        "max",
     ),
     Family(
         "hermes_tenant_accepted_per_second",
@@ -191,8 +202,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "messages per second",
         "Messages accepted, over the last ten seconds, of the twenty busiest tenants.",
     ),
-    Family("hermes_ready", "gauge", (), "1 or 0", "1 while messages can be accepted, as /readyz says."),
-    Family("hermes_journal_up", "gauge", (), "1 or 0", "1 while the database answers."),
+    Family("hermes_ready", "gauge", (), "1 or 0", "1 while messages can be accepted, as /readyz says.", "worker"),
+    Family("hermes_journal_up", "gauge", (), "1 or 0", "1 while the database answers.", "worker"),
     Family("hermes_journal_queue", "gauge", (), "writes", "Writes not yet committed."),
     Family("hermes_webhooks_pending", "gauge", (), "webhooks", "Webhooks not yet answered by customers."),
     Family(
@@ -201,10 +212,21 @@ FAMILIES: Final[tuple[Family, ...]] = (
         (),
         "bytes",
         "Room left on the disk of the data folder, where the embedded database is.",
+        "worker",
     ),
-    Family("hermes_data_size_bytes", "gauge", (), "bytes", "Size of that disk."),
+    Family("hermes_data_size_bytes", "gauge", (), "bytes", "Size of that disk.", "worker"),
+    Family("hermes_workers", "gauge", (), "workers", "Worker processes that live, by the database.", "asked"),
+    Family(
+        "hermes_workers_unreachable",
+        "gauge",
+        (),
+        "workers",
+        "Workers that live and did not tell the asked one their figures in time: the sums are without them.",
+        "asked",
+    ),
 )
 _BY_NAME: Final = {family.name: family for family in FAMILIES}
+OVER: Final[Mapping[str, Over]] = {family.name: family.over for family in FAMILIES}
 
 # Upper bounds, inclusive. The last bucket, +Inf, is added to each.
 FAST_SECONDS: Final = (
@@ -214,6 +236,16 @@ SLOW_SECONDS: Final = (
     0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0, 259200.0,
 )  # a message lives for 72 h unless it says otherwise  # fmt: skip
 ROWS: Final = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0)
+
+
+_BOUNDS: Final = {
+    "hermes_accept_seconds": FAST_SECONDS,
+    "hermes_step_seconds": SLOW_SECONDS,
+    "hermes_end_to_end_seconds": SLOW_SECONDS,
+    "hermes_timer_late_seconds": FAST_SECONDS,
+    "hermes_journal_commit_seconds": FAST_SECONDS,
+    "hermes_journal_batch_rows": ROWS,
+}
 
 
 class Counter:
@@ -290,10 +322,10 @@ class Histogram:
 
     __slots__ = ("_bounds", "_counts", "_series", "name")
 
-    def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._bounds = bounds
-        self._series = _Counts(len(bounds) + 1)
+        self._bounds = _BOUNDS[name]
+        self._series = _Counts(len(self._bounds) + 1)
         self._counts = self._series.counts
 
     def observe(self, value: float) -> None:
@@ -314,9 +346,9 @@ class Histogram1:
 
     __slots__ = ("_bounds", "_series", "name")
 
-    def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._bounds = bounds
+        self._bounds = _BOUNDS[name]
         self._series: dict[str, _Counts] = {}
 
     def observe(self, value: float, label: str) -> None:
@@ -364,16 +396,15 @@ class Metrics:
         self.supervisor_decisions = Counter2("hermes_supervisor_decisions_total")
         self.webhook_attempts = Counter1("hermes_webhook_attempts_total")
         self.spans = Counter1("hermes_spans_total")
-        self.accept_seconds = Histogram("hermes_accept_seconds", FAST_SECONDS)
-        self.step_seconds = Histogram("hermes_step_seconds", SLOW_SECONDS)
-        self.end_to_end_seconds = Histogram1("hermes_end_to_end_seconds", SLOW_SECONDS)
-        self.timer_late_seconds = Histogram("hermes_timer_late_seconds", FAST_SECONDS)
-        self.journal_commit_seconds = Histogram("hermes_journal_commit_seconds", FAST_SECONDS)
-        self.journal_batch_rows = Histogram("hermes_journal_batch_rows", ROWS)
+        self.accept_seconds = Histogram("hermes_accept_seconds")
+        self.step_seconds = Histogram("hermes_step_seconds")
+        self.end_to_end_seconds = Histogram1("hermes_end_to_end_seconds")
+        self.timer_late_seconds = Histogram("hermes_timer_late_seconds")
+        self.journal_commit_seconds = Histogram("hermes_journal_commit_seconds")
+        self.journal_batch_rows = Histogram("hermes_journal_batch_rows")
         self._gauges: dict[str, GaugeCallback] = {}
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Reader(self))
-        ProcessCollector(registry=self._registry)  # process_cpu_seconds_total, process_resident_memory_bytes, ...
+        self._process = ProcessCollector(registry=None)  # process_cpu_seconds_total, process_resident_memory_bytes, ...
+        self._of_process = [Family(m.name, m.type, (), "", m.documentation) for m in self._process.collect()]
 
     def gauge(self, name: str, callback: GaugeCallback) -> None:
         """Ask `callback` for the value at each scrape; a second callback replaces the first.
@@ -399,64 +430,83 @@ class Metrics:
             return {}
         return dict(value) if isinstance(value, Mapping) else {"": float(value)}
 
-    def render(self) -> bytes:
-        """Write everything in Prometheus' text format (`CONTENT_TYPE`)."""
-        return generate_latest(self._registry)
+    def samples(self) -> Samples:
+        """Take down everything as it is now."""
+        counters: dict[str, dict[Labels, float]] = {}
+        histograms: dict[str, dict[Labels, Buckets]] = {}
+        for value in vars(self).values():
+            if isinstance(value, Counter | Counter1 | Counter2):
+                counters[value.name] = dict(value._samples())
+            elif isinstance(value, Histogram | Histogram1):
+                histograms[value.name] = {k: Buckets(tuple(of.counts), of.sum) for k, of in value._samples()}
+        gauges = {name: found for name in self._gauges if (found := self._gauge(name)) is not None}
+        process: dict[str, dict[Labels, float]] = {m.name: {(): m.samples[0].value} for m in self._process.collect()}
+        return Samples(counters, histograms, gauges, process)
+
+    def _gauge(self, name: str) -> dict[Labels, float] | None:
+        try:
+            value: Any = self._gauges[name]()
+            if not isinstance(value, Mapping):
+                return {(): float(value)}
+            some = list(value.items())[:MOST_SERIES]
+            return {(label,) if isinstance(label, str) else label: float(number) for label, number in some}
+        except Exception:  # the operator is told, in the log; the other metrics are still worth reading
+            logger.exception("metric %s could not be read", name)
+            return None
+
+    def render(self, samples: Samples | None = None) -> bytes:
+        """Write everything in Prometheus' text format (`CONTENT_TYPE`): this process's, or what several add up to."""
+        shown = self.samples() if samples is None else samples
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Shown(shown, self._of_process))
+        return generate_latest(registry)
 
 
-class _Reader(Collector):
-    """Turns the plain numbers into Prometheus' families at each scrape."""
+class _Shown(Collector):
+    """Turns samples into Prometheus' families, in the order of the list."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, samples: Samples, of_process: Sequence[Family]) -> None:
+        self._samples = samples
+        self._of_process = of_process
 
     def describe(self) -> Iterable[Metric]:
         return []  # so that registering does not collect
 
     def collect(self) -> Iterable[Metric]:
-        for value in vars(self._metrics).values():
-            if isinstance(value, Counter | Counter1 | Counter2):
-                yield _counter(value)
-            elif isinstance(value, Histogram | Histogram1):
-                yield _histogram(value)
-        for name, callback in self._metrics._gauges.items():
-            metric = _gauge(name, callback)
-            if metric is not None:
-                yield metric
+        samples = self._samples
+        for family in FAMILIES:
+            if family.type == "counter":
+                yield _filled(family, samples.counters.get(family.name, {}))
+            elif family.type == "histogram":
+                yield _histogram(family, samples.histograms.get(family.name, {}))
+            elif family.name in samples.gauges:
+                yield _filled(family, samples.gauges[family.name])
+        for family in self._of_process:
+            yield _filled(family, samples.process.get(family.name, {}))
 
 
-def _counter(counter: Counter | Counter1 | Counter2) -> Metric:
-    family = _BY_NAME[counter.name]
-    metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
-    for labels, value in counter._samples():
+def _filled(family: Family, series: Mapping[Labels, float]) -> Metric:
+    """Make a counter or gauge with these series; one label value more than it has labels is the worker's."""
+    kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+    names = family.labels
+    if any(len(labels) > len(names) for labels in series):
+        names = (*names, WORKER)
+    metric: CounterMetricFamily | GaugeMetricFamily = kind(family.name, family.help, labels=names)
+    for labels, value in series.items():
         metric.add_metric(labels, value)
     return metric
 
 
-def _histogram(histogram: Histogram | Histogram1) -> Metric:
-    family = _BY_NAME[histogram.name]
+def _histogram(family: Family, series: Mapping[Labels, Buckets]) -> Metric:
+    bounds = (*_BOUNDS[family.name], float("inf"))
     metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
-    for labels, series in histogram._samples():
+    for labels, found in series.items():
+        if len(found.counts) != len(bounds):
+            continue  # of another version
         buckets: list[tuple[str, float]] = []
         total = 0
-        for bound, count in zip([*histogram._bounds, float("inf")], series.counts, strict=True):
+        for bound, count in zip(bounds, found.counts, strict=True):
             total += count
             buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
-        metric.add_metric(labels, buckets, series.sum)
-    return metric
-
-
-def _gauge(name: str, callback: GaugeCallback) -> Metric | None:
-    family = _BY_NAME[name]
-    metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
-    try:
-        value: Any = callback()
-        if isinstance(value, Mapping):
-            for label, number in list(value.items())[:MOST_SERIES]:
-                metric.add_metric([label] if isinstance(label, str) else label, float(number))
-        else:
-            metric.add_metric([], float(value))
-    except Exception:  # the operator is told, in the log; the other metrics are still worth reading
-        logger.exception("metric %s could not be read", name)
-        return None
+        metric.add_metric(labels, buckets, found.sum)
     return metric

@@ -101,6 +101,12 @@ def _host(text: str) -> str:
     return text
 
 
+def _own_host(text: str) -> str:
+    if text in ("0.0.0.0", "::"):
+        raise ValueError("expected the address that other machines reach this one by, not all addresses")
+    return _host(text)
+
+
 def _carrier_name(text: str) -> str:
     if not _CARRIER_NAME.fullmatch(text):
         raise ValueError("expected 1 to 63 of a-z, 0-9, _ and -, beginning with a letter or digit")
@@ -157,6 +163,7 @@ class ServerSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         port: 0 takes any free one.
+        control_host: where workers on other machines reach this one; None: nowhere, those of this machine use a socket.
         public_url: how the world reaches this node, without a slash at the end; None: http://host:port.
         max_body_bytes: of one message; a batch may have 32 times as many.
         metrics_key: what /metrics asks for as a bearer key; None: nothing.
@@ -166,6 +173,7 @@ class ServerSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     host: Annotated[str, _text(_host)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    control_host: Annotated[str, _text(_own_host)] | None = None
     public_url: Annotated[str, _text(_http_url)] | None = None
     max_body_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 256 << 10
     metrics_key: Annotated[str, _text(secret=True)] | None = None

@@ -373,10 +373,15 @@ class WorkerRow:
     lease_until: datetime
     dead: bool
     shards: int
+    control: str | None = field(default=None, repr=False)  # where others ask it; a URL that holds the key to do so
 
 
 class Journal(Protocol):
     """See the module docstring for the promises. Reads raise `JournalAway` when the database is away."""
+
+    @property
+    def worker_id(self) -> str:
+        """This process incarnation's name; never used again once it ended."""
 
     @property
     def available(self) -> bool:
@@ -594,6 +599,9 @@ class Journal(Protocol):
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
         """Load the worker rows of living processes, and dead ones of the last day."""
+
+    async def announce(self, control: str) -> None:
+        """Say where the other workers can ask this one."""
 
     async def housekeep(self, now: datetime, messages_days: int) -> list[str]:
         """Make partitions ahead, drop those past retention, purge old idempotency rows and parked receipts.

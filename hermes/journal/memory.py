@@ -824,6 +824,10 @@ class MemoryJournal:
             if worker.dead_at is None or worker.dead_at > now - DEAD_WORKERS_SHOWN
         ]
 
+    async def announce(self, control: str) -> None:
+        self._reach()
+        self._store.workers[self.worker_id].row.control = control
+
     async def housekeep(self, now: datetime, messages_days: int) -> list[str]:
         self._reach()
         store = self._store

@@ -563,6 +563,9 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
         rows = await self._link.fetch(QUERIES["workers"], self._clock.now() - DEAD_WORKERS_SHOWN)
         return [WorkerRow(**row) for row in rows]
 
+    async def announce(self, control: str) -> None:
+        await self._link.fetch(QUERIES["announce"], self.worker_id, control)
+
     async def housekeep(self, now: datetime, messages_days: int) -> list[str]:
         connection = await self._link.open(timeout_s=HOUSEKEEPING_TIMEOUT_S)
         try:

@@ -135,9 +135,12 @@ FROM taken AS t LEFT JOIN worker AS w ON w.id = t.former
 SELECT dead FROM worker WHERE id = $1
 
 -- name: workers
-SELECT w.id, host, pid, process_started_at, started_at, lease_until, dead,
+SELECT w.id, host, pid, process_started_at, started_at, lease_until, dead, control,
        (SELECT count(*) FROM shard AS s WHERE s.owner = w.id) AS shards
 FROM worker AS w WHERE NOT dead OR dead_at > $1 ORDER BY id
+
+-- name: announce
+UPDATE worker SET control = $2 WHERE id = $1
 
 -- name: forget_workers
 DELETE FROM worker AS w WHERE dead AND dead_at < $1 AND NOT EXISTS (SELECT FROM shard AS s WHERE s.owner = w.id)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from actors import gauges
 from actors.context import CarrierPlan
 from actors.routing import explained
 from gateway.edge import Edge
@@ -15,6 +17,7 @@ from gateway.limits.accepted import Accepted
 from gateway.limits.base import Limits
 from gateway.limits.local import LocalLimits
 from gateway.server import HttpServer
+from gateway.workers.control import ControlServer
 from hermes.settings import ServerSettings, Settings, SignupSettings
 from tests.actors.cast import SECRET, CastNode, start_cast
 
@@ -106,6 +109,7 @@ async def start_api(
 ) -> Api:
     """Start a node and its HTTP edge. `server` are settings of [server], `settings` fields of the context."""
     node = await start_cast(carriers, journal, **settings)
+    gauges.measure(node.context)
     edge = Edge(
         settings=Settings(server=ServerSettings(port=0, **(server or {})), signup=signup or SignupSettings()),
         system=node.system,
@@ -124,8 +128,10 @@ async def start_api(
         explain=lambda message: explained(node.context.routes, message),
         resolve=resolve,
     )
-    http = HttpServer(edge, "127.0.0.1", 0)
+    control = ControlServer(Path(node.folder.name) / "control", node.journal.worker_id)
+    http = HttpServer(edge, "127.0.0.1", 0, control=control)
     await http.start()
+    await node.journal.announce(control.url)
     api = Api(node, aiohttp.ClientSession(), http, edge)
     for mode in ("live", "test"):
         _, text = await node.context.directory.create_key(node.tenant, mode)

@@ -84,7 +84,7 @@ def test_the_page_lists_every_metric_as_it_is() -> None:
     page = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
     assert rows == [
-        [f"`{f.name}`", f.type, ", ".join(f"`{label}`" for label in f.labels), f.unit, f.help] for f in FAMILIES
+        [f"`{f.name}`", f.type, ", ".join(f"`{label}`" for label in f.labels), f.unit, f.over, f.help] for f in FAMILIES
     ]
 
 

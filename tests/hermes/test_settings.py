@@ -170,6 +170,7 @@ def test_no_error_repeats_a_secret(tmp_path: Path, toml: str) -> None:
         ("[server]\nport = true", "server.port: expected an integer from 0 to 65535, got true"),
         ("[server]\nhost = ''", 'server.host: expected a text that is not empty, got ""'),
         ("[server]\nhost = 'a b'", "server.host: expected an IP address or a host name"),
+        ("[server]\ncontrol_host = '0.0.0.0'", "server.control_host: expected the address that other machines"),
         ("[server]\nmax_body_bytes = 1", "server.max_body_bytes: expected an integer from 1024 to 67108864"),
         ("[server]\nmax_open_messages = -1", "server.max_open_messages: expected an integer from 0"),
         ("[server]\nallow_private_callbacks = 1", "server.allow_private_callbacks: expected true or false"),

@@ -15,6 +15,7 @@ from logging import DEBUG, getLogger
 from typing import Any, Final
 
 from actors.context import CarrierPlan, Context
+from actors.lanes import Lane, Lanes, lane_of
 from actors.messages import (
     CancelSubmitted,
     DropSuppressed,
@@ -46,6 +47,7 @@ logger = getLogger("hermes.carrier")  # asked for every answer: structlog's woul
 
 HIGH_WATER: Final = 0.9  # of queue_limit: the gateway refuses new messages for this carrier
 LOW_WATER: Final = 0.7
+PASS_BY_S: Final = 1.0  # a job that was asked for and waits longer for its cascade's word holds no other
 
 
 class Pump:
@@ -55,6 +57,15 @@ class Pump:
 
 
 PUMP: Final = Pump()
+
+
+class _Held:
+    """To itself: has a lane waited too long for this one?"""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
 
 
 class CarrierActor(Actor):
@@ -68,7 +79,8 @@ class CarrierActor(Actor):
         self._plan: CarrierPlan = context.carriers[name]
         self._carrier: Carrier = self._plan.carrier
         self._queue = FairQueue(CATEGORIES, self._plan.queue_limit)
-        self._asked: set[Job] = set()  # written ahead, not yet allowed: each holds a place in flight
+        self._asked = Lanes()  # written ahead and not yet allowed, or behind such a one: each holds a place in flight
+        self._watched: dict[Lane, Job] = {}  # whom a lane is held by, as a `_Held` under way says
         self._in_flight = 0
         self._pump_set = False
         self._retired = False
@@ -144,6 +156,8 @@ class CarrierActor(Actor):
             self._go_ahead(message.job)
         elif kind is WithdrawJob:
             self._withdraw(message.job)
+        elif kind is _Held:
+            self._held(message.job)
         elif kind is DropSuppressed:
             self._drop_suppressed()
         elif kind is CancelSubmitted:
@@ -169,7 +183,7 @@ class CarrierActor(Actor):
     def _retire(self, reply: Reply) -> Any:
         """Give back what has not left, and answer once the last call has ended."""
         self._retired = True
-        asked, self._asked = self._asked, set()
+        asked = self._asked.clear()
         self._count(-len(asked))
         for job in asked:
             job.cascade.send_system(NotTaken(job, at_once=True))
@@ -320,9 +334,9 @@ class CarrierActor(Actor):
             self._queue.remove(job.entry)
             job.entry = None
         elif job in self._asked:  # waiting for its write-ahead, which will not be asked for any more
-            self._asked.discard(job)
+            leaving = self._asked.remove(job)
             self._count(-1)
-            self._pump()
+            self._let_go(leaving)
 
     def _send_or_ask(self, job: Job) -> None:
         self._leaving(job)
@@ -331,17 +345,41 @@ class CarrierActor(Actor):
             self._asked.add(job)
             submission = job.submission
             job.cascade.send(rules.Sending(submission.step, submission.attempt, self._name))
+        elif self._asked and self._asked.holds(job):
+            job.allowed = True
+            self._count(1)
+            self._asked.add(job)
+            self._watch(lane_of(job))
         else:
             self._leave(job)
 
     def _go_ahead(self, job: Job) -> None:
-        if job not in self._asked:
-            return
-        self._asked.discard(job)
-        self._count(-1)
-        if not job.withdrawn:
-            self._leave(job)
+        leaving = self._asked.allow(job)
+        if leaving:
+            self._let_go(leaving)
+            self._watch(lane_of(job))
+
+    def _let_go(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._count(-1)
+            if not job.withdrawn:
+                self._leave(job)
         self._pump()
+
+    def _watch(self, lane: Lane) -> None:
+        """Come back if the first of a lane, which others wait for, hears nothing."""
+        first = self._asked.first(lane)
+        if first is not None and first is not self._watched.get(lane):
+            self._watched[lane] = first
+            self.send_after(PASS_BY_S, _Held(first))
+
+    def _held(self, job: Job) -> None:
+        lane = lane_of(job)
+        if self._watched.get(lane) is job:
+            del self._watched[lane]
+        if self._asked.first(lane) is job:
+            self._let_go(self._asked.pass_by(lane))
+            self._watch(lane)
 
     def _leave(self, job: Job) -> None:
         job.allowed = job.left = True
@@ -425,7 +463,7 @@ class CarrierActor(Actor):
 
     def _give_back_all(self) -> None:
         """The actor ends: return what has not left."""
-        for job in list(self._asked):
+        for job in self._asked.clear():
             job.cascade.send(NotTaken(job))
         self._give_back(at_once=False)
         self._context.in_flight -= self._in_flight

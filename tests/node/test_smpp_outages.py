@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,30 +81,76 @@ def doubtful(message: dict[str, Any]) -> bool:
     return any(event["type"] == "ambiguous" for event in message["events"])
 
 
+AWAY_S = 60.0
+RATE = 200  # messages a second, of two tenants in two lanes
+LANES = ("transactional", "marketing")
+SHORT_LIVED = 20  # one in so many lives for five seconds only
+
+
 @pytest.mark.slow
-async def test_a_carrier_that_is_away_under_load_gets_everything_when_it_is_back(tmp_path: Path, data: Path) -> None:
-    settings = SmscSettings(receipt_delay_s=0.05, magic=False)
-    async with Smsc(settings) as smsc:
-        carriers = telecom(smsc, window_size=20)
-        async with running(tmp_path, carriers, data=data) as node:
-            tenant = await node.tenant()
-            await smsc.wait_for_binds()
-            loop = asyncio.get_running_loop()
-            ids: list[str] = []
-            away_s, rate = 10.0, 100
+@pytest.mark.timeout(400)
+async def test_a_minute_without_the_carrier_loses_nothing_and_keeps_the_order_of_each_lane(
+    tmp_path: Path, data: Path
+) -> None:
+    settings = SmscSettings(receipt_delay_s=0.05, magic=False, keep=50_000)
+    async with Smsc(settings) as smsc, running(tmp_path, telecom(smsc, window_size=20), data=data) as node:
+        tenants = [await node.tenant("acme"), await node.tenant("bank")]
+        await smsc.wait_for_binds()
+        loop = asyncio.get_running_loop()
+        ids: dict[str, tuple[str, int]] = {}  # whose, and which number, in the order they were accepted
+        count = 0
+
+        async def batch(key: str) -> None:
+            """A twentieth of a second's messages of one tenant, numbered on in each lane."""
+            nonlocal count
+            messages: list[dict[str, Any]] = []
+            first = count
+            for _ in range(RATE // 20 // len(tenants)):
+                message: dict[str, Any] = {"channel": "sms", "to": f"+4522{count:06d}", "content": {"text": "x"}}
+                message["category"] = LANES[count % 2]
+                if count % SHORT_LIVED == 0:
+                    message["expires_in_s"] = 5
+                messages.append(message)
+                count += 1
+            answer = await node.ask("POST", "/v1/messages/batch", {"messages": messages}, key=key)
+            for n, each in enumerate(answer.body["results"], first):
+                ids[each["message"]["id"]] = (key, n)
+
+        async def load(seconds: float) -> None:
             began = loop.time()
-            await smsc.go_away()
-            back: asyncio.Task[None] | None = None
-            for n in range(int(rate * (away_s + 3))):
-                ids.append(await send(node, tenant.key, n))
-                if back is None and loop.time() - began >= away_s:
-                    back = loop.create_task(smsc.come_back())
-                await asyncio.sleep(max(0.0, began + n / rate - loop.time()))
-            if back is None:
-                await smsc.come_back()
-            found = await finals(node, tenant.key, ids, 60)
-            assert {each["status"] for each in found} == {"delivered"}
-            sent = [m.destination for m in smsc.messages]
-            assert len(sent) == len(ids) == len(set(sent))
-            log = node.log
-            assert log.count("bind is down") < 5
+            for n in range(int(seconds * 20)):
+                for tenant in tenants:
+                    await batch(tenant.key)
+                await asyncio.sleep(max(0.0, began + (n + 1) / 20 - loop.time()))
+
+        await load(2)
+        await smsc.wait_until(lambda: smsc.taken == count, SOON_S)
+        before_mb = node.rss_mb()
+        await smsc.go_away()
+        gone, taken = datetime.now(UTC), smsc.taken
+        await load(AWAY_S)
+        assert smsc.taken == taken
+        grown_mb = node.rss_mb() - before_mb
+        back = datetime.now(UTC)
+        await smsc.come_back()
+        await asyncio.gather(load(3), smsc.wait_until(lambda: smsc.taken > taken, SOON_S))
+
+        assert count == RATE * (AWAY_S + 5)
+        assert grown_mb < 200  # 12,000 messages that wait
+        await smsc.wait_until(lambda: smsc.taken >= count - count // SHORT_LIVED, 120)
+        found = await node.all_final([*ids], 120)
+        sent = [int(message.destination[4:]) for message in smsc.messages]
+        assert len(sent) == len(set(sent))
+        for message in found.values():
+            number = int(message["to"]["phone"][5:])
+            created_at, expires_at = (datetime.fromisoformat(message[name]) for name in ("created_at", "expires_at"))
+            if created_at > gone and expires_at < back:  # its life ended in the queue
+                assert (message["status"], number in sent) == ("expired", False)
+            elif number % SHORT_LIVED:
+                assert (message["status"], number in sent) == ("delivered", True)
+        place = {number: at for at, number in enumerate(sent)}
+        for key in {key for key, _ in ids.values()}:
+            for lane in range(len(LANES)):
+                mine = [place[n] for owner, n in ids.values() if owner == key and n % 2 == lane and n in place]
+                assert mine == sorted(mine)
+        assert node.log.count("bind is down") < 5

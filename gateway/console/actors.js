@@ -15,14 +15,16 @@ export function tree(main, { live }) {
   // Flatten what is unfolded: [{actor, depth, more}]
   const lines = () => {
     const found = [];
-    const walk = (actor, depth) => {
+    const walk = (actor, depth, worker) => { // below a worker's line its prefix goes without saying
       const hidden = actor.children_total - actor.children.length;
-      found.push({ actor, depth, key: actor.name, parent: actor.children_total > 0 });
+      const shown = worker && actor.name.startsWith(worker) ? actor.name.slice(worker.length) : actor.name;
+      found.push({ actor, depth, shown, key: actor.name, parent: actor.children_total > 0 });
       if (folded.has(actor.name)) return;
-      for (const child of actor.children) walk(child, depth + 1);
+      const inside = actor.kind === "Worker" ? `${actor.name}/` : worker;
+      for (const child of actor.children) walk(child, depth + 1, inside);
       if (hidden > 0) found.push({ actor, depth: depth + 1, key: `${actor.name} more`, more: hidden });
     };
-    if (root) walk(root, 0);
+    if (root) walk(root, 0, "");
     return found;
   };
 
@@ -51,7 +53,7 @@ export function tree(main, { live }) {
       text(fold, line.parent ? (folded.has(actor.name) ? "▸" : "▾") : "");
       if (line.parent) row.setAttribute("aria-expanded", String(!folded.has(actor.name)));
       else row.removeAttribute("aria-expanded");
-      text(name, actor.name);
+      text(name, line.shown);
       name.setAttribute("href", `#/actor/${actorPath(actor.name)}`);
       text(total, actor.children_total ? count(actor.children_total) : "");
       mark(pill, `state ${actor.state}`);
@@ -59,7 +61,7 @@ export function tree(main, { live }) {
       text(mail, actor.mailbox ? `${count(actor.mailbox)} waiting` : "");
       text(restarts, actor.restarts ? `${count(actor.restarts)} restarts` : "");
       text(since, actor.uptime_s ? duration(actor.uptime_s) : "");
-      text(error, actor.last_error);
+      text(error, actor.kind === "Worker" ? registered(actor.detail) : actor.last_error);
     });
     if (rows.firstElementChild && !rows.querySelector('[tabindex="0"]')) rows.firstElementChild.tabIndex = 0;
   };
@@ -100,6 +102,12 @@ export function tree(main, { live }) {
   });
 
   live.every(EVERY_MS, async () => { root = await get("/v1/actors"); draw(); });
+}
+
+// What the database knows of a worker, and how many messages are open on it.
+function registered(worker) {
+  const open = worker.open === null || worker.open === undefined ? "" : `, ${count(worker.open)} open`;
+  return `pid ${worker.pid} on ${worker.host}, ${count(worker.shards)} shards${open}`;
 }
 
 const ORDERS = [

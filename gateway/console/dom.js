@@ -34,6 +34,12 @@ export function mark(node, name) {
   return node;
 }
 
+// An actor's name in a narrow place: of several workers, the end of the worker's id tells which.
+export function ofWorker(name) {
+  const found = /^worker\/([^/]+)\/(.+)$/.exec(name);
+  return found ? `${found[2]} @${found[1].slice(-6)}` : name;
+}
+
 // Show `items` in `parent`, one element each, kept by key: focus and selection survive a refresh.
 export function keyed(parent, items, key, make, update) {
   const old = parent.keyedElements ?? new Map();

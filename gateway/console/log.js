@@ -11,7 +11,7 @@ export function log(main, { live }) {
   const pause = h("input", { type: "checkbox", id: "pause" });
   const lines = h("ol", { class: "log", "aria-live": "off", tabindex: "0", "aria-label": "Log" });
   main.append(h("h1", {}, "Log"), h("p", { class: "tools" }, level, " ", filter, " ", h("label", { class: "inline" }, pause, " hold still")),
-    h("p", { class: "hint" }, "The last 500 lines of this process. An actor's page changes the level for it and all below it."), lines);
+    h("p", { class: "hint" }, "The last 500 lines of every worker. An actor's page changes the level for it and all below it."), lines);
   let last = 0;
 
   const fits = (line) => !filter.value || line.textContent.toLowerCase().includes(filter.value.toLowerCase());

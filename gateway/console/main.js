@@ -93,9 +93,11 @@ function show() {
 }
 
 function health(seen) {
-  const bad = !seen.ready || !seen.journal.up;
+  const silent = seen.workers_unreachable;
+  const bad = !seen.ready || !seen.journal.up || silent > 0;
   mark($("health"), bad ? "pill bad" : "pill good");
-  text($("health"), bad ? (seen.journal.up ? "not ready" : "database away") : `ready · ${seen.accepted_per_s.toLocaleString("en")}/s`);
+  const why = !seen.journal.up ? "database away" : !seen.ready ? "not ready" : `${silent} of ${seen.workers} workers silent`;
+  text($("health"), bad ? why : `ready · ${seen.accepted_per_s.toLocaleString("en")}/s`);
 }
 
 // --- the session
@@ -164,7 +166,7 @@ document.addEventListener("keydown", (event) => {
 function jump(what) {
   if (/^msg_/.test(what)) return `#/message/${encodeURIComponent(what)}`;
   if (/^ten_/.test(what)) return `#/tenant/${encodeURIComponent(what)}`;
-  if (/^(root|journal|carriers|providers|router|dlr|mo|webhooks|tenants|waker|gateway)$/.test(what) || what.includes("/")) return `#/actor/${api.actorPath(what)}`;
+  if (/^(root|workers|journal|carriers|providers|router|dlr|mo|webhooks|tenants|waker|gateway)$/.test(what) || what.includes("/")) return `#/actor/${api.actorPath(what)}`;
   return `#/carrier/${encodeURIComponent(what)}`;
 }
 

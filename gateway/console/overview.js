@@ -1,7 +1,7 @@
 // The first page: is it well, how much goes through, and who stands out.
 
 import { get, actorPath, name } from "/console/api.js";
-import { h, History, clock, count, duration, link, sparkline, state, table, text } from "/console/dom.js";
+import { h, History, clock, count, duration, link, ofWorker, sparkline, state, table, text } from "/console/dom.js";
 
 const EVERY_MS = 2000;
 
@@ -26,7 +26,7 @@ export function overview(main, { live, health }) {
     webhooks: figure("webhooks pending", "not yet answered by customers"),
   };
   const actors = table([
-    { name: "Actor", cell: (td, a) => link(td, `#/actor/${actorPath(a.name)}`, a.name) },
+    { name: "Actor", cell: (td, a) => link(td, `#/actor/${actorPath(a.name)}`, ofWorker(a.name)) },
     { name: "State", cell: (td, a) => state(td, a.state) },
     { name: "Mailbox", class: "number", cell: (td, a) => text(td, count(a.mailbox)) },
     { name: "CPU", class: "number", cell: (td, a) => text(td, a.share === undefined ? "" : `${(a.share * 100).toFixed(1)} %`) },
@@ -48,7 +48,7 @@ export function overview(main, { live, health }) {
   ], { caption: "Tenants", empty: "No tenant has sent anything yet." });
   const decisions = table([
     { name: "At", cell: (td, d) => text(td, clock(d.at)) },
-    { name: "Supervisor", cell: (td, d) => link(td, `#/actor/${actorPath(d.supervisor)}`, d.supervisor) },
+    { name: "Supervisor", cell: (td, d) => link(td, `#/actor/${actorPath(d.supervisor)}`, ofWorker(d.supervisor)) },
     { name: "Child", cell: (td, d) => text(td, d.child) },
     { name: "Decision", cell: (td, d) => state(td, d.decision, d.delay_s ? `in ${duration(d.delay_s)}` : "") },
     { name: "Reason", class: "wide", cell: (td, d) => text(td, d.reason) },
@@ -84,7 +84,8 @@ export function overview(main, { live, health }) {
     tenants.show(seen.tenants, (t) => t.id);
     decisions.show(seen.decisions, (d) => d.at + d.supervisor + d.child + d.decision);
     const states = Object.entries(seen.carriers_by_state).map(([s, n]) => `${count(n)} ${s}`).join(", ");
-    text(versions, `hermes ${seen.version}, up ${duration(seen.uptime_s)}: ${count(seen.actors_total)} actors, ${count(seen.carriers_total)} carriers (${states || "none"}), ${count(seen.tenants_total)} tenants`);
+    const workers = seen.workers > 1 ? ` on ${count(seen.workers)} workers${seen.workers_unreachable ? ` (${count(seen.workers_unreachable)} do not answer)` : ""}` : "";
+    text(versions, `hermes ${seen.version}${workers}, up ${duration(seen.uptime_s)}: ${count(seen.actors_total)} actors, ${count(seen.carriers_total)} carriers (${states || "none"}), ${count(seen.tenants_total)} tenants`);
     before = { uptime_s: seen.uptime_s, ended, actors: seen.actors };
   });
 }

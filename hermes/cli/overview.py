@@ -97,10 +97,14 @@ def _head(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Text:
     if before is not None and found["uptime_s"] > before["uptime_s"]:
         passed = found["uptime_s"] - before["uptime_s"]
         rate = f", {(ended - sum(before['final'].values())) / passed:,.1f}/s"
+    workers, unreachable = found.get("workers", 1), found.get("workers_unreachable", 0)
     return Text.assemble(
         f"hermes {client.clean(found['version'])}  ",
         state,
-        f"  up {show.duration(found['uptime_s'])}  {found['actors_total']:,} actors\n",
+        f"  up {show.duration(found['uptime_s'])}  {found['actors_total']:,} actors",
+        f" on {workers} workers" if workers > 1 else "",
+        (f", {unreachable} UNREACHABLE" if unreachable else "", "bold red"),
+        "\n",
         f"accepted {found['accepted']:,} ({found['accepted_per_s']:,.1f}/s)  ended {ended:,}{rate}  "
         f"open {messages.get('active', 0):,} + {messages.get('parked', 0):,} parked  "
         f"webhooks {found['webhooks_pending']:,}  journal ",

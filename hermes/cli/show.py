@@ -48,6 +48,7 @@ _STATES: Final[dict[str, str]] = {
     "disabled": "magenta",
     "down": "red",
     "terminated": "red",
+    "unreachable": "bold red",
 }
 _PIPED_WIDTH: Final = 200  # columns where there is no terminal, so that no cell wraps
 
@@ -251,7 +252,10 @@ def _what(type: str, data: Mapping[str, Any], message: Mapping[str, Any]) -> str
 
 
 def actor_table(root: Mapping[str, Any], *, ascii_only: bool = False) -> Table:
-    """Draw a family of actors as /v1/actors shows it, one line an actor; what was left out is counted."""
+    """Draw a family of actors as /v1/actors shows it, one line an actor; what was left out is counted.
+
+    Below a worker's line its actors go by their own names: `worker/<id>/` is left out there.
+    """
     made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     made.add_column("actor", no_wrap=True)
     made.add_column("state", no_wrap=True)
@@ -259,12 +263,12 @@ def actor_table(root: Mapping[str, Any], *, ascii_only: bool = False) -> Table:
         made.add_column(column, justify="right", no_wrap=True)
     made.add_column("how it is", overflow="fold")
     guides = ("|- ", "`- ", "|  ", "   ") if ascii_only else ("├─ ", "└─ ", "│  ", "   ")
-    for prefix, actor in _family(root, "", "", guides):
+    for prefix, actor, worker in _family(root, "", "", guides):
         if isinstance(actor, int):
             made.add_row(Text.assemble((prefix, "dim"), (f"... and {actor:,} more", "dim italic")))
             continue
         total = actor.get("children_total")
-        name = Text.assemble((prefix, "dim"), clean(actor.get("name")))
+        name = Text.assemble((prefix, "dim"), clean(actor.get("name")).removeprefix(worker))
         if isinstance(total, int) and total > len(actor.get("children") or ()):
             name.append(f" ({total:,})", "dim")
         restarts, mailbox = actor.get("restarts") or 0, actor.get("mailbox") or 0
@@ -284,6 +288,8 @@ def actor_table(root: Mapping[str, Any], *, ascii_only: bool = False) -> Table:
 def _said_of_itself(actor: Mapping[str, Any]) -> Text:
     """Say how a carrier or a bind is, since when and why; of every other actor its last error."""
     detail = actor.get("detail") or {}
+    if actor.get("kind") == "Worker":
+        return _registered(detail)
     state, last_error = detail.get("state"), actor.get("last_error")
     said: list[str | tuple[str, str]] = []
     if isinstance(state, str) and detail.get("since"):
@@ -303,20 +309,30 @@ def _said_of_itself(actor: Mapping[str, Any]) -> Text:
     return Text.assemble(*said)
 
 
+def _registered(detail: Mapping[str, Any]) -> Text:
+    """Say what the database knows of a worker, and how many messages are open on it."""
+    open_ = detail.get("open")
+    said = f"pid {detail.get('pid')} on {clean(detail.get('host'))}, {detail.get('shards')} shards"
+    return Text(said + (f", {open_:,} open" if isinstance(open_, int) else ""), style="dim")
+
+
 def _family(
-    actor: Mapping[str, Any], here: str, below: str, guides: tuple[str, str, str, str]
-) -> Iterator[tuple[str, Mapping[str, Any] | int]]:
-    """Walk a family in order: the guides before a name, then the actor, or how many are not shown."""
+    actor: Mapping[str, Any], here: str, below: str, guides: tuple[str, str, str, str], worker: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any] | int, str]]:
+    """Walk a family in order: the guides before a name, the actor or how many are not shown, the worker's prefix."""
     branch, last, pipe, space = guides
-    yield here, actor
+    yield here, actor, worker
+    if actor.get("kind") == "Worker":
+        worker = f"{actor.get('name')}/"
     children = [child for child in actor.get("children") or () if isinstance(child, dict)]
     total = actor.get("children_total")
     more = total - len(children) if isinstance(total, int) else 0
     for n, child in enumerate(children, 1):
         is_last = n == len(children) and more <= 0
-        yield from _family(child, below + (last if is_last else branch), below + (space if is_last else pipe), guides)
+        end, beside = (last, space) if is_last else (branch, pipe)
+        yield from _family(child, below + end, below + beside, guides, worker)
     if more > 0:
-        yield below + last, more
+        yield below + last, more, worker
 
 
 def _age(actor: Mapping[str, Any]) -> str:

@@ -722,6 +722,23 @@ def test_tree_says_which_bind_is_down_since_when_and_why() -> None:
     assert lines[4].endswith("  up")
 
 
+def test_tree_of_several_workers_has_a_line_for_each_and_says_their_prefix_once() -> None:
+    def node(name: str, kind: str, *children: Any, state: str = "sleep", **detail: Any) -> dict[str, Any]:
+        shown = {"name": name, "kind": kind, "state": state, "detail": detail}
+        return {**shown, "children": list(children), "children_total": len(children)}
+
+    root = node("worker/w1/root", "Root", node("worker/w1/router", "Router"))
+    first = node("worker/w1", "Worker", root, pid=7, host="alpha", shards=32, open=1200)
+    second = node("worker/w2", "Worker", state="unreachable", pid=8, host="alpha", shards=32, open=None)
+    lines = [line.rstrip() for line in drawn(show.actor_table(node("workers", "Workers", first, second))).splitlines()]
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["workers", "├─ worker/w1", "│"]
+    assert lines[2].endswith("pid 7 on alpha, 32 shards, 1,200 open")
+    assert "└─ root" in lines[3] and "└─ router" in lines[4]
+    assert "unreachable" in lines[5] and lines[5].endswith("pid 8 on alpha, 32 shards")
+    family = node("router", "Router", node("worker/w1/router", "Router"))
+    assert "worker/w1/router" in drawn(show.actor_table(family))
+
+
 def test_tree_as_json_is_what_the_node_says(told: FakeNode, run: Run) -> None:
     assert run("tree", "--json").document == TREE
 
@@ -827,6 +844,12 @@ def test_top_shows_what_stands_out_in_the_order_asked_for(told: FakeNode, run: R
     assert "bulk down 1.5 4 (1 m 01 s) 2 6 5 5 failures in a row" in lines
     assert "ten_1 Ada 50.0 5,000" in lines
     assert any("root router restart ValueError: bug" in line for line in lines)
+
+
+def test_top_says_how_many_workers_there_are_and_that_one_does_not_answer() -> None:
+    several = {**OVERVIEW, "workers": 3, "workers_unreachable": 1}
+    assert "2,000 actors on 3 workers, 1 UNREACHABLE" in drawn(overview.page(several, None, "mailbox", 5))
+    assert "workers" not in drawn(overview.page(OVERVIEW, None, "mailbox", 5)).splitlines()[0]
 
 
 def test_top_as_json_is_what_the_node_says(told: FakeNode, run: Run) -> None:

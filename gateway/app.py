@@ -276,7 +276,7 @@ class Gateway:
         self._hosts = Hosts(edge.clock, edge.settings.server.allow_private_callbacks, edge.resolve)
         docs = Docs(edge)
         shelf = Shelf(edge)
-        carriers = Carriers(edge, shelf)
+        self.carriers = carriers = Carriers(edge, shelf)
         self._overview = OverviewPage(edge, carriers)
         self.routes = routes(
             Messages(edge, self._hosts, shelf),

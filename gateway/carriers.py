@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 import msgspec
 
@@ -27,6 +28,8 @@ from gateway.workers import figures
 from gateway.workers.peers import ORDER_WITHIN_S, Told
 from hermes.domain.commands import ControlCarrier, Listed, carrier_actor
 from hermes.runtime import CallTimeout, NotAlive, RuntimeFault
+
+_ORDERS: Final = {"paused": "pause", "draining": "drain"}
 
 _nothing = msgspec.json.Decoder(Nothing)
 _explain = msgspec.json.Decoder(ExplainBody)
@@ -119,6 +122,19 @@ class Carriers:
         if errors:
             raise invalid_fields(errors)
         return call.reply(200, Explanation(edge.explain(message)))
+
+    async def take_over_orders(self) -> None:
+        """Hold the carriers that an operator holds on any other worker: this one has just come, and heard no order."""
+        peers = self._edge.peers
+        held: dict[str, str] = {}
+        for told in await peers.ask_all(await peers.others(), "GET", "/v1/carriers"):
+            page = told.read(CarrierPage)
+            if page is not None:
+                held |= {view.name: _ORDERS[view.state] for view in page.data if view.state in _ORDERS}
+        for carrier in self._edge.fleet.listed():
+            if carrier.name in held and carrier.off is None:
+                with suppress(Problem):  # its actor is being restarted: it comes back as it is then
+                    await self._obey(carrier, held[carrier.name])
 
     # --- inside
     async def _settings(self, call: Call) -> dict[str, Any]:

@@ -220,6 +220,7 @@ class Node:
         if not self._announced:  # started again, it is where it was
             await self.journal.announce(self._control.url)
             self._announced = True
+            await server.gateway.carriers.take_over_orders()
         self.url = config.base_url(self.settings.server.host, server.port)
 
     def _is_ready(self) -> bool:

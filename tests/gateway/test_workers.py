@@ -155,6 +155,21 @@ async def test_a_carrier_is_shown_over_all_workers_and_an_order_reaches_each(two
     await two.post("/v1/carriers/nobody/pause", status=404)
 
 
+async def test_a_worker_that_comes_later_holds_what_the_operator_holds(
+    start: Start, two: Two, looking_always: None
+) -> None:
+    await two.post("/v1/carriers/mock-sms/pause")
+    await two.post("/v1/carriers/mock-push/drain")
+    third = two.a.node.journal.peer("w3")  # type: ignore[attr-defined]
+    await third.start()
+    late = await start(journal=third)
+    await late.server.gateway.carriers.take_over_orders()
+    states = {name: late.node.system.info(f"provider/{name}").detail["state"] for name in late.node.context.carriers}
+    assert states == {"mock-email": "up", "mock-sms": "paused", "mock-push": "draining", "mock-whatsapp": "up"} | {
+        "sandbox": "up"
+    }
+
+
 async def test_metrics_are_the_sum_of_all_workers_whoever_is_asked(two: Two) -> None:
     for api in (two.a, two.a, two.b):
         await api.node.final(await api.sent())

@@ -1,0 +1,111 @@
+"""Processes that serve one database answer as one: real ones, one of which stops or is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from hermes.testing.database import shared_cluster
+from tests.node.harness import SOON_S, Node, running, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
+    """Two nodes on one machine, with data folders of their own and one database."""
+    cluster = await shared_cluster()
+    async with AsyncExitStack() as stack:
+        connect = await stack.enter_async_context(cluster.database())
+        url = f"postgresql://{connect['user']}@/{connect['database']}?host={connect['host']}&port={connect['port']}"
+        nodes = []
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            server = f'[database]\nurl = "{url}"\n'
+            nodes.append(await stack.enter_async_context(running(tmp_path / name, server=server)))
+        yield nodes[0], nodes[1]
+
+
+async def samples(node: Node) -> dict[tuple[Any, ...], float]:
+    text = (await node.ask("GET", "/metrics")).body
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def tree(node: Node) -> dict[str, Any]:
+    answer = await node.ask("GET", "/v1/actors")
+    assert answer.status == 200, answer
+    found: dict[str, Any] = answer.body
+    return found
+
+
+async def states(node: Node) -> list[bool]:
+    """Whether each worker that lives by the database answers."""
+    return [child["state"] != "unreachable" for child in (await tree(node)).get("children", ())]
+
+
+async def test_two_processes_are_one_tree_and_one_sum_until_one_is_gone(two: tuple[Node, Node]) -> None:
+    a, b = two
+
+    async def both() -> bool:
+        return [(await tree(node))["name"] for node in two] == ["workers", "workers"]
+
+    await until(both, SOON_S, "each sees the other")
+    tenant = await a.tenant()
+    sent = await a.send(tenant.key, {"channel": "sms", "to": "+4520120001", "content": {"text": "Hi"}})
+    await a.final(sent["id"])
+    workers = {row["pid"]: row for row in (await b.ask("GET", "/v1/workers")).body["data"]}
+    assert set(workers) == {a.pid, b.pid} and all(row["open"] is not None for row in workers.values())
+    of_b = f"worker/{workers[b.pid]['id']}"
+    shown = (await a.ask("GET", f"/v1/actors/{of_b}/provider/mock-sms")).body
+    assert (shown["name"], shown["restarts"]) == (f"{of_b}/provider/mock-sms", 0)
+    await a.ask("POST", f"/v1/actors/{of_b}/provider/mock-sms/restart")
+    assert (await b.ask("GET", f"/v1/actors/{of_b}/provider/mock-sms")).body["restarts"] == 1
+    await a.ask("POST", "/v1/carriers/mock-sms/pause")
+    carrier = (await b.ask("GET", "/v1/carriers/mock-sms")).body
+    assert (carrier["state"], carrier["sent"]) == ("paused", 1)
+    await b.ask("POST", "/v1/carriers/mock-sms/resume")
+    await b.ask("POST", "/v1/carriers/mock-push/pause")
+    for node in two:
+        seen = await samples(node)
+        assert (seen["hermes_accepted_total",], seen["hermes_workers",]) == (1, 2)
+        assert seen["hermes_workers_unreachable",] == 0
+
+    os.kill(b.pid, signal.SIGSTOP)
+    try:
+        assert await states(a) in ([True, False], [False, True])
+        seen = await samples(a)
+        assert (seen["hermes_accepted_total",], seen["hermes_workers_unreachable",]) == (1, 1)
+        assert (await a.ask("GET", f"/v1/actors/{of_b}/router")).status == 503
+        assert (await a.ask("GET", "/v1/overview")).body["workers_unreachable"] == 1
+    finally:
+        os.kill(b.pid, signal.SIGCONT)
+
+    async def answers_again() -> bool:
+        return await states(a) == [True, True]
+
+    await until(answers_again, SOON_S, "it is in the tree again")
+    b.kill()
+    seen = await samples(a)
+    assert seen["hermes_accepted_total",] == 1
+    assert (await a.ask("GET", "/v1/log")).status == (await a.ask("GET", "/v1/overview")).status == 200
+    await b.start()  # declares its former self dead
+
+    async def anew() -> bool:
+        return await states(a) == [True, True] and (await samples(b))["hermes_accepted_total",] == 1
+
+    await until(anew, SOON_S, "the new process is there, and knows what was counted before it")
+    of_push = [c["detail"]["state"] for c in (await a.ask("GET", "/v1/actors/provider/mock-push")).body["children"]]
+    assert of_push == ["paused", "paused"], "the new process has taken the order over"
+    rows = (await a.ask("GET", "/v1/workers")).body["data"]
+    assert sorted(row["state"] for row in rows) == ["alive", "alive", "dead"]

@@ -26,12 +26,13 @@ from gateway.decode import decode_query
 from gateway.docs import Docs
 from gateway.edge import OPERATOR, Call, Edge, Reply, journal_away, new_request_id
 from gateway.hosts import Hosts
-from gateway.messages import Messages
+from gateway.messages import BATCH_TIMES, Messages
 from gateway.operate import Operate
 from gateway.overview import OverviewPage
 from gateway.policies import Policies
 from gateway.problems import Problem
 from gateway.routes import Route
+from gateway.signing import Signing
 from gateway.signup import Signup
 from gateway.suppressions import SuppressionLists
 from gateway.templates import Shelf, Templates
@@ -72,6 +73,7 @@ def routes(
     policies: Policies,
     templates: Templates,
     usage: Usage,
+    signing: Signing,
     callbacks: Callbacks,
     actors: Actors,
     operate: Operate,
@@ -129,6 +131,9 @@ def routes(
         R("POST", t + "/keys/{key}/rotate", tenants.rotate_key, operator, "Keys", {201: s.KeyRotated},
           s.RotateBody, codes=change, body_optional=True),
         R("DELETE", t + "/keys/{key}", tenants.delete_key, operator, "Keys", {204: None}, codes=end),
+        R("GET", t + "/keys/{key}/signing-secret", signing.secret, own, "Keys", {200: s.SigningSecret}, codes=known),
+        R("GET", t + "/signing", signing.show, own, "Keys", {200: s.SigningView}, codes=known),
+        R("PUT", t + "/signing", signing.change, own, "Keys", {200: s.SigningView}, s.SigningBody, codes=change),
         R("GET", t + "/audit", tenants.list_changes, own, "Tenants", {200: s.ChangePage}, query=s.PageQuery,
           codes=known),
         R("GET", "/v1/audit", tenants.list_all_changes, operator, "Tenants", {200: s.ChangePage}, query=s.PageQuery),
@@ -274,6 +279,7 @@ class Gateway:
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._hosts = Hosts(edge.clock, edge.settings.server.allow_private_callbacks, edge.resolve)
+        self._signing = Signing(edge, edge.settings.server.max_body_bytes * BATCH_TIMES)
         docs = Docs(edge)
         shelf = Shelf(edge)
         self.carriers = carriers = Carriers(edge, shelf)
@@ -286,6 +292,7 @@ class Gateway:
             Policies(edge),
             Templates(edge, shelf),
             Usage(edge),
+            self._signing,
             Callbacks(edge),
             Actors(edge),
             Operate(edge),
@@ -333,6 +340,7 @@ class Gateway:
                 call.local, call.caller = True, OPERATOR
             else:
                 call.caller = authenticate(self._edge, request, route.access)
+                await self._signing.check(call)
             if route.query is s.Nothing and request.rel_url.raw_query_string:
                 decode_query(s.Nothing, request.query.items())
             return await route.handler(call)

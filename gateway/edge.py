@@ -246,7 +246,7 @@ class Call:
         local: another worker asks: the answer is about this one only.
     """
 
-    __slots__ = ("caller", "edge", "local", "method", "params", "request", "request_id")
+    __slots__ = ("_raw", "caller", "edge", "local", "method", "params", "request", "request_id")
 
     def __init__(self, edge: Edge, request: web.BaseRequest, request_id: str) -> None:
         self.edge = edge
@@ -256,6 +256,7 @@ class Call:
         self.params: Mapping[str, str] = {}
         self.caller = NOBODY
         self.local = False
+        self._raw: bytes | None = None
 
     async def others(self) -> list[WorkerRow]:
         """List the other workers that the answer is about as well."""
@@ -266,25 +267,38 @@ class Call:
         """The caller's trace context (W3C Trace Context, 3.2), as sent."""
         return self.request.headers.get("traceparent")
 
+    async def raw_body(self, limit: int) -> bytes:
+        """Read the body's octets as they were sent; again, they are the same.
+
+        Raises:
+            Problem: too_large, malformed_json (it broke off), request_timeout.
+        """
+        if self._raw is None:
+            declared = self.request.headers.get("Content-Length")
+            if declared is not None and int(declared) > limit:
+                raise _too_large(limit)
+            content = self.request.content
+            if content.is_eof() and content.exception() is None:
+                self._raw = content.read_nowait(-1)
+            else:
+                self._raw = await self._slow_body(limit)
+        return self._raw
+
     async def body(self, limit: int) -> bytes:
         """Read the body.
 
         Raises:
-            Problem: too_large, unsupported_media_type (an unknown coding), malformed_json (it broke off).
+            Problem: too_large, unsupported_media_type (an unknown coding), malformed_json (it broke off),
+                request_timeout.
         """
-        request = self.request
-        headers = request.headers
+        headers = self.request.headers
         declared = headers.get("Content-Length")
         if declared is not None and int(declared) > limit:
             raise _too_large(limit)
         coding = headers.get("Content-Encoding")
         if coding is not None and coding.lower() not in ("identity", "gzip", "deflate"):
             raise Problem("unsupported_media_type", "Content-Encoding can be gzip, deflate or identity.")
-        content = request.content
-        if content.is_eof() and content.exception() is None:
-            body: bytes = content.read_nowait(-1)
-        else:
-            body = await self._slow_body(limit)
+        body = await self.raw_body(limit)
         if coding is not None and coding.lower() != "identity":
             body = _decompressed(body, limit)
         if len(body) > limit:

@@ -432,7 +432,7 @@ def _codes(route: Route) -> dict[int, list[str]]:
     if route.access is not Access.OPEN:
         codes += _AUTHENTICATED
         if route.access is not Access.OPERATOR:
-            codes.append("tenant_suspended")
+            codes += ("tenant_suspended", "signature_invalid")
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(CODES[code].status, []).append(code)

@@ -32,6 +32,7 @@ class Code(NamedTuple):
 CODES: Final[dict[str, Code]] = {
     "malformed_json": Code(400, "The body is not JSON"),
     "unauthenticated": Code(401, "No valid key"),
+    "signature_invalid": Code(401, "The request is not signed as it should be"),
     "tenant_suspended": Code(403, "The tenant is suspended"),
     "scope_missing": Code(403, "The key may not do this"),
     "address_not_allowed": Code(403, "The key may not be used from this address"),
@@ -76,6 +77,7 @@ LAYERS: Final = (
 # Which layer a refusal comes from when nobody said so.
 _LAYER_OF: Final[dict[str, str]] = {
     "unauthenticated": "auth",
+    "signature_invalid": "auth",
     "scope_missing": "auth",
     "address_not_allowed": "auth",
     "tenant_suspended": "tenant",

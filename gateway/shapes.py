@@ -429,6 +429,7 @@ class TenantSettings(Struct, kw_only=True, forbid_unknown_fields=True):
         Annotated[dict[Channel, Rate], Meta(description="messages in any second, by channel of the first step")] | None
     ) = None
     quotas: QuotasChange | None = None
+    require_signed_requests: bool | None = None
     layers: LayersChange | None = None
 
 
@@ -470,6 +471,7 @@ class TenantView(Struct, kw_only=True):
     burst: int
     channel_rates: dict[Channel, int]
     quotas: Quotas
+    require_signed_requests: bool
     layers: Annotated[LayersSettings, Meta(description="all of it: what was not set has its default")]
 
 
@@ -754,6 +756,26 @@ class QuotaQuery(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which messages."""
 
     mode: Annotated[Mode, Meta(description="default: the key's own; live for the operator")] | None = None
+
+
+# --- signed requests
+class SigningBody(Struct, forbid_unknown_fields=True):
+    """Whether requests must be signed."""
+
+    required: bool
+
+
+class SigningView(Struct):
+    """Whether requests must be signed."""
+
+    required: bool
+
+
+class SigningSecret(Struct):
+    """What requests with this key are signed with."""
+
+    id: str
+    signing_secret: str
 
 
 # --- policies

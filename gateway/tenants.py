@@ -302,6 +302,7 @@ class Tenants:
             burst=rules.burst,
             channel_rates=rules.channel_rates,
             quotas=rules.quotas,
+            require_signed_requests=rules.require_signed_requests,
             layers=rules.layers,
         )
 

@@ -148,6 +148,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     burst: Rate = 0
     channel_rates: dict[Channel, Rate] = {}
     quotas: Quotas = Quotas()
+    require_signed_requests: bool = False
     layers: LayersSettings = LayersSettings()
 
 

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from hermes.domain.message import rfc3339, ulid
+from hermes.domain.signing import signing_secret
 from hermes.journal.base import (
     ApiKey,
     Change,
@@ -280,6 +281,10 @@ class Directory:
     def hash_key(self, key: str) -> bytes:
         """Hash a key as it is stored: BLAKE2b keyed with this installation's secret; half the cost of HMAC-SHA256."""
         return hashlib.blake2b(key.encode(), key=self._hash_secret, digest_size=32).digest()
+
+    def signing_secret(self, key: ApiKey) -> str:
+        """Derive what requests with a key are signed with; the same as long as the key lives."""
+        return signing_secret(self._hash_secret, key.key_hash)
 
     def find_key(self, key: str) -> ApiKey | None:
         """Find a key by what the caller showed. None: unknown or expired."""

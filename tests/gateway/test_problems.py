@@ -312,7 +312,8 @@ async def test_every_answer_has_a_request_id_and_the_callers_own_when_it_is_one(
 
 def test_the_table_of_codes_is_the_contracts() -> None:
     table = {
-        400: "malformed_json", 401: "unauthenticated", 403: "tenant_suspended scope_missing address_not_allowed",
+        400: "malformed_json", 401: "unauthenticated signature_invalid",
+        403: "tenant_suspended scope_missing address_not_allowed",
         404: "not_found", 409: "duplicate idempotency_running already_final already_begun", 413: "too_large",
         415: "unsupported_media_type", 429: "rate_limited quota_exceeded",
         422: "schema_invalid content_refused compliance_refused do_not_contact no_route callback_refused "

@@ -1,0 +1,96 @@
+"""Signed requests: who must sign, and whether a signature is right and new. The form is `hermes.domain.signing`."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from gateway.decode import decode_json
+from gateway.edge import Call, Edge, Reply, author, writing
+from gateway.limits.base import Ask
+from gateway.problems import Problem, not_found
+from gateway.shapes import SigningBody, SigningSecret, SigningView
+from gateway.tenants import find_tenant
+from hermes.domain.signing import WINDOW_S, BadSignature, check_signature
+
+SIGNATURE: Final = "X-Hermes-Signature"
+
+_body = msgspec.json.Decoder(SigningBody)
+
+
+class Signing:
+    """Checks signatures, and the handlers of /v1/tenants/{id}/signing and a key's signing secret.
+
+    Args:
+        edge: what the gateway has.
+        longest: octets of the longest body any route takes.
+    """
+
+    def __init__(self, edge: Edge, longest: int) -> None:
+        self._edge = edge
+        self._longest = longest
+        self._limit = edge.settings.server.max_body_bytes
+        # What was signed before may have been sent before, to a process that remembered it.
+        self._since = int(edge.clock.now().timestamp())
+
+    async def check(self, call: Call) -> None:
+        """Check a tenant's request, if it is signed or must be.
+
+        Raises:
+            Problem: signature_invalid; too_large, malformed_json, request_timeout (as the body is read).
+        """
+        tenant, key = call.caller.tenant, call.caller.key
+        headers = call.request.headers
+        signature = headers.get(SIGNATURE)
+        if tenant is None or key is None:
+            return
+        if signature is None:
+            if self._edge.directory.rules(tenant).require_signed_requests:
+                raise _refused(f"This tenant signs its requests: send {SIGNATURE}.")
+            return
+        target = call.request.raw_path
+        if target[:1] != "/":  # a proxy's form: http://host/path
+            target = call.request.rel_url.raw_path_qs
+        nonce = headers.get("X-Hermes-Nonce", "")
+        timestamp = headers.get("X-Hermes-Timestamp", "")
+        body = await call.raw_body(self._longest)
+        secret = self._edge.directory.signing_secret(key)
+        now = self._edge.clock.now().timestamp()
+        try:
+            check_signature(secret, signature, timestamp, nonce, call.method, target, body, now)
+        except BadSignature as exc:
+            raise _refused(str(exc)) from exc
+        if int(timestamp) < self._since:
+            raise _refused("It was signed before this process started: sign it again.")
+        # Until the timestamp is too old anyway.
+        ask = Ask(f"signed:{key.id}", 0, 0, "", 0, blake2b(nonce.encode(), digest_size=16).digest(), 2 * WINDOW_S)
+        if (await self._edge.limits.take(ask)).refused is not None:
+            raise _refused("This nonce was used before.")
+
+    async def show(self, call: Call) -> Reply:
+        """Tell whether a tenant's requests must be signed."""
+        rules = self._edge.directory.rules(find_tenant(call))
+        return call.reply(200, SigningView(rules.require_signed_requests))
+
+    async def change(self, call: Call) -> Reply:
+        """Say whether a tenant's requests must be signed."""
+        tenant = find_tenant(call)
+        asked = decode_json(_body, await call.json_body(self._limit))
+        settings = {"require_signed_requests": asked.required}
+        await writing(self._edge.directory.update_tenant(tenant.id, settings=settings, by=author(call)))
+        return call.reply(200, SigningView(asked.required))
+
+    async def secret(self, call: Call) -> Reply:
+        """Show what requests with a key are signed with."""
+        tenant = find_tenant(call)
+        for key in self._edge.directory.keys(tenant.id):
+            if key.id == call.params["key"]:
+                return call.reply(200, SigningSecret(key.id, self._edge.directory.signing_secret(key)))
+        raise not_found("key")
+
+
+def _refused(detail: str) -> Problem:
+    challenge = 'WWW-Authenticate: Bearer realm="hermes", error="invalid_request"\r\n'
+    return Problem("signature_invalid", detail, headers=challenge)

@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from logging import DEBUG, getLogger
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from actors.background import Background
 from actors.context import Context
@@ -111,7 +111,7 @@ class _Socket(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
         self.transport = transport
         if self.connection is None:
             transport.abort()

@@ -566,7 +566,9 @@ class CascadeActor(Actor):
         health = self._context.health.get(attempt.carrier)
         unfit = health is not None and not health.available(self._context.clock.monotonic())
         self._note_soon = unfit  # nobody else is left: it waits there, and the journal is told at once
-        job = Job(self._submission(attempt), self.ref, unfit or attempt.policy == "never")
+        job = Job(
+            self._submission(attempt), self.ref, unfit or attempt.policy == "never", once=attempt.policy == "never"
+        )
         if self._tell_carrier(attempt.carrier, job) == SendResult.DELIVERED:
             attempt.dispatched = True
             self._jobs[(attempt.step, attempt.attempt)] = job

@@ -25,6 +25,7 @@ class Job:
         cascade: whom to answer.
         write_ahead: ask the cascade before the first call, which answers `GoAhead`: under policy `never`, and when the
             journal has noted that it has not left.
+        once: nothing of it may be sent a second time (policy never).
         withdrawn: the cascade does not want it sent any more. Set by the cascade, heeded by the carrier's actor.
         allowed: the carrier may be called without asking (again), so the journal must not say that it has not left.
             Set with the go-ahead, or by the carrier's actor when it need not ask; never taken back.
@@ -36,6 +37,7 @@ class Job:
     submission: Submission
     cascade: Ref
     write_ahead: bool
+    once: bool = False
     withdrawn: bool = False
     allowed: bool = False
     left: bool = False

@@ -18,6 +18,9 @@ from hermes.domain.inbound import (
     WROTE_WITHIN,
     Inbound,
     InboundReceived,
+    PartKey,
+    PartReceived,
+    PartsWanted,
     asked_for,
     last_writer,
     opted_out_data,
@@ -42,10 +45,11 @@ WRITERS_LOOKED_AT: Final = 50  # of the newest messages to the sender
 class _Item:
     """A message on its way into the journal, and whom to tell."""
 
-    __slots__ = ("_reply", "_stored", "inbound")
+    __slots__ = ("_reply", "_stored", "inbound", "parts")
 
     def __init__(self, received: InboundReceived, reply: Reply | None) -> None:
         self.inbound = storable(received.inbound)
+        self.parts = received.parts
         self._stored = received.stored
         self._reply = reply
 
@@ -71,17 +75,23 @@ class InboundActor(Actor):
         self._context = context
         self._waiting: deque[_Item] = deque()
         self._running: set[_Item] = set()
-        self._counts = dict.fromkeys(("stored", "repeated", "unrouted", "refused"), 0)
+        self._counts = dict.fromkeys(("stored", "repeated", "unrouted", "refused", "parts"), 0)
 
     def init(self) -> None:
         """Get ready."""
         self._background = Background(self.ref)
 
     def handle(self, message: Any) -> None:
-        """Take a message; `stored` is told what became of it."""
-        if type(message) is not InboundReceived:
-            raise TypeError(f"mo does not understand {type(message).__name__}")
-        self._take(_Item(message, None))
+        """Take a message or a part of one; `stored` is told what became of it."""
+        kind = type(message)
+        if kind is InboundReceived:
+            self._take(_Item(message, None))
+        elif kind is PartReceived:
+            self._background.run(self._store_part(message))
+        elif kind is PartsWanted:
+            self._background.run(self._give_parts(message))
+        else:
+            raise TypeError(f"mo does not understand {kind.__name__}")
 
     def handle_call(self, request: Any, reply: Reply) -> Any:
         """Take a message and answer once it is stored."""
@@ -104,9 +114,26 @@ class InboundActor(Actor):
             self._running.add(item)
             self._background.run(self._work(item))
 
+    async def _store_part(self, received: PartReceived) -> None:
+        try:
+            await self._context.journal.store_part(received.part)
+        except JournalError:
+            received.stored(False)
+        else:
+            self._counts["parts"] += 1
+            received.stored(True)
+
+    async def _give_parts(self, wanted: PartsWanted) -> None:
+        try:
+            parts = await self._context.journal.stored_parts(wanted.carrier)
+        except JournalError:
+            wanted.given(None)
+        else:
+            wanted.given(parts)
+
     async def _work(self, item: _Item) -> None:
         try:
-            outcome = await self._store(item.inbound)
+            outcome = await self._store(item.inbound, item.parts)
         except JournalError:
             self._counts["refused"] += 1
             item.failed()
@@ -117,7 +144,7 @@ class InboundActor(Actor):
         self._running.discard(item)
         self._start()
 
-    async def _store(self, inbound: Inbound) -> str:
+    async def _store(self, inbound: Inbound, parts: PartKey | None) -> str:
         """Store a message; says stored, repeated or unrouted."""
         context = self._context
         tenant = await self._tenant(inbound)
@@ -135,7 +162,7 @@ class InboundActor(Actor):
                 for endpoint in context.directory.endpoints(tenant)
                 if endpoint.disabled_at is None and type_ in endpoint.events
             ]
-        if not await context.journal.store_inbound(record, outbox):
+        if not await context.journal.store_inbound(record, outbox, parts):
             return "repeated"
         if tenant is None:
             return "unrouted"

@@ -2,7 +2,9 @@
 
     waiting --next()--> some parts open --take(answers)--> verdict: accepted, refused or in doubt
 
-A part that was throttled or certainly not sent waits again; a refused or doubtful one ends the sending of the others.
+A part that was throttled or certainly not sent waits again; a refused one ends the sending of the others. So does a
+doubtful one when the whole will be sent again; when nothing may be sent twice (policy never) the others follow, because
+without them what may have been taken could never be read.
 There is one verdict, when no part is open any more; after a doubtful one, late answers may still make it accepted.
 """
 
@@ -71,10 +73,11 @@ class Shipment:
             self._todo.clear()
         elif outcome == "in_doubt":
             self._doubt = answer.detail
-            self._todo.clear()
+            if not self.job.once:
+                self._todo.clear()
         elif answer.late:  # throttled after all: certainly not taken, but it was in doubt too long to go on with
             self._error = refusal(answer.command_status, answer.detail)
-        elif self._doubt is None and self._error is None:  # throttled, not_sent
+        elif self._error is None and (self._doubt is None or self.job.once):  # throttled, not_sent
             self._todo.appendleft(n)
 
     def give_up(self, why: str) -> None:

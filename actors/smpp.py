@@ -47,7 +47,7 @@ class CarrierSupervisor(Supervisor):
         plan = context.carriers[name]
         carrier = plan.carrier
         assert isinstance(carrier, SmppCarrier)
-        line = Line(context, carrier, plan.throughput_per_s)
+        self._line = line = Line(context, carrier, plan.throughput_per_s)
         modes = ("transmitter", "receiver") if carrier.settings.bind == "pair" else ("transceiver",)
         binds = [mode for _ in range(carrier.settings.binds) for mode in modes]
         specs = [ChildSpec(plan.actor, SMPPDispatcher, (context, name, line), shutdown_s=STOP_S)]
@@ -62,6 +62,10 @@ class CarrierSupervisor(Supervisor):
             for n, mode in enumerate(binds, 1)
         ]
         super().__init__(Strategy.ONE_FOR_ONE, specs, INTENSITY)
+
+    def terminate(self, reason: Any) -> None:
+        """Leave the parts of messages from handsets to whoever serves the carrier next."""
+        self._line.inbound.close()
 
 
 def carrier_spec(context: Context, plan: CarrierPlan) -> ChildSpec:

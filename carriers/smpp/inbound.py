@@ -106,7 +106,8 @@ class InboundMessage:
 
     Attributes:
         text: of the parts that came, in order; None when they are no text.
-        parts: how many it has.
+        parts: how many it has; 0 for a part that came again.
+        reference: what tied them; 0 for a message of one.
         deliveries: what the caller gave with each part: acknowledge them once the message is stored.
     """
 
@@ -116,6 +117,7 @@ class InboundMessage:
     parts: int
     complete: bool
     deliveries: tuple[object, ...]
+    reference: int = 0
 
 
 @dataclass(slots=True)
@@ -171,6 +173,10 @@ class Reassembler:
             given.append(self._give(key, now))
         return given
 
+    def whole(self, part: InboundPart, at: float) -> None:
+        """Know that the message of a part, which came at `at`, is stored: its parts are repetitions from now on."""
+        self._done[part.key] = at + self._timeout_s
+
     def expire(self, now: float) -> list[InboundMessage]:
         """Give what waited too long, without the parts that did not come."""
         due = [key for key, waiting in self._sets.items() if waiting.due <= now]
@@ -199,6 +205,7 @@ class Reassembler:
             parts=total,
             complete=len(parts) == total,
             deliveries=tuple(waiting.deliveries),
+            reference=key[2],
         )
 
     def _text(self, parts: list[InboundPart]) -> str | None:

@@ -255,6 +255,54 @@ InboundStored = Callable[[bool], None]
 
 
 @dataclass(slots=True, frozen=True)
+class PartKey:
+    """What the parts of one long message have in common; the addresses as the carrier wrote them."""
+
+    carrier: str
+    sender: str
+    recipient: str
+    reference: int
+    total: int
+
+    def __repr__(self) -> str:
+        return f"PartKey({self.carrier!r}, ...)"  # no address in a log
+
+
+@dataclass(slots=True, frozen=True)
+class StoredPart:
+    """A part of a long message that is not whole yet; or, with number 0, that its message is stored.
+
+    Attributes:
+        octets: without their header; what they mean `data_coding` says.
+    """
+
+    key: PartKey
+    number: int
+    data_coding: int
+    octets: bytes
+    received_at: datetime
+
+    def __repr__(self) -> str:
+        return f"StoredPart({self.key!r}, {self.number})"  # no text in a log
+
+
+@dataclass(slots=True, frozen=True)
+class PartReceived:
+    """To `mo`: store a part, before it is acknowledged. `stored` is told once, from the event loop."""
+
+    part: StoredPart
+    stored: InboundStored
+
+
+@dataclass(slots=True, frozen=True)
+class PartsWanted:
+    """To `mo`: which parts of a carrier are stored, oldest first? `given` is told once; None: ask again later."""
+
+    carrier: str
+    given: Callable[[list[StoredPart] | None], None]
+
+
+@dataclass(slots=True, frozen=True)
 class InboundReceived:
     """To `mo`, by `send` or as a call: a carrier brings a message.
 
@@ -263,7 +311,9 @@ class InboundReceived:
 
     Attributes:
         stored: told once, from the event loop, when it was sent and not called.
+        parts: those it was put together from: forgotten with its storing.
     """
 
     inbound: Inbound
     stored: InboundStored | None = None
+    parts: PartKey | None = None

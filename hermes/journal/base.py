@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from zlib import crc32
 
 from hermes.domain.events import Event
-from hermes.domain.inbound import Inbound
+from hermes.domain.inbound import Inbound, PartKey, StoredPart
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
@@ -466,12 +466,25 @@ class Journal(Protocol):
         """Forget parked receipts that were matched."""
 
     # --- what somebody writes to us
-    async def store_inbound(self, record: InboundRecord, outbox: Sequence[OutboxEntry] = ()) -> bool:
+    async def store_inbound(
+        self, record: InboundRecord, outbox: Sequence[OutboxEntry] = (), parts: PartKey | None = None
+    ) -> bool:
         """Store an inbound message and its webhooks, all or nothing, at once.
 
+        Args:
+            record: the message.
+            outbox: its webhooks.
+            parts: those it was put together from: forgotten with it, and remembered as whole.
+
         Returns:
-            False: a message with this carrier and carrier_message_id is stored already; nothing was written.
+            False: a message with this carrier and carrier_message_id is stored already; no message was written.
         """
+
+    async def store_part(self, part: StoredPart) -> None:
+        """Store a part of a message that is not whole yet; the same part again takes its place."""
+
+    async def stored_parts(self, carrier: str) -> list[StoredPart]:
+        """Load a carrier's parts whose message is not stored, and which were stored (number 0); oldest first."""
 
     async def inbound(self, tenant: str | None, limit: int) -> list[InboundRecord]:
         """Load a tenant's newest inbound messages; None: the unrouted ones."""

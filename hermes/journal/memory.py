@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from hermes.domain.events import Event
+from hermes.domain.inbound import PartKey, StoredPart
 from hermes.domain.message import is_message_id
 from hermes.domain.quotas import month_of
 from hermes.domain.receipt import DeliveryReceipt
@@ -59,6 +60,7 @@ from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
     IDEMPOTENCY_KEPT,
     PARKED_KEPT,
+    PARTS_KEPT,
     day_of_id,
     from_json,
     inbound_from_json,
@@ -112,6 +114,7 @@ class _Store:
     parked_id: int = 0
     inbound: dict[str, tuple[str | None, str, datetime]] = field(default_factory=dict)
     inbound_known: set[tuple[str, str]] = field(default_factory=set)  # carrier, its id
+    parts: dict[tuple[PartKey, int], StoredPart] = field(default_factory=dict)  # by number; 0: the message is stored
     tenants: dict[str, Tenant] = field(default_factory=dict)
     keys: dict[str, ApiKey] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
@@ -520,9 +523,14 @@ class MemoryJournal:
             self._store.parked.pop(id_, None)
 
     # --- what somebody writes to us
-    async def store_inbound(self, record: InboundRecord, outbox: Sequence[OutboxEntry] = ()) -> bool:
+    async def store_inbound(
+        self, record: InboundRecord, outbox: Sequence[OutboxEntry] = (), parts: PartKey | None = None
+    ) -> bool:
         self._reach()
         store, message = self._store, record.inbound
+        if parts is not None:
+            store.parts = {at: part for at, part in store.parts.items() if at[0] != parts}
+            store.parts[parts, 0] = StoredPart(parts, 0, 0, b"", record.received_at)
         if message.carrier_message_id is not None:
             known = (message.carrier, message.carrier_message_id)
             if known in store.inbound_known:
@@ -542,6 +550,17 @@ class MemoryJournal:
                 id=outbox_id(*key),
             )
         return True
+
+    async def store_part(self, part: StoredPart) -> None:
+        self._reach()
+        self._store.parts[part.key, part.number] = part
+
+    async def stored_parts(self, carrier: str) -> list[StoredPart]:
+        self._reach()
+        mine = {at: part for at, part in self._store.parts.items() if part.key.carrier == carrier}
+        whole = {key: part.received_at for (key, number), part in mine.items() if not number}
+        open_ = [p for p in mine.values() if not p.number or p.key not in whole or whole[p.key] < p.received_at]
+        return sorted(open_, key=lambda part: (part.received_at, part.number))
 
     async def inbound(self, tenant: str | None, limit: int) -> list[InboundRecord]:
         self._reach()
@@ -855,6 +874,7 @@ class MemoryJournal:
         for key in list(store.outbox):
             if key[0].startswith("inb_") and key[0] not in store.inbound:
                 del store.outbox[key]
+        store.parts = {at: part for at, part in store.parts.items() if part.received_at >= now - PARTS_KEPT}
         orphans = [id_ for id_, (_, _, at) in store.parked.items() if at <= now - PARKED_KEPT]
         return [receipt_from_json(store.parked.pop(id_)[0]).carrier for id_ in orphans]
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from hermes.domain.events import Event
+from hermes.domain.inbound import PartKey, StoredPart
 from hermes.domain.message import is_message_id, ulid
 from hermes.domain.quotas import month_of
 from hermes.domain.receipt import DeliveryReceipt
@@ -62,6 +63,7 @@ from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
     IDEMPOTENCY_KEPT,
     PARKED_KEPT,
+    PARTS_KEPT,
     day_of_id,
     from_json,
     inbound_from_json,
@@ -436,7 +438,9 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
         await self._link.fetch(QUERIES["drop_parked"], list(ids))
 
     # --- what somebody writes to us
-    async def store_inbound(self, record: InboundRecord, outbox: Sequence[OutboxEntry] = ()) -> bool:
+    async def store_inbound(
+        self, record: InboundRecord, outbox: Sequence[OutboxEntry] = (), parts: PartKey | None = None
+    ) -> bool:
         message = record.inbound
         known_as = message.carrier_message_id
         rows = await self._link.fetch(
@@ -453,8 +457,18 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
             [entry.type for entry in outbox],
             [entry.due for entry in outbox],
             [entry.payload for entry in outbox],
+            *((None,) * 4 if parts is None else _part_key(parts)),
         )
         return bool(rows[0][0])
+
+    async def store_part(self, part: StoredPart) -> None:
+        key, query = part.key, QUERIES["store_part"]
+        rest = (part.number, part.data_coding, part.octets, part.received_at)
+        await self._link.fetch(query, key.carrier, *_part_key(key), *rest)
+
+    async def stored_parts(self, carrier: str) -> list[StoredPart]:
+        rows = await self._link.fetch(QUERIES["stored_parts"], carrier)
+        return [StoredPart(PartKey(*row[:5]), *row[5:]) for row in map(tuple, rows)]
 
     async def inbound(self, tenant: str | None, limit: int) -> list[InboundRecord]:
         rows = await self._link.fetch(QUERIES["inbound"], tenant, limit)
@@ -581,6 +595,7 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
         orphans = await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
         oldest_inbound = now - timedelta(days=messages_days)
         await self._link.fetch(QUERIES["purge_inbound"], oldest_inbound)
+        await self._link.fetch(QUERIES["purge_parts"], now - PARTS_KEPT)
         await self._link.fetch(
             QUERIES["purge_inbound_outbox"], "inb_" + ulid(int(oldest_inbound.timestamp() * 1000))[:10]
         )
@@ -615,6 +630,10 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions):
             how = "FINALIZE" if row["detaching"] else "CONCURRENTLY"
             await connection.execute(f"ALTER TABLE {parent} DETACH PARTITION {name} {how}")
             await connection.execute(f"DROP TABLE {name}")
+
+
+def _part_key(key: PartKey) -> tuple[str | None, str | None, int, int]:
+    return storable(key.sender), storable(key.recipient), key.reference, key.total
 
 
 def _outbox_item(row: Any) -> OutboxItem:

@@ -233,8 +233,35 @@ WITH kept AS (
     FROM unnest($8::integer[], $9::text[], $10::text[], $11::timestamptz[], $12::text[])
         AS o (seq, target, type, due, payload)
     WHERE EXISTS (SELECT FROM kept)
+), joined AS (
+    DELETE FROM inbound_part
+    WHERE carrier = $3 AND sender = $13::text AND recipient = $14::text
+        AND reference = $15::integer AND total = $16::smallint AND number > 0
+), whole AS (
+    INSERT INTO inbound_part (carrier, sender, recipient, reference, total, number, data_coding, octets, received_at)
+    SELECT $3, $13::text, $14::text, $15::integer, $16::smallint, 0, 0, '', $5 WHERE $13::text IS NOT NULL
+    ON CONFLICT (carrier, sender, recipient, reference, total, number) DO UPDATE SET received_at = EXCLUDED.received_at
 )
 SELECT EXISTS (SELECT FROM kept)
+
+-- name: store_part
+INSERT INTO inbound_part (carrier, sender, recipient, reference, total, number, data_coding, octets, received_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (carrier, sender, recipient, reference, total, number) DO UPDATE
+SET data_coding = EXCLUDED.data_coding, octets = EXCLUDED.octets, received_at = EXCLUDED.received_at
+
+-- name: stored_parts
+SELECT carrier, sender, recipient, reference, total, number, data_coding, octets, received_at
+FROM inbound_part AS p
+WHERE carrier = $1 AND NOT EXISTS (
+    SELECT FROM inbound_part AS d
+    WHERE d.carrier = p.carrier AND d.sender = p.sender AND d.recipient = p.recipient AND d.reference = p.reference
+        AND d.total = p.total AND d.number = 0 AND p.number > 0 AND d.received_at >= p.received_at
+)
+ORDER BY received_at, number
+
+-- name: purge_parts
+DELETE FROM inbound_part WHERE received_at < $1
 
 -- name: inbound
 SELECT inbound_id, tenant, body, received_at FROM inbound

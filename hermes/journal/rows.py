@@ -29,6 +29,7 @@ _decode_receipt = msgspec.json.Decoder(DeliveryReceipt).decode
 
 IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
 PARKED_KEPT: Final = timedelta(days=1)
+PARTS_KEPT: Final = timedelta(days=1)  # of inbound messages; they wait five minutes for each other while a node runs
 DEAD_WORKERS_SHOWN: Final = timedelta(days=1)
 
 _DAY_MS: Final = 86_400_000

@@ -1,5 +1,6 @@
 """What the answers of a message's parts make of the whole."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,13 @@ def refusal(status: int, detail: str) -> SendError:
     return SendError("content_rejected", str(status), detail)
 
 
-def walk(parts: int, answers: list[Any]) -> tuple[Shipment, list[Any]]:
+def job(*, once: bool = False) -> Any:
+    return SimpleNamespace(once=once)
+
+
+def walk(parts: int, answers: list[Any], *, once: bool = False) -> tuple[Shipment, list[Any]]:
     """Submit parts as long as there are any, give each the next answer; returns the verdicts, in order."""
-    shipment = Shipment(object(), 1, [object()] * parts)  # type: ignore[arg-type, list-item]
+    shipment = Shipment(job(once=once), 1, [object()] * parts)  # type: ignore[list-item]
     verdicts: list[Any] = []
     for outcome, id_ in answers:
         n, _ = shipment.next()
@@ -60,8 +65,19 @@ def test_no_part_follows_a_refused_or_doubtful_one() -> None:
         assert not shipment.waiting and not shipment.open
 
 
+@pytest.mark.parametrize("then", ["accepted", "throttled", "not_sent"])
+def test_what_may_not_be_sent_twice_goes_on_after_a_doubtful_part_and_stays_in_doubt(then: str) -> None:
+    answers = [("in_doubt", ""), (then, "b")] + [("accepted", "b")] * (then != "accepted") + [("accepted", "c")]
+    shipment, (*before, last) = walk(3, answers, once=True)
+    assert before == [None] * len(before)
+    assert last.ambiguous and not shipment.waiting
+    shipment.take(0, Answered(None, "accepted", 0, "a", late=True), refusal)
+    verdict = shipment.verdict()
+    assert isinstance(verdict, SendResult) and verdict.carrier_message_ids == ("a", "b", "c")
+
+
 def test_a_part_that_was_throttled_goes_before_those_after_it() -> None:
-    shipment = Shipment(object(), 1, ["one", "two", "three"])  # type: ignore[arg-type, list-item]
+    shipment = Shipment(job(), 1, ["one", "two", "three"])  # type: ignore[list-item]
     first, _ = shipment.next()
     shipment.next()
     shipment.take(first, Answered(None, "throttled", 88), refusal)
@@ -84,7 +100,7 @@ def test_a_late_refusal_makes_a_doubtful_message_refused() -> None:
 
 
 def test_a_message_given_up_is_in_doubt_when_a_part_was_taken_and_untouched_before() -> None:
-    shipment = Shipment(object(), 1, ["one", "two"])  # type: ignore[arg-type, list-item]
+    shipment = Shipment(job(), 1, ["one", "two"])  # type: ignore[list-item]
     assert shipment.untouched
     n, _ = shipment.next()
     assert not shipment.untouched

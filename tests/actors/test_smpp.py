@@ -492,6 +492,67 @@ async def test_42_parts_come_in_any_order_and_one_at_a_time() -> None:
         assert stored.text == LONG
 
 
+async def bring(smsc: Smsc, node: CastNode, order: list[int]) -> None:
+    """Bring parts of a long message, the same one each time; each is acknowledged."""
+    assert set(await smsc.inject_mo("+4520111111", "1234", LONG, reference=7, order=order)) == {0}
+
+
+async def restart(node: CastNode) -> None:
+    """End the carrier's whole subtree as a crash would, and let its supervisor start it again."""
+    ref = node.system.whereis("smpp/tele")
+    assert ref is not None
+    ref.stop(RuntimeError("a bug"))
+    await node.until(lambda: node.system.whereis("smpp/tele") not in (None, ref))
+
+
+async def test_42_a_part_that_is_acknowledged_is_stored() -> None:
+    async with centre() as smsc, number_of(smsc) as node:
+        await bring(smsc, node, [2])
+        (part,) = await node.journal.stored_parts("tele")
+        assert (part.key.reference, part.key.total, part.number) == (7, 3, 2)
+
+
+async def test_42_parts_outlive_what_put_them_together() -> None:
+    async with centre() as smsc, number_of(smsc) as node:
+        await bring(smsc, node, [3, 1])
+        await restart(node)
+        await smsc.wait_for_binds()
+        await bring(smsc, node, [2])
+        (stored,) = await inbound(node)
+        assert (stored.text, stored.parts) == (LONG, 3)
+        await restart(node)
+        await smsc.wait_for_binds()
+        await bring(smsc, node, [2])  # its acknowledgement was lost: it is no new message
+        assert len(await inbound(node)) == 1
+        assert [part.number for part in await node.journal.stored_parts("tele")] == [0]
+
+
+async def test_42_a_part_that_cannot_be_stored_is_offered_again() -> None:
+    async with centre(deliver_retry_s=0.05) as smsc, number_of(smsc) as node:
+        node.journal.set_available(False)  # type: ignore[attr-defined]
+        answered = smsc.inject_mo("+4520111111", "1234", LONG, reference=7, order=[1])
+        await smsc.wait_until(lambda: smsc.deliveries["inbound"]["again"] >= 1)
+        assert not answered.done()
+        node.journal.set_available(True)  # type: ignore[attr-defined]
+        assert await answered == [0]
+        await bring(smsc, node, [2, 3])
+        assert [each.text for each in await inbound(node)] == [LONG]
+
+
+async def test_42_parts_that_come_before_the_journal_is_asked_wait_for_it() -> None:
+    async with centre(deliver_retry_s=0.05) as smsc, number_of(smsc) as node:
+        await bring(smsc, node, [1])
+        node.journal.set_available(False)  # type: ignore[attr-defined]
+        await restart(node)
+        await smsc.wait_for_binds()
+        answered = smsc.inject_mo("+4520111111", "1234", LONG, reference=7, order=[3, 2])
+        await smsc.wait_until(lambda: smsc.deliveries["inbound"]["again"] >= 1)
+        assert not answered.done()
+        node.journal.set_available(True)  # type: ignore[attr-defined]
+        assert set(await answered) == {0}
+        assert [each.text for each in await inbound(node)] == [LONG]
+
+
 async def test_26_what_cannot_be_stored_is_offered_again_until_it_is() -> None:
     async with centre(deliver_retry_s=0.05) as smsc, number_of(smsc) as node:
         node.journal.set_available(False)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from hermes.domain.inbound import Inbound
+from hermes.domain.inbound import Inbound, PartKey, StoredPart
 from hermes.domain.message import Content, Step, new_inbound_id, new_message_id, ulid
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
@@ -743,6 +743,33 @@ async def test_inbound_without_the_carriers_id_always_counts(journal, now):
         assert await journal.store_inbound(written(f"inb_{n}", None, at=now))
     assert len(await journal.inbound(None, 10)) == 2
     assert [record.inbound_id for record in await journal.inbound(None, 1)] == ["inb_1"]
+
+
+def part_of(key, number, at):
+    return StoredPart(key, number, 8, b"\x00\xff" * number, at)
+
+
+async def test_parts_are_kept_until_their_message_is_stored(journal, now):
+    key, other = PartKey("a", "+4520123456", "1234", 7, 3), PartKey("a", "+4520123456", "1234", 8, 3)
+    elsewhere = PartKey("b", "+4520123456", "1234", 7, 3)
+    first, second = part_of(key, 2, now), part_of(key, 1, now + HOUR)
+    for part in (second, first, first, part_of(other, 1, now), part_of(elsewhere, 1, now)):
+        await journal.store_part(part)
+    assert sorted(await journal.stored_parts("a"), key=lambda p: (p.key.reference, p.number)) == [
+        *(second, first, part_of(other, 1, now)),
+    ]
+    assert (await journal.stored_parts("a"))[-1] == second  # oldest first
+    assert await journal.store_inbound(written(at=now + 2 * HOUR), [], key)
+    whole = StoredPart(key, 0, 0, b"", now + 2 * HOUR)
+    assert await journal.stored_parts("a") == [part_of(other, 1, now), whole]
+    await journal.store_part(second)  # it was on its way when the message became whole
+    assert await journal.stored_parts("a") == [part_of(other, 1, now), whole]
+    again = part_of(key, 1, now + 3 * HOUR)  # the number of a later message
+    await journal.store_part(again)
+    assert await journal.stored_parts("a") == [part_of(other, 1, now), whole, again]
+    assert await journal.stored_parts("b") == [part_of(elsewhere, 1, now)]
+    await journal.housekeep(now + 25 * HOUR, 30)
+    assert await journal.stored_parts("a") == [whole, again]
 
 
 async def test_messages_to_a_number_are_found_newest_first(journal, now):

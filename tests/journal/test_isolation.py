@@ -46,6 +46,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
         {
             *("batch_is_in", "forget_batches", "register_worker", "extend_lease", "living_workers", "declare_dead"),
             *("retire_worker", "claim_shards", "is_dead", "workers", "forget_workers", "forget_dead_batches"),
+            "announce",
             *("partitions", "put_live_setting", "live_settings", "delete_live_setting"),
         }
     ),
@@ -69,12 +70,14 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
                 "parked_receipts",
                 "drop_parked",
                 "messages_to",
+                "store_part",
+                "stored_parts",
             ),
             *("outbox_due_all", "outbox_tenants", "outbox_done", "outbox_undone", "keys_used"),
             *("tenants", "keys", "endpoints", "policies", "all_suppressions", "templates"),
         }
     ),
-    "numbers over all tenants, for the operator and metrics": frozenset({"count_open", "outbox_pending"}),
+    "numbers over all tenants, for the operator and metrics": frozenset({"accepted", "count_open", "outbox_pending"}),
     "conditions are written by the code, by tenant where a tenant asks (below)": frozenset(
         {"count_closed", "count_open_by_status"}
     ),
@@ -82,6 +85,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
     "housekeeping by age": frozenset(
         {
             *("open_in_range", "purge_idempotency", "purge_parked", "purge_outbox", "purge_inbound", "fold_usage"),
+            "purge_parts",
             *("purge_inbound_outbox", "erase_tenants"),
         }
     ),

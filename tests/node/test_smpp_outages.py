@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from hermes.smsc import Smsc, SmscSettings
 from tests.node.harness import FINAL, SOON_S, Node, carrier, running, until
+from tests.node.hooks import ALLOW, Customer
 
 COUNT = 60
 
@@ -79,6 +81,42 @@ async def test_kill_with_a_full_window_loses_nothing_and_never_sends_twice(
 
 def doubtful(message: dict[str, Any]) -> bool:
     return any(event["type"] == "ambiguous" for event in message["events"])
+
+
+@pytest.mark.slow
+async def test_kill_between_the_parts_of_a_handsets_message_loses_none_and_tells_it_once(
+    tmp_path: Path, data: Path
+) -> None:
+    customer, text = Customer(), "Ja tak, jeg vil gerne have den blå cykel. " * 9
+    async with (
+        Smsc(SmscSettings(magic=False, deliver_retry_s=0.1)) as smsc,
+        customer.listening(),
+        running(tmp_path, telecom(smsc), data=data, server=ALLOW) as node,
+    ):
+        tenant = await node.tenant()
+        changed = await node.ask("PUT", f"/v1/tenants/{tenant.id}", {"numbers": ["1234"]})
+        assert changed.status == 200, changed
+        hook = {"url": customer.url, "events": ["inbound.received"]}
+        assert (await node.ask("POST", f"/v1/tenants/{tenant.id}/webhooks", hook)).status == 201
+        parts: list[list[int]] = [[3], [1], [2]]
+        for n, order in enumerate(parts):
+            await smsc.wait_for_binds()
+            assert await smsc.inject_mo("+4520111111", "1234", text, reference=7, order=order) == [0]
+            if n < 2:
+                node.kill()
+                await smsc.wait_until(lambda: not smsc.bound_now(), SOON_S)
+                await node.start()
+        await until(lambda: customer.told or None, SOON_S, "the customer is told")
+        node.kill()
+        await smsc.wait_until(lambda: not smsc.bound_now(), SOON_S)
+        await node.start()
+        await smsc.wait_for_binds()
+        # As if its acknowledgement had been lost: it is no second message.
+        assert await smsc.inject_mo("+4520111111", "1234", text, reference=7, order=[2]) == [0]
+        assert await smsc.inject_mo("+4520111111", "1234", "another") == [0]
+        await until(lambda: len(customer.told) >= 2 or None, SOON_S, "the customer is told of the next")
+        told = {one.id: json.loads(one.raw)["data"]["text"] for one in customer.told}
+        assert sorted(told.values()) == sorted([text, "another"])
 
 
 AWAY_S = 60.0

@@ -1,6 +1,7 @@
-"""Limits in Redis, for all workers: one script for one message. While Redis is away, each worker counts for itself.
+"""Limits in Redis, for all workers: one script (take.lua). While Redis is away, each worker counts for itself.
 
-What is asked while a question is under way goes with the next one: one connection and one round trip for all of them.
+What is asked while a question is under way goes with the next one: one connection, one round trip for all of them, and
+one run of the script for all messages that ask for the same, as those of one tenant most often do.
 
 Quotas count here too; what the journal says was accepted is the least that counts, so that a Redis that lost its
 memory, or was away, knows better within a second.
@@ -12,8 +13,8 @@ waits for Redis. It is asked again every second; what was counted before is then
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final
@@ -23,7 +24,8 @@ from redis.exceptions import NoScriptError, RedisError
 
 from gateway.limits.accepted import Accepted, Known
 from gateway.limits.base import WINDOW_S, Ask, QuotaAsk, Taken
-from gateway.limits.local import LocalLimits, over_quota
+from gateway.limits.local import LocalLimits
+from hermes.domain.quotas import QUOTAS
 from hermes.logs import get_logger
 
 log = get_logger("hermes.limits")
@@ -34,17 +36,23 @@ ASK_AGAIN_S: Final = 1.0  # while it is away
 PREFIX: Final = "hermes:limit:"
 
 _SCRIPT: Final = files(__package__).joinpath("take.lua").read_text("utf-8")
-_WHO: Final = ("", "tenant", "channel", "duplicate")
-_KEPT_MS: Final = (2 * 86_400_000, 33 * 86_400_000)  # a day and a month, and a day more
+_WHO: Final = ("", "tenant", "channel", "duplicate", *QUOTAS)
+_WINDOW_US: Final = int(WINDOW_S * 1e6)
+_KEPT_MS: Final = (33 * 86_400_000, 2 * 86_400_000)  # a month and a day, and a day more
 
 
 @dataclass(slots=True)
 class _Question:
-    """One message: the script's keys and arguments, and who waits. None: Redis is away."""
+    """One message, and who waits: for None when Redis is away.
 
-    keys: int
-    arguments: list[Any]
-    answer: asyncio.Future[Any]
+    Attributes:
+        same: the script's keys and arguments but for how many ask: what messages that ask for the same have in common.
+        alone: it has more to ask than that.
+    """
+
+    same: tuple[str, ...]
+    alone: bool
+    answer: asyncio.Future[Taken | None]
 
 
 class SharedLimits:
@@ -76,30 +84,31 @@ class SharedLimits:
         if not self._answers():
             return await self._local.take(ask)
         base = f"{PREFIX}{{{ask.scope}}}:"  # braces: one slot of a cluster
-        duplicate = ask.duplicate.hex() if ask.duplicate is not None else "-"
-        keys = [base + "log", base + "burst", f"{base}log:{ask.channel}", f"{base}sent:{duplicate}"]
-        kept_ms = max(int(ask.duplicate_s * 1000), 1) if ask.duplicate is not None else 0
-        arguments = [ask.rate, ask.burst, ask.channel_rate, int(WINDOW_S * 1e6), kept_ms, int(ask.counts)]
+        duplicate, kept_ms = "-", 0
+        if ask.duplicate is not None:
+            duplicate, kept_ms = ask.duplicate.hex(), max(int(ask.duplicate_s * 1000), 1)
+        counts = 1 if ask.counts else 0
+        same: tuple[str, ...] = (
+            base + "log",
+            base + "burst",
+            f"{base}log:{ask.channel}",
+            f"{base}sent:{duplicate}",
+            f"{ask.rate} {ask.burst} {ask.channel_rate} {_WINDOW_US} {kept_ms} {counts}",
+        )
         quota = ask.quota
         if quota is not None:
             known = Known()
             if self._accepted is not None:
                 known = await self._accepted.of(quota.tenant, quota.mode, quota.day)
-            keys += _quota_keys(base, quota)
-            arguments += _quota_arguments(quota, known)
-        question = _Question(len(keys), [*keys, *arguments], asyncio.get_running_loop().create_future())
+            same = (*same[:4], *_quota_keys(base, quota), same[4], _quota_argument(quota, known))
+        question = _Question(same, kept_ms > 0 or not counts, asyncio.get_running_loop().create_future())
         self._waiting.append(question)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_all(), name="redis-limits")
         found = await question.answer
         if found is None:
             return await self._local.take(ask)
-        who, limit, remaining, wait_us = found
-        if who >= len(_WHO):
-            assert quota is not None
-            return over_quota(quota, who - len(_WHO), limit - remaining)
-        refused = (ask.channel if who == 2 else _WHO[who]) if who else None
-        return Taken(refused, limit, remaining, max(wait_us, 0) / 1e6)
+        return replace(found, refused=ask.channel) if found.refused == "channel" else found
 
     async def forget(self, ask: Ask) -> None:
         """See `Limits`."""
@@ -111,7 +120,7 @@ class SharedLimits:
         if ask.duplicate is not None:
             pipeline.delete(f"{base}sent:{ask.duplicate.hex()}")
         if ask.quota is not None:
-            for key, kept_ms in zip(_quota_keys(base, ask.quota), _KEPT_MS, strict=True):
+            for key, kept_ms in zip(_quota_keys(base, ask.quota), reversed(_KEPT_MS), strict=True):
                 for name, added in zip(("messages", "segments", "micros"), ask.quota.adds, strict=True):
                     pipeline.hincrby(key, name, -added)
                 pipeline.pexpire(key, kept_ms)
@@ -138,24 +147,34 @@ class SharedLimits:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-                found = await self._answer(self._ask(batch))
-                for n, question in enumerate(batch):
-                    if not question.answer.done():
-                        question.answer.set_result(None if found is None else found[n])
+                together: dict[tuple[str, ...], list[_Question]] = {}
+                for question in batch:
+                    same = (*question.same, str(len(together))) if question.alone else question.same
+                    together.setdefault(same, []).append(question)
+                groups = list(together.values())
+                texts = await self._answer(self._ask(groups))
+                for n, group in enumerate(groups):
+                    found = [None] * len(group) if texts is None else _told(texts[n], len(group))
+                    for question, taken in zip(group, found, strict=True):
+                        if not question.answer.done():
+                            question.answer.set_result(taken)
         finally:
             self._asking = None
             for question in self._waiting:
                 question.answer.cancel()
 
-    async def _ask(self, batch: list[_Question]) -> list[Any]:
+    async def _ask(self, groups: Sequence[Sequence[_Question]]) -> list[bytes]:
         for known in (True, False):
             if not known:  # Redis was restarted, or is asked for the first time
                 await self._redis.script_load(_SCRIPT)
             pipeline = self._redis.pipeline(transaction=False)
-            for question in batch:
-                pipeline.evalsha(self._sha, question.keys, *question.arguments)
+            for group in groups:
+                same = group[0].same
+                keys = 4 if len(same) == 5 else 6
+                asked = f"{len(group)} {same[keys]}"
+                pipeline.evalsha(self._sha, keys, *same[:keys], asked, *same[keys + 1 :])
             try:
-                found: list[Any] = await pipeline.execute()
+                found: list[bytes] = await pipeline.execute()
                 return found
             except NoScriptError:  # none of them was counted
                 continue
@@ -181,8 +200,17 @@ def _quota_keys(base: str, ask: QuotaAsk) -> list[str]:
     return [f"{base}day:{ask.day.isoformat()}", f"{base}month:{ask.day.isoformat()[:7]}"]
 
 
-def _quota_arguments(ask: QuotaAsk, known: Known) -> list[int]:
-    least_day = [own + others for own, others in zip(known.own_day, known.others_day, strict=True)]
+def _quota_argument(ask: QuotaAsk, known: Known) -> str:
     least_month = [own + others for own, others in zip(known.own_month, known.others_month, strict=True)]
+    least_day = [own + others for own, others in zip(known.own_day, known.others_day, strict=True)]
     over = (known.over_month, known.over_day)
-    return [*ask.limits, *ask.adds, *least_month, *least_day, *over, *_KEPT_MS]
+    return " ".join(map(str, (*ask.limits, *ask.adds, *least_month, *least_day, *over, *_KEPT_MS)))
+
+
+def _told(text: bytes, asked: int) -> list[Taken]:
+    """Read what the script says of so many messages that asked for the same."""
+    goes, limit, remaining, who, its_limit, its_remaining, wait_us = map(int, text.split())
+    taken = [Taken(None, limit, max(remaining - n, 0)) for n in range(goes)]
+    if goes < asked:
+        taken += [Taken(_WHO[who], its_limit, its_remaining, wait_us / 1e6)] * (asked - goes)
+    return taken

@@ -23,6 +23,11 @@ class RedisServer:
         self._process: asyncio.subprocess.Process | None = None
         self.url = f"unix://{self._socket}"
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return None if self._process is None else self._process.pid
+
     async def start(self) -> None:
         """Start it; returns once it answers."""
         assert PROGRAM is not None

@@ -14,19 +14,20 @@ WITH alive AS MATERIALIZED (
     INSERT INTO message (message_id, day, tenant, mode, reference, channels, created_at, body, recipient)
     SELECT message_id, coalesce(day, $5::date), tenant, mode, substr(reference, 2), channels, created_at, body, recipient
     FROM unnest(string_to_array($6, $4), $7::date[], string_to_array($8, $4), string_to_array($9, $4),
-                string_to_array($10, $4, ''), $11::smallint[], $12::timestamptz[], string_to_array($13, $4),
-                $51::bigint[])
+                string_to_array($10, $4, ''), string_to_array($11, ',')::smallint[], string_to_array($12, ',')::timestamptz[], string_to_array($13, $4),
+                string_to_array($51, ',', '')::bigint[])
         AS m (message_id, day, tenant, mode, reference, channels, created_at, body, recipient)
     WHERE EXISTS (SELECT FROM alive)
 ), opened AS (
     INSERT INTO open_message (shard, message_id, due)
     SELECT shard, message_id, due
-    FROM unnest($14::smallint[], string_to_array($15, $4), $16::timestamptz[]) AS o (shard, message_id, due)
+    FROM unnest(string_to_array($14, ',')::smallint[], string_to_array($15, $4),
+                string_to_array($16, ',', '')::timestamptz[]) AS o (shard, message_id, due)
     WHERE EXISTS (SELECT FROM alive)
 ), events AS (
     INSERT INTO event (message_id, day, seq, at, type, step, attempt, data)
     SELECT message_id, coalesce(day, $5::date), seq, at, type, step, attempt, data
-    FROM unnest(string_to_array($17, $4), $18::date[], string_to_array($19, ',')::integer[], $20::timestamptz[],
+    FROM unnest(string_to_array($17, $4), $18::date[], string_to_array($19, ',')::integer[], string_to_array($20, ',')::timestamptz[],
                 string_to_array($21, $4), string_to_array($22, ',', '')::smallint[],
                 string_to_array($23, ',', '')::integer[], string_to_array($24, $4))
         AS e (message_id, day, seq, at, type, step, attempt, data)
@@ -44,7 +45,7 @@ WITH alive AS MATERIALIZED (
     SELECT message_id, seq, target, shard, tenant, type, due, substr(payload, 2), $3::timestamptz
     FROM unnest(string_to_array($31, $4), string_to_array($32, ',')::integer[], string_to_array($33, $4),
                 string_to_array($34, ',')::smallint[], string_to_array($35, $4), string_to_array($36, $4),
-                $37::timestamptz[], string_to_array($38, $4, ''))
+                string_to_array($37, ',')::timestamptz[], string_to_array($38, $4, ''))
         AS o (message_id, seq, target, shard, tenant, type, due, payload)
     WHERE EXISTS (SELECT FROM alive)
 ), answers AS (
@@ -60,7 +61,7 @@ WITH alive AS MATERIALIZED (
 ), closed AS (
     INSERT INTO closed_message AS c (message_id, day, status, closed_at)
     SELECT message_id, coalesce(day, $5::date), status, closed_at
-    FROM unnest(string_to_array($43, $4), $44::date[], string_to_array($45, $4), $46::timestamptz[])
+    FROM unnest(string_to_array($43, $4), $44::date[], string_to_array($45, $4), string_to_array($46, ',')::timestamptz[])
         AS u (message_id, day, status, closed_at)
     WHERE EXISTS (SELECT FROM alive)
     ON CONFLICT (message_id, day) DO UPDATE SET status = excluded.status

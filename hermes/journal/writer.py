@@ -53,7 +53,7 @@ _USAGE: Final = (
 )
 # Places in `columns` below; the place of $6 is 0.
 _TEXT_COLUMNS: Final = (0, 2, 3, 4, 7, 9, 11, 15, 18, 19, 20, 21, 25, 27, 29, 30, 32, 33, 34, 36, 37, 39, 43)
-_NUMBER_COLUMNS: Final = (13, 16, 17, 22, 23, 24, 26, 28, 41)
+_NUMBER_COLUMNS: Final = (5, 6, 8, 10, 13, 14, 16, 17, 22, 23, 24, 26, 28, 31, 40, 41, 45)  # and times
 
 
 class Batch:
@@ -73,20 +73,20 @@ class Batch:
         m_tenant: list[str] = []
         m_mode: list[str] = []
         m_reference: list[str] = []
-        m_channels: list[int] = []
-        m_created: list[datetime] = []
+        m_channels: list[str] = []
+        m_created: list[str] = []
         m_body: list[str] = []
-        m_recipient: list[int | None] = []
+        m_recipient: list[str] = []
         e_id: list[str] = []
         e_day: list[date] = []
         e_seq: list[str] = []
-        e_at: list[datetime] = []
+        e_at: list[str] = []
         e_type: list[str] = []
         e_step: list[str] = []
         e_attempt: list[str] = []
         e_data: list[str] = []
         refs: list[tuple[str, str, str, str, str, str]] = []
-        outbox: list[tuple[str, str, str, str, str, str, datetime, str]] = []
+        outbox: list[tuple[str, str, str, str, str, str, str, str]] = []
         answers: list[tuple[str, str, bytes, str]] = []
         # One statement sees the tables as they were before it, so what touches one row twice is joined here.
         opened: dict[str, datetime | None] = {}
@@ -108,10 +108,11 @@ class Batch:
                 m_tenant.append(message.tenant)
                 m_mode.append(message.mode)
                 m_reference.append("" if message.reference is None else "=" + message.reference)
-                m_channels.append(channel_mask(tuple([step.channel for step in message.cascade])))
-                m_created.append(message.created_at)
+                m_channels.append(str(channel_mask(tuple([step.channel for step in message.cascade]))))
+                m_created.append(message.created_at.isoformat())
                 m_body.append(body)
-                m_recipient.append(recipient_of(message.to))
+                recipient = recipient_of(message.to)
+                m_recipient.append("" if recipient is None else str(recipient))
                 opened[message_id] = None
             for event in events:
                 data = encode(event.data).decode()
@@ -119,7 +120,7 @@ class Batch:
                 e_id.append(message_id)
                 e_day.append(day)
                 e_seq.append(str(event.seq))
-                e_at.append(event.at)
+                e_at.append(event.at.isoformat())
                 e_type.append(event.type)
                 e_step.append("" if event.step is None else str(event.step))
                 e_attempt.append("" if event.attempt is None else str(event.attempt))
@@ -138,7 +139,7 @@ class Batch:
                             shard,
                             write.tenant,
                             entry.type,
-                            entry.due,
+                            entry.due.isoformat(),
                             payload,
                         )
                     )
@@ -175,12 +176,12 @@ class Batch:
             m_day = e_day = c_day = []
         columns: list[list[Any] | tuple[Any, ...]] = [
             *(m_id, m_day, m_tenant, m_mode, m_reference, m_channels, m_created, m_body),
-            *([shard_of(message_id) for message_id in opened], list(opened), list(opened.values())),
+            *([str(shard_of(i)) for i in opened], list(opened), [_time(due) for due in opened.values()]),
             *(e_id, e_day, e_seq, e_at, e_type, e_step, e_attempt, e_data),
             *(zip(*refs, strict=True) if refs else [()] * 6),
             *(zip(*outbox, strict=True) if outbox else [()] * 8),
             *(zip(*answers, strict=True) if answers else [()] * 4),
-            *(list(closed), c_day, [close[1] for close in closes], [close[2] for close in closes]),
+            *(list(closed), c_day, [close[1] for close in closes], [_time(close[2]) for close in closes]),
             [str(shard_of(message_id)) for message_id in closed],
             *([shard_of(message_id) for message_id in parked], list(parked), list(parked.values())),
             m_recipient,
@@ -205,6 +206,10 @@ class Batch:
         for n in _NUMBER_COLUMNS:
             arguments[n] = ",".join(columns[n])
         return arguments
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else at.isoformat()
 
 
 class _TooLong(Exception):

@@ -38,6 +38,7 @@ from carriers.base import Submission
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Attempt, Cascade
 from hermes.domain.commands import AlreadyBegun, AlreadyFinal, SuppressRecipient
+from hermes.domain.erasure import without_words
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, Event, webhook_type
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
@@ -85,6 +86,15 @@ class _Alarm:
     """To itself: the timer went off."""
 
     __slots__ = ()
+
+
+class Forget:
+    """To a cascade: its message was erased; this is what is left of it."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
 
 
 class _ParkNow:
@@ -189,6 +199,8 @@ class CascadeActor(Actor):
             self._on_sending(message)
         elif kind is _ParkNow:
             self._park_if_idle()
+        elif kind is Forget:
+            self.state.message = message.message
         elif kind is CancelMail:
             self._ask(message.reply, rules.Cancel())
         elif kind is RescheduleMail:
@@ -221,6 +233,8 @@ class CascadeActor(Actor):
             was_open = state.open
             counted, counted_as = usage_of(state), state.status
             for event in events:
+                if state.message.erased_at is not None:
+                    event.data = without_words(event.data)
                 if event.type == "fallback" or event.type == "timed_out":
                     self._count_event(event)
                 if logger.isEnabledFor(DEBUG):
@@ -436,7 +450,9 @@ class CascadeActor(Actor):
         else:
             return
         message = self.state.message
-        to = message.to[ADDRESS_FIELD[a.channel]]
+        to = message.to.get(ADDRESS_FIELD[a.channel])
+        if to is None:
+            return  # it was erased
         self._context.system.send("suppressions", SuppressRecipient(message.tenant, a.channel, to, reason))
 
     def _ask(self, reply: Reply, wish: rules.Input) -> None:
@@ -625,7 +641,7 @@ class CascadeActor(Actor):
             attempt.step,
             attempt.attempt,
             channel,
-            message.to[ADDRESS_FIELD[channel]],
+            message.to.get(ADDRESS_FIELD[channel], ""),  # erased: it is asked about what it took, nothing is sent
             message.sender.get(channel),
             message.content.for_channel(channel),
             message.category,

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from actors.context import CarrierPlan, Context
 from actors.dlr import DLRProcessor
+from actors.erasure import ErasureActor
 from actors.mo import InboundActor
 from actors.provider import ProviderActor
 from actors.router import RouterActor
@@ -148,6 +149,7 @@ def root(
             ChildSpec("webhooks", WebhookSupervisor, (context,), shutdown_s=STOP_S),
             ChildSpec("tenants", TenantsSupervisor, (context, guests.get("tenants", ())), shutdown_s=STOP_S),
             ChildSpec("waker", waker),
+            ChildSpec("erasures", ErasureActor, (context,)),
             ChildSpec("gateway", gateway, shutdown_s=STOP_S),
         ],
         ROOT_INTENSITY,

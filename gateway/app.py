@@ -25,6 +25,7 @@ from gateway.console import Console
 from gateway.decode import decode_query
 from gateway.docs import Docs
 from gateway.edge import OPERATOR, Call, Edge, Reply, journal_away, new_request_id
+from gateway.erasures import Erasures
 from gateway.hosts import Hosts
 from gateway.messages import BATCH_TIMES, Messages
 from gateway.operate import Operate
@@ -74,6 +75,7 @@ def routes(
     templates: Templates,
     usage: Usage,
     signing: Signing,
+    erasures: Erasures,
     callbacks: Callbacks,
     actors: Actors,
     operate: Operate,
@@ -149,6 +151,9 @@ def routes(
           s.RenderBody, codes=(*known, *body)),
         R("GET", t + "/usage", usage.get, own, "Tenants", {200: s.UsagePage}, query=s.UsageQuery, codes=known),
         R("GET", t + "/quotas", usage.quotas, own, "Tenants", {200: s.QuotaPage}, query=s.QuotaQuery, codes=known),
+        R("POST", t + "/erasures", erasures.create, own, "Privacy", {202: s.ErasureView}, s.ErasureBody, codes=change),
+        R("GET", t + "/erasures", erasures.list, own, "Privacy", {200: s.ErasurePage}, query=s.PageQuery, codes=known),
+        R("GET", t + "/erasures/{erasure}", erasures.get, own, "Privacy", {200: s.ErasureView}, codes=known),
         R("POST", t + "/policies", policies.create, own, "Policies", {201: s.PolicyView}, s.PolicyBody, codes=change),
         R("GET", t + "/policies", policies.list, own, "Policies", {200: s.PolicyPage}, codes=known),
         R("GET", t + "/policies/{policy}", policies.get, own, "Policies", {200: s.PolicyView}, codes=known),
@@ -293,6 +298,7 @@ class Gateway:
             Templates(edge, shelf),
             Usage(edge),
             self._signing,
+            Erasures(edge),
             Callbacks(edge),
             Actors(edge),
             Operate(edge),

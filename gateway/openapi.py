@@ -31,6 +31,7 @@ _TAGS: Final[dict[str, str]] = {
     "Keys": "What customers authenticate with; shown once, kept as a keyed hash. For the operator.",
     "Do not contact": "Recipients who must not be written to: a tenant's, and the operator's for all tenants.",
     "Templates": "Texts a tenant stored, with variables, by locale, in versions; named by its messages.",
+    "Privacy": "Recipients who are to be forgotten.",
     "Policies": "Cascades a tenant stored, named by its messages.",
     "Events out": "Where a tenant hears of its messages: Standard Webhooks, and those that were given up.",
     "Operate": "The actor tree and the processes. For the operator.",
@@ -139,6 +140,7 @@ _BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "one channel": {"channel": "sms", "address": "+4520123456", "reason": "asked us on the phone"},
         "every channel": {"address": "+4520123456"},
     },
+    ("POST", "/v1/tenants/{id}/erasures"): {"a recipient": {"address": "+4520123456"}},
     ("POST", "/v1/tenants/{id}/webhooks"): {
         "final statuses": {"url": "https://customer.example/hook"},
         "chosen": {"url": "https://customer.example/hook", "events": ["message.delivered", "message.read"]},
@@ -203,6 +205,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "template": "the template's name",
     "letter": "the dead letter's id",
     "suppression": "the entry's id",
+    "erasure": "the erasure's id",
     "carrier": "the carrier's configured name",
     "name": "the actor's name; it holds slashes, plain or as %2F",
     "file": "a part of the page",
@@ -410,7 +413,7 @@ def _answer(
         headers["Location"] = _header("Location")
         headers["Idempotent-Replayed"] = _header("Idempotent-Replayed")
         headers |= {name: _header(name) for name in ("RateLimit", "RateLimit-Policy")}
-    elif status == 201 and path == "/v1/tenants":
+    elif (status, path) in ((201, "/v1/tenants"), (202, "/v1/tenants/{id}/erasures")):
         headers["Location"] = _header("Location")
     elif path.endswith("/export"):
         headers["Link"] = _header("Link")

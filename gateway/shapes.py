@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from hermes.domain.message import Step
 from hermes.domain.state import Category, Channel, MessageStatus, Mode, OnAmbiguous, Success
 from hermes.settings import RouteSettings
-from hermes.tenancy import LayersChange, LayersSettings, Quotas, QuotasChange, Rate
+from hermes.tenancy import LayersChange, LayersSettings, Quotas, QuotasChange, Rate, RetentionChange, RetentionSettings
 
 Scope = Literal["messages:write", "messages:read", "tenant:manage"]
 EventType = Literal[
@@ -431,6 +431,7 @@ class TenantSettings(Struct, kw_only=True, forbid_unknown_fields=True):
     quotas: QuotasChange | None = None
     require_signed_requests: bool | None = None
     layers: LayersChange | None = None
+    retention: RetentionChange | None = None
 
 
 class TenantBody(TenantSettings, kw_only=True, forbid_unknown_fields=True):
@@ -473,6 +474,7 @@ class TenantView(Struct, kw_only=True):
     quotas: Quotas
     require_signed_requests: bool
     layers: Annotated[LayersSettings, Meta(description="all of it: what was not set has its default")]
+    retention: RetentionSettings
 
 
 class SignupBody(Struct, forbid_unknown_fields=True):
@@ -641,6 +643,35 @@ class SuppressionPage(Struct):
     """Recipients who must not be written to, newest first."""
 
     data: list[SuppressionView]
+    next_cursor: str | None
+
+
+class ErasureBody(Struct, forbid_unknown_fields=True):
+    """A recipient who is to be forgotten."""
+
+    address: Annotated[
+        str, Meta(min_length=1, max_length=4096, description="phone number, e-mail address or device token")
+    ]
+    channel: Annotated[Channel, Meta(description="whose kind of address it is; else its form tells")] | None = None
+
+
+class ErasureView(Struct):
+    """How far the erasing of a recipient has come. `recipient` is a keyed hash: the same address, the same text."""
+
+    id: str
+    status: Literal["running", "done"]
+    recipient: str
+    asked_by: str
+    messages: Annotated[int, Meta(description="erased so far")]
+    inbound: Annotated[int, Meta(description="inbound messages erased so far")]
+    created_at: str
+    done_at: str | None
+
+
+class ErasurePage(Struct):
+    """Erasures, newest first."""
+
+    data: list[ErasureView]
     next_cursor: str | None
 
 

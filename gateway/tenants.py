@@ -304,6 +304,7 @@ class Tenants:
             quotas=rules.quotas,
             require_signed_requests=rules.require_signed_requests,
             layers=rules.layers,
+            retention=rules.retention,
         )
 
     def _settings(self, asked: TenantSettings, tenant_id: str | None) -> dict[str, Any]:

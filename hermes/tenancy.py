@@ -24,6 +24,8 @@ __all__ = [
     "Quotas",
     "QuotasChange",
     "RateSettings",
+    "RetentionChange",
+    "RetentionSettings",
     "Rules",
     "check",
     "merged",
@@ -141,6 +143,14 @@ class Quotas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spend_per_month: Money = 0.0
 
 
+class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long what a message says, and to whom, is kept; the facts of sending stay as long as messages do."""
+
+    content_days: Annotated[
+        int, Meta(ge=0, le=3650, description="after it was created, once it is final; 0: as long as the message")
+    ] = 0
+
+
 class Rules(Struct, frozen=True, kw_only=True):
     """Everything that holds for a tenant's messages; see `gateway.shapes.TenantSettings`."""
 
@@ -150,6 +160,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     quotas: Quotas = Quotas()
     require_signed_requests: bool = False
     layers: LayersSettings = LayersSettings()
+    retention: RetentionSettings = RetentionSettings()
 
 
 DEFAULT: Final = Rules()
@@ -172,9 +183,11 @@ def _change_of(kind: Any) -> Any:
 if TYPE_CHECKING:
     LayersChange = LayersSettings
     QuotasChange = Quotas
+    RetentionChange = RetentionSettings
 else:
     LayersChange = _change_of(LayersSettings)
     QuotasChange = _change_of(Quotas)
+    RetentionChange = _change_of(RetentionSettings)
 
 
 def named(change: Any) -> dict[str, Any]:

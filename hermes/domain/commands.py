@@ -172,6 +172,11 @@ class LiftOptOut:
 
 
 @dataclass(slots=True, frozen=True)
+class ErasureAsked:
+    """To `erasures`: there is an erasure in the journal that is not done."""
+
+
+@dataclass(slots=True, frozen=True)
 class Listed:
     """A carrier there is. `off`: why it has no actor (not enabled, its stored secrets cannot be read), or None."""
 

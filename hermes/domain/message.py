@@ -159,6 +159,7 @@ class Message:
         country: of the phone number, ISO 3166-1 alpha-2; None when there is none, or nobody asked.
         number_type: mobile, fixed_line, ... as the country's numbering plan tells; as `country`.
         traceparent: of the request, where traces are made and it had one.
+        erased_at: when addresses and content were erased (`erasure.py`); None: they were not.
     """
 
     message_id: str
@@ -181,6 +182,7 @@ class Message:
     country: str | None = None
     number_type: str | None = None
     traceparent: str | None = None
+    erased_at: datetime | None = None
 
 
 def rfc3339(at: datetime) -> str:

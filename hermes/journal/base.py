@@ -18,6 +18,7 @@ from datetime import date, datetime
 from typing import Any, Final, Protocol
 from zlib import crc32
 
+from hermes.domain.erasure import Erasure
 from hermes.domain.events import Event
 from hermes.domain.inbound import Inbound, PartKey, StoredPart
 from hermes.domain.message import Message
@@ -591,6 +592,36 @@ class Journal(Protocol):
 
     async def all_suppressions(self, after_id: str, limit: int) -> list[Suppression]:
         """Load a page of everybody's entries, by id (at start)."""
+
+    # --- erasing
+    async def put_erasure(self, erasure: Erasure, change: Change | None = None) -> None:
+        """Insert an erasure with its row of the audit log, or store how far it has come."""
+
+    async def erasure(self, tenant: str, id: str) -> Erasure | None:
+        """Load one of this tenant's; None: it has no such erasure."""
+
+    async def erasures(self, tenant: str, before_id: str | None, limit: int) -> list[Erasure]:
+        """Load a page of this tenant's, newest first."""
+
+    async def open_erasures(self) -> list[Erasure]:
+        """Load those of this worker's shards that are not done, oldest first."""
+
+    async def erasable(self, tenant: str, after_id: str, before_id: str, limit: int) -> list[tuple[Message, bool]]:
+        """Load a page of a tenant's messages that are not erased, by id, both ends left out; True: it is open."""
+
+    async def erase_messages(self, tenant: str, message_ids: Sequence[str], at: datetime) -> int:
+        """Leave of messages what `hermes.domain.erasure` leaves, wherever there is something of them; all or nothing.
+
+        Returns:
+            How many there were.
+        """
+
+    async def erase_inbound(self, tenant: str, address: str | None, before: datetime) -> int:
+        """Erase who wrote and what, with the webhooks not yet sent: of this sender (None: of all), received before.
+
+        Returns:
+            How many there were that were not erased yet.
+        """
 
     # --- what was set while the node ran
     async def put_live_setting(self, setting: LiveSetting) -> None:

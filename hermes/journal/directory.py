@@ -286,6 +286,11 @@ class Directory:
         """Derive what requests with a key are signed with; the same as long as the key lives."""
         return signing_secret(self._hash_secret, key.key_hash)
 
+    def hash_recipient(self, tenant_id: str, address: str) -> str:
+        """Hash an address (as `same_recipient` writes it): what may be kept of whom something was about."""
+        text = f"recipient {tenant_id} {address}".encode("utf-8", "replace")
+        return hashlib.blake2b(text, key=self._hash_secret, digest_size=16).hexdigest()
+
     def find_key(self, key: str) -> ApiKey | None:
         """Find a key by what the caller showed. None: unknown or expired."""
         found = self._keys.get(self.hash_key(key))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+from hermes.domain.erasure import Erasure
 from hermes.domain.events import Event
 from hermes.domain.inbound import PartKey, StoredPart
 from hermes.domain.message import is_message_id
@@ -56,6 +57,7 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
+from hermes.journal.memory_erasure import MemoryErasure
 from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
     IDEMPOTENCY_KEPT,
@@ -124,12 +126,13 @@ class _Store:
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
+    erasures: dict[str, Erasure] = field(default_factory=dict)
     live_settings: dict[tuple[str, str], LiveSetting] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
 
-class MemoryJournal:
+class MemoryJournal(MemoryErasure):
     """A `Journal` in memory; see the module docstring.
 
     Args:
@@ -149,7 +152,7 @@ class MemoryJournal:
     ) -> None:
         self.worker_id: Final = worker_id
         self._clock: Final[Clock] = clock or SystemClock()
-        self._store: Final = _store or _Store()
+        self._store: _Store = _store or _Store()
         self._queue_limit: Final = queue_limit
         self._lease_s: Final = lease_s
         self._queue: dict[int, tuple[Write, Done | None]] = {}  # by id(write), in order of append
@@ -890,6 +893,7 @@ class MemoryJournal:
         store.templates = {key: kept for key, kept in store.templates.items() if key[0] not in gone}
         store.suppressions = {key: entry for key, entry in store.suppressions.items() if entry.tenant not in gone}
         store.inbound = {id_: kept for id_, kept in store.inbound.items() if kept[0] not in gone}
+        store.erasures = {id_: erasure for id_, erasure in store.erasures.items() if erasure.tenant not in gone}
         store.outbox = {key: item for key, item in store.outbox.items() if item.tenant not in gone}
         store.idempotency = {key: kept for key, kept in store.idempotency.items() if key[0] not in gone}
         store.changes = [replace(c, before=None, after=None) if c.tenant in gone else c for c in store.changes]

@@ -55,6 +55,7 @@ from hermes.journal.partitions import (
     partition_day,
 )
 from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
+from hermes.journal.postgres_erasure import PostgresErasure
 from hermes.journal.postgres_suppressions import PostgresSuppressions
 from hermes.journal.process import is_gone, started_at, this_host
 from hermes.journal.queries import QUERIES
@@ -99,7 +100,7 @@ _OPEN_STATUS: Final = """(
 )"""
 
 
-class PostgresJournal(PostgresDirectory, PostgresSuppressions):
+class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure):
     """A `Journal` on PostgreSQL.
 
     Args:

@@ -556,6 +556,8 @@ WITH gone AS (
     DELETE FROM suppression WHERE tenant IN (SELECT id FROM gone)
 ), inbound AS (
     DELETE FROM inbound WHERE tenant IN (SELECT id FROM gone)
+), erasures AS (
+    DELETE FROM erasure WHERE tenant IN (SELECT id FROM gone)
 ), deliveries AS (
     DELETE FROM outbox WHERE tenant IN (SELECT id FROM gone)
 ), answers AS (
@@ -564,6 +566,71 @@ WITH gone AS (
     UPDATE change SET before = NULL, after = NULL WHERE tenant IN (SELECT id FROM gone)
 )
 SELECT id FROM gone
+
+-- name: put_erasure
+INSERT INTO erasure (id, tenant, recipient, address, asked_by, created_at, messages, inbound, after_id, done_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (id) DO UPDATE
+SET address = excluded.address, messages = excluded.messages, inbound = excluded.inbound,
+    after_id = excluded.after_id, done_at = excluded.done_at
+RETURNING 1
+
+-- name: erasure
+SELECT * FROM erasure WHERE tenant = $1 AND id = $2
+
+-- name: erasures
+SELECT * FROM erasure WHERE tenant = $1 AND ($2::text IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+
+-- name: open_erasures
+SELECT * FROM erasure WHERE done_at IS NULL ORDER BY id
+
+-- name: erasable
+SELECT m.message_id, m.body, c.status IS NULL AS open FROM message AS m
+LEFT JOIN closed_message AS c ON c.message_id = m.message_id AND c.day = m.day
+WHERE m.tenant = $1 AND m.message_id > $2 AND m.message_id < $3 AND m.erased_at IS NULL
+ORDER BY m.message_id LIMIT $4
+
+-- name: erase_messages
+UPDATE message AS m SET body = u.body, reference = u.reference, recipient = NULL, erased_at = $5
+FROM unnest($1::text[], $2::date[], $3::text[], $4::text[]) AS u (message_id, day, body, reference)
+WHERE m.message_id = u.message_id AND m.day = u.day
+
+-- name: erase_events
+UPDATE event AS e SET data = u.data
+FROM unnest($1::text[], $2::date[], $3::integer[], $4::text[]) AS u (message_id, day, seq, data)
+WHERE e.message_id = u.message_id AND e.day = u.day AND e.seq = u.seq
+
+-- name: erase_refs
+-- Digests of whom and from whom (`Carrier.about`); there are few, and ids of carriers do not begin like this.
+DELETE FROM carrier_ref WHERE ref >= 'about:' AND ref < 'about;' AND message_id = ANY ($1::text[])
+
+-- name: erase_outbox
+UPDATE outbox SET last_error = NULL WHERE message_id = ANY ($1::text[]) AND last_error IS NOT NULL
+
+-- name: erase_answers
+-- A stored answer keeps a repeat from being sent again; it goes only when an address is in it, or in its key.
+DELETE FROM idempotency
+WHERE tenant = $1
+  AND EXISTS (SELECT FROM unnest($2::text[]) AS a (address)
+              WHERE position(a.address IN key) > 0 OR position(a.address IN response) > 0)
+
+-- name: erase_parked
+DELETE FROM parked_receipt
+WHERE EXISTS (SELECT FROM unnest($1::text[]) AS a (address) WHERE position(a.address IN receipt) > 0)
+
+-- name: erasable_inbound
+SELECT inbound_id, body FROM inbound
+WHERE tenant = $1 AND inbound_id > $2 AND received_at < $3 ORDER BY inbound_id LIMIT $4
+
+-- name: erase_inbound
+WITH told AS (
+    DELETE FROM outbox WHERE message_id = ANY ($1::text[])
+), parts AS (
+    DELETE FROM inbound_part AS p USING unnest($3::text[], $4::text[]) AS s (carrier, sender)
+    WHERE p.carrier = s.carrier AND ltrim(p.sender, '+0') = ltrim(s.sender, '+0')
+)
+UPDATE inbound AS i SET body = u.body FROM unnest($1::text[], $2::text[]) AS u (inbound_id, body)
+WHERE i.inbound_id = u.inbound_id
 
 -- name: purge_outbox
 DELETE FROM outbox WHERE message_id >= $1 AND message_id < $2

@@ -148,3 +148,39 @@ def test_dashboard_has_panels_that_say_what_they_show_and_do_not_overlap(path: P
         }
         assert not cells & taken and place["x"] + place["w"] <= 24
         taken |= cells
+
+
+SCHEMA = ROOT / "tests/npm/node_modules/@grafana/schema/dist/types/raw"
+CHECKED = """\
+import { Dashboard } from "SCHEMA/dashboard/x/types.gen.js";
+import { FieldConfig, Options } from "SCHEMA/composable/timeseries/panelcfg/x/types.gen.js";
+// JSON has texts where the schema has enumerations.
+type Plain<T> = T extends string ? `${T}` : T extends (infer U)[] ? Plain<U>[]
+  : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
+export const dashboard: Plain<Dashboard> = DASHBOARD;
+export const options: Plain<Options>[] = OPTIONS;
+export const fields: Plain<FieldConfig>[] = FIELDS;
+"""
+
+
+@pytest.mark.skipif(not SCHEMA.is_dir(), reason="tests/npm/node_modules has no @grafana/schema (make test)")
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
+def test_dashboard_is_of_grafanas_own_schema(path: Path, tmp_path: Path) -> None:
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]["list"]:
+        for key in ("expr", "titleFormat", "textFormat"):  # the Prometheus data source's own
+            del annotation[key]
+    shown = [panel for panel in document["panels"] if panel["type"] == "timeseries"]
+    assert len(shown) == len(list(panels(path))), "options of another type have another schema"
+    values = {
+        "SCHEMA": str(SCHEMA),
+        "DASHBOARD": json.dumps(document),
+        "OPTIONS": json.dumps([panel["options"] for panel in shown]),
+        "FIELDS": json.dumps([panel["fieldConfig"]["defaults"]["custom"] for panel in shown]),
+    }
+    source = tmp_path / "dashboard.ts"
+    source.write_text(re.sub("|".join(values), lambda found: values[found[0]], CHECKED))
+    tsc = ROOT / "tests/npm/node_modules/.bin/tsc"
+    asked = ("--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022")
+    result = subprocess.run([tsc, *asked, source], capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stdout

@@ -97,8 +97,7 @@ class DLRProcessor(Actor):
             plan = self._context.carriers.get(carrier)
             refs = (parked.ref,) if plan is None else (parked.ref, *plan.carrier.receipt_keys(parked.receipt))
             unmatched = Unmatched(ReceiptMail(parked.receipt, None), parked.id)
-            for ref in dict.fromkeys(refs):
-                self._context.receipts.hold((carrier, ref), unmatched)
+            self._context.receipts.hold(unmatched, [(carrier, ref) for ref in refs])
             self._watch(unmatched)
 
     def handle(self, message: Any) -> None:
@@ -199,8 +198,7 @@ class DLRProcessor(Actor):
             mail.stored.outcome = "parked"
         unmatched = Unmatched(mail)
         refs = _keys(mail)
-        for ref in refs:
-            self._context.receipts.hold((carrier, ref), unmatched)
+        self._context.receipts.hold(unmatched, [(carrier, ref) for ref in refs])
         self._watch(unmatched)
         self._background.run(self._park(unmatched, refs[0]))
 
@@ -259,7 +257,7 @@ class DLRProcessor(Actor):
             one = the_one(found, receipt.carrier_message_id, receipt.submitted_at)
             if one is None or unmatched.claimed:
                 continue
-            unmatched.claimed = True
+            self._context.receipts.claim(unmatched)
             message_id, (step, attempt) = one
             self._doubtful += 1
             mail = ReceiptMail(receipt, partial(self._settled, unmatched), (step, attempt, 0))

@@ -151,6 +151,11 @@ class Fleet:
         ]
         return found + [Listed(s.name, s.kind, s.channel, s.tenant, why or None) for s, why in off]
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can be sent but by test keys: no carrier is there, or none is enabled."""
+        return not any(name != SANDBOX for name in self.plans)
+
     def default_success(self, channel: str, mode: str) -> str:
         """`submitted` where none of the channel's carriers gives receipts."""
         if mode != "live":

@@ -8,6 +8,7 @@ that names its id is taken.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,11 +21,18 @@ UNMATCHED_LIMIT: Final = 100_000  # receipts kept in memory for a submit answer 
 
 @dataclass(slots=True, eq=False)
 class Unmatched:
-    """A receipt nobody waits for yet. `row` is its parked row once stored; None while that is under way."""
+    """A receipt nobody waits for yet.
+
+    Attributes:
+        row: its parked row once stored; None while that is under way.
+        claimed: somebody has taken it.
+        keys: (carrier, canonical id): under which it is held; one id has many spellings.
+    """
 
     mail: ReceiptMail
     row: int | None = None
     claimed: bool = False
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 class ReceiptIndex:
@@ -32,26 +40,32 @@ class ReceiptIndex:
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], tuple[Ref, int, int, int]] = {}
-        self._unmatched: OrderedDict[tuple[str, str], list[Unmatched]] = OrderedDict()
+        self._early: dict[tuple[str, str], list[Unmatched]] = {}
+        self._unmatched: OrderedDict[Unmatched, None] = OrderedDict()  # all those in `_early`, once; oldest first
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
     def unmatched(self) -> int:
-        """Carrier ids with receipts that nobody waits for."""
+        """Receipts that nobody waits for, each counted once however many ids it is held under."""
         return len(self._unmatched)
 
     def expect(self, key: tuple[str, str], cascade: Ref, step: int, attempt: int, segment: int) -> list[Unmatched]:
         """Wait for receipts of this id; returns those that are here already, which are then the caller's."""
         self._waiting[key] = (cascade, step, attempt, segment)
-        early = self._unmatched.pop(key, None) if self._unmatched else None
+        early = self._early.get(key) if self._early else None
         if early is None:
             return []
-        mine = [unmatched for unmatched in early if not unmatched.claimed]  # it may be held under other ids, too
+        mine = list(early)
         for unmatched in mine:
-            unmatched.claimed = True
+            self.claim(unmatched)
         return mine
+
+    def claim(self, unmatched: Unmatched) -> None:
+        """Take a receipt: nobody else will find it."""
+        unmatched.claimed = True
+        self._release(unmatched)
 
     def forget(self, key: tuple[str, str], cascade: Ref) -> None:
         """Stop waiting, unless another cascade waits for the same id by now."""
@@ -63,8 +77,20 @@ class ReceiptIndex:
         """Find who waits for this id: cascade, step, attempt, segment."""
         return self._waiting.get(key)
 
-    def hold(self, key: tuple[str, str], unmatched: Unmatched) -> None:
+    def hold(self, unmatched: Unmatched, keys: Iterable[tuple[str, str]]) -> None:
         """Keep a receipt nobody waits for; the oldest goes when there are too many (its row stays)."""
-        self._unmatched.setdefault(key, []).append(unmatched)
+        unmatched.keys = tuple(dict.fromkeys(keys))
+        for key in unmatched.keys:
+            self._early.setdefault(key, []).append(unmatched)
+        self._unmatched[unmatched] = None
         if len(self._unmatched) > UNMATCHED_LIMIT:
-            self._unmatched.popitem(last=False)
+            self._release(next(iter(self._unmatched)))
+
+    def _release(self, unmatched: Unmatched) -> None:
+        self._unmatched.pop(unmatched, None)
+        for key in unmatched.keys:
+            held = self._early[key]
+            held.remove(unmatched)
+            if not held:
+                del self._early[key]
+        unmatched.keys = ()

@@ -46,6 +46,10 @@ class Fleet(Protocol):
     def listed(self) -> list[Listed]:
         """List all carriers but the sandbox."""
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no carrier, or none is enabled."""
+
     def secret(self, name: str) -> str | None:
         """A carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist."""
 

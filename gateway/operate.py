@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from typing import Final
 
 from gateway.auth import bearer_token, is_operator_key
 from gateway.edge import Call, Edge, Reply, reading
@@ -12,6 +13,8 @@ from gateway.workers.counts import Figures, Gone
 from hermes.domain.message import rfc3339
 from hermes.metrics import CONTENT_TYPE, OVER, Metrics
 from hermes.samples import Samples, added, encoded, told_apart
+
+NO_CARRIERS: Final = "no carriers yet: only test keys can send; add a [[carrier]] to the settings, or POST /v1/carriers"
 
 
 class Operate:
@@ -53,9 +56,9 @@ class Operate:
         return call.reply(200, Health())
 
     async def readyz(self, call: Call) -> Reply:
-        """Say whether messages can be accepted now. Depends on no carrier."""
+        """Say whether messages can be accepted now. Depends on no carrier; that there is none at all is told."""
         if self._edge.ready():
-            return call.reply(200, Health())
+            return call.reply(200, Health(note=NO_CARRIERS) if self._edge.fleet.empty else Health())
         if self._edge.journal.available:
             raise Problem("overloaded", "Messages cannot be accepted now: starting or stopping.")
         raise Problem("journal_away", "Messages cannot be accepted now: the database is away.")

@@ -1124,9 +1124,10 @@ class WorkerPage(Struct):
 
 
 class Health(Struct):
-    """All is well."""
+    """All is well. `note`: what an operator should know nonetheless."""
 
     status: Literal["ok"] = "ok"
+    note: str | UnsetType = UNSET
 
 
 class CarrierChange(Struct):

@@ -71,7 +71,7 @@ class Node:
     """One Hermes process.
 
     Args:
-        settings: checked; `require_carrier` is the caller's business.
+        settings: checked; they may name no carrier: those added live are in the journal.
         data_dir: holds the embedded database and the keys; made if missing.
     """
 

@@ -425,20 +425,6 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guests: tuple[GuestSettings, ...] = ()
     tenant_defaults: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
-    def require_carrier(self) -> None:
-        """Make sure that something can be sent at all.
-
-        Raises:
-            SettingsError: no carrier is set, or none is enabled.
-        """
-        if any(carrier.enabled for carrier in self.carriers):
-            return
-        why = "every carrier has enabled = false" if self.carriers else "no carrier is set, so nothing could be sent"
-        raise SettingsError(
-            f"carrier: {why}; add a [[carrier]] to the file named with --config, or try `hermes demo`, "
-            "which needs no settings"
-        )
-
 
 SECTIONS: Final[dict[str, type[Section]]] = {
     "server": ServerSettings,

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("hermes", deadline=None)  # how fast this machine is today decides no test
+settings.load_profile("hermes")
 
 # Each test starts a node, a browser, a database or the whole cast; together they take minutes.
 SLOW_FOLDERS = tuple(Path(__file__).parent / name for name in ("actors", "browser", "gateway", "journal", "node"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import stat
 import sys
@@ -143,6 +144,9 @@ def _node(place: client.Place) -> Iterator[Check]:
         status, _, content = node.exchange("GET", "/readyz")
         said = client.clean(content.decode("utf-8", "replace").strip()[:200])
         ready = status == 200
+        note = _note(content) if ready else ""
+        if ready:
+            yield Check("carriers", not note, note or "the node has some")
         yield Check("node is ready", ready, f"{place.url}/readyz: {status}" + ("" if ready else f" {said}"))
         yield Check("node's database", ready, "the node can store messages" if ready else "see readyz")
         node.get("/v1/tenants")
@@ -152,6 +156,15 @@ def _node(place: client.Place) -> Iterator[Check]:
     except client.NoAnswer as exc:
         yield Check("node is ready", False, str(exc))
     yield _clock(headers)
+
+
+def _note(content: bytes) -> str:
+    """Read what /readyz says beside "ok"."""
+    try:
+        said = json.loads(content)
+    except ValueError:
+        return ""
+    return client.clean(str(said.get("note", ""))) if isinstance(said, dict) else ""
 
 
 def _clock(headers: Mapping[str, str]) -> Check:

@@ -37,6 +37,9 @@ DEMO_CARRIERS: Final = tuple(
 )
 
 
+NEXT: Final = "add a [[carrier]] to the file named with --config, or POST /v1/carriers; `hermes demo` has mock ones"
+
+
 class AddressTaken(client.Failed):
     """Somebody else listens on the address."""
 
@@ -58,12 +61,14 @@ def serve(
     if workers > 1:
         raise SettingsError("--workers: not available yet; one process serves all")
     loaded = settings.load(config, environ, options=_address(host, port))
-    loaded.require_carrier()
     return _run(loaded, settings.data_folder(data_dir, environ), _ready)
 
 
 def _ready(node: Node) -> None:
-    logs.get_logger("hermes.node").info("ready", url=node.url)
+    log = logs.get_logger("hermes.node")
+    log.info("ready", url=node.url)
+    if node.fleet.empty:
+        log.warning("no carriers yet: only test keys can send", next=NEXT)
 
 
 def demo(

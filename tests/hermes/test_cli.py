@@ -190,6 +190,7 @@ class FakeNode:
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     ready: bool = True
+    note: str = ""  # beside "ok", in /readyz
     letters: list[str] = field(default_factory=lambda: [f"{ID}.{n}.callback" for n in range(3)])
     stuck: str = ""  # a dead letter that cannot be replayed
 
@@ -201,7 +202,8 @@ class FakeNode:
         if path == "/livez":
             return web.Response()
         if path == "/readyz":
-            return web.Response(status=200 if self.ready else 503, text="" if self.ready else "the database is away")
+            text = json.dumps({"status": "ok", **({"note": self.note} if self.note else {})})
+            return web.Response(status=200 if self.ready else 503, text=text if self.ready else "the database is away")
         if path == "/openapi.json":
             return web.json_response({"openapi": "3.1.0"})
         if path == "/broken":
@@ -1020,10 +1022,19 @@ def test_doctor_finds_everything_well(told: FakeNode, run: Run, tmp_path: Path) 
         "node answers",
         "node is ready",
         "node's database",
+        "carriers",
         "operator key",
         "clock",
     }
     assert run("doctor").code == 0
+
+
+def test_doctor_says_what_the_node_says_of_its_carriers(told: FakeNode, run: Run) -> None:
+    told.note = "no carriers yet: \x1b[31mred"
+    result = run("doctor", "--json")
+    assert result.code == 1
+    (said,) = [entry for entry in result.document["checks"] if not entry["ok"]]
+    assert said["name"] == "carriers" and said["detail"].startswith("no carriers yet") and "\x1b" not in said["detail"]
 
 
 def test_doctor_finds_each_thing_that_is_wrong(
@@ -1091,7 +1102,8 @@ class FakeBoot(ModuleType):
         directory = Directory(self.journal, SystemClock(), b"secret")
         await directory.load()
         url = f"http://127.0.0.1:{settings.server.port}"
-        told = on_ready(SimpleNamespace(url=url, operator_key=KEY, directory=directory))
+        fleet = SimpleNamespace(empty=not settings.carriers)
+        told = on_ready(SimpleNamespace(url=url, operator_key=KEY, directory=directory, fleet=fleet))
         if told is not None:
             await told
         return self.code
@@ -1165,7 +1177,6 @@ def test_address_error_is_found_where_it_is_wrapped(boot: FakeBoot, run: Run, co
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "hermes: carrier: no carrier is set"),
         (["--workers", "2"], "hermes: --workers: not available yet"),
         (["--config", "no-such-file.toml"], "hermes: no-such-file.toml: cannot be read: No such file"),
     ],
@@ -1174,6 +1185,13 @@ def test_serve_with_wrong_settings_exits_2(boot: FakeBoot, run: Run, argv: list[
     result = run("serve", *argv)
     assert (result.code, result.out, boot.settings) == (2, "", None)
     assert result.err.startswith(said)
+
+
+@pytest.mark.parametrize("carriers", [True, False])
+def test_serve_starts_without_a_carrier_and_says_so(boot: FakeBoot, run: Run, config: str, carriers: bool) -> None:
+    result = run("serve", *(["--config", config] if carriers else []))
+    assert result.code == 0 and boot.settings is not None
+    assert ("no carriers yet" in result.err) == (not carriers)
 
 
 def test_serve_tells_every_wrong_setting_on_a_line(boot: FakeBoot, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

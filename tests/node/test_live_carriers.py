@@ -47,6 +47,25 @@ async def test_a_live_carrier_survives_kill_9_and_its_secret_is_nowhere(tmp_path
         await check_without_its_key(node, key_file)
 
 
+@pytest.mark.slow
+async def test_a_node_starts_without_a_carrier_says_so_and_sends_once_one_is_added(tmp_path: Path, data: Path) -> None:
+    async with running(tmp_path, "", data=data) as node:
+        assert node.log.count("no carriers yet") == 1
+        said = (await node.ask("GET", "/readyz")).body
+        assert said["status"] == "ok" and said["note"].startswith("no carriers yet")
+        tenant = await node.tenant()
+        message = {"channel": "sms", "to": "+4520120001", "content": {"text": "hi"}}
+        tried = await node.send(tenant.test_key, message)
+        assert (await node.final(tried["id"]))["status"] == "delivered"
+        assert (await node.ask("POST", "/v1/carriers", NEW)).status == 201
+        assert (await node.ask("GET", "/readyz")).body == {"status": "ok"}
+        node.kill()
+        await node.start()
+        assert node.log.count("no carriers yet") == 1
+        sent = await node.send(tenant.key, message)
+        assert (await node.final(sent["id"]))["status"] == "delivered"
+
+
 async def check_without_its_key(node: Node, key_file: Path) -> None:
     key_file.unlink()
     await node.start()

@@ -90,6 +90,7 @@ class ErasureActor(Actor):
             await sleep(self._context.clock, PAUSE_S)
         now = self._context.clock.now()
         erasure.inbound += await journal.erase_inbound(erasure.tenant, address, now + timedelta(seconds=1))
+        await self._context.suppressions.consents.erase(erasure.tenant, erasure.recipient)
         erasure.address, erasure.done_at = None, now
         await journal.put_erasure(erasure)
         self._counts["recipients"] += 1

@@ -21,6 +21,7 @@ from gateway.actors import Actors
 from gateway.auth import Access, authenticate
 from gateway.callbacks import Callbacks
 from gateway.carriers import Carriers
+from gateway.consents import ConsentRecords
 from gateway.console import Console
 from gateway.decode import decode_query
 from gateway.docs import Docs
@@ -76,6 +77,7 @@ def routes(
     usage: Usage,
     signing: Signing,
     erasures: Erasures,
+    consents: ConsentRecords,
     callbacks: Callbacks,
     actors: Actors,
     operate: Operate,
@@ -151,6 +153,12 @@ def routes(
           s.RenderBody, codes=(*known, *body)),
         R("GET", t + "/usage", usage.get, own, "Tenants", {200: s.UsagePage}, query=s.UsageQuery, codes=known),
         R("GET", t + "/quotas", usage.quotas, own, "Tenants", {200: s.QuotaPage}, query=s.QuotaQuery, codes=known),
+        R("POST", t + "/consents", consents.create, own, "Privacy", {201: s.ConsentView}, s.ConsentBody, codes=change),
+        R("GET", t + "/consents", consents.list, own, "Privacy", {200: s.ConsentPage}, query=s.ConsentQuery,
+          codes=known),
+        R("GET", t + "/consents/{consent}", consents.get, own, "Privacy", {200: s.ConsentView}, codes=known),
+        R("POST", t + "/consents/{consent}/withdraw", consents.withdraw, own, "Privacy", {200: s.ConsentView},
+          s.Nothing, codes=change, body_optional=True),
         R("POST", t + "/erasures", erasures.create, own, "Privacy", {202: s.ErasureView}, s.ErasureBody, codes=change),
         R("GET", t + "/erasures", erasures.list, own, "Privacy", {200: s.ErasurePage}, query=s.PageQuery, codes=known),
         R("GET", t + "/erasures/{erasure}", erasures.get, own, "Privacy", {200: s.ErasureView}, codes=known),
@@ -299,6 +307,7 @@ class Gateway:
             Usage(edge),
             self._signing,
             Erasures(edge),
+            ConsentRecords(edge),
             Callbacks(edge),
             Actors(edge),
             Operate(edge),

@@ -59,6 +59,7 @@ from hermes.domain.message import UTC, Message, is_message_id, rfc3339
 from hermes.domain.usage import MICROS, UsageDelta, accepted
 from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
+from hermes.journal.suppressions import Suppressions
 from hermes.runtime.reasons import CallTimeout, NotAlive, RuntimeFault
 from hermes.tenancy import Rules
 
@@ -328,7 +329,7 @@ class Messages:
         rules = self._edge.directory.rules(caller.tenant)
         known = self._pipelines.get(caller.tenant.id)
         if known is None or known[0] is not rules:
-            known = self._pipelines[caller.tenant.id] = (rules, Pipeline(rules, self._edge.suppressions.blocks))
+            known = self._pipelines[caller.tenant.id] = (rules, _pipeline(rules, self._edge.suppressions))
         return known[1]
 
     async def _send_once(
@@ -526,6 +527,10 @@ def _answer(message: Message) -> bytes:
             Links(f"/v1/messages/{message.message_id}"),
         )
     )
+
+
+def _pipeline(rules: Rules, suppressions: Suppressions) -> Pipeline:
+    return Pipeline(rules, suppressions.listed, suppressions.consents.given)
 
 
 def _tenant(caller: Caller) -> tuple[str, str]:

@@ -31,7 +31,7 @@ _TAGS: Final[dict[str, str]] = {
     "Keys": "What customers authenticate with; shown once, kept as a keyed hash. For the operator.",
     "Do not contact": "Recipients who must not be written to: a tenant's, and the operator's for all tenants.",
     "Templates": "Texts a tenant stored, with variables, by locale, in versions; named by its messages.",
-    "Privacy": "Recipients who are to be forgotten.",
+    "Privacy": "Who agreed to be written to, with the proof; and recipients who are to be forgotten.",
     "Policies": "Cascades a tenant stored, named by its messages.",
     "Events out": "Where a tenant hears of its messages: Standard Webhooks, and those that were given up.",
     "Operate": "The actor tree and the processes. For the operator.",
@@ -140,6 +140,13 @@ _BODIES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "one channel": {"channel": "sms", "address": "+4520123456", "reason": "asked us on the phone"},
         "every channel": {"address": "+4520123456"},
     },
+    ("POST", "/v1/tenants/{id}/consents"): {
+        "a newsletter": {
+            "channel": "sms",
+            "address": "+4520123456",
+            "proof": {"source": "signup form", "ip": "192.0.2.1", "text_version": "2026-01"},
+        },
+    },
     ("POST", "/v1/tenants/{id}/erasures"): {"a recipient": {"address": "+4520123456"}},
     ("POST", "/v1/tenants/{id}/webhooks"): {
         "final statuses": {"url": "https://customer.example/hook"},
@@ -195,6 +202,11 @@ _ANSWERS: Final[dict[tuple[str, str, int], Any]] = {
     ("POST", "/v1/tenants/{id}/webhooks", 201): {"id": "whk_01JDG8T1...", "secret": "whsec_..."},
 }
 
+_LOCATED: Final = (  # answers with a header Location, beside POST /v1/messages
+    (201, "/v1/tenants"),
+    (201, "/v1/tenants/{id}/consents"),
+    (202, "/v1/tenants/{id}/erasures"),
+)
 _EVERYWHERE: Final = ("internal", "method_not_allowed")
 _AUTHENTICATED: Final = ("unauthenticated", "scope_missing", "address_not_allowed", "journal_away")
 _PARAMETERS: Final[dict[str, str]] = {
@@ -206,6 +218,7 @@ _PARAMETERS: Final[dict[str, str]] = {
     "letter": "the dead letter's id",
     "suppression": "the entry's id",
     "erasure": "the erasure's id",
+    "consent": "the record's id",
     "carrier": "the carrier's configured name",
     "name": "the actor's name; it holds slashes, plain or as %2F",
     "file": "a part of the page",
@@ -413,7 +426,7 @@ def _answer(
         headers["Location"] = _header("Location")
         headers["Idempotent-Replayed"] = _header("Idempotent-Replayed")
         headers |= {name: _header(name) for name in ("RateLimit", "RateLimit-Policy")}
-    elif (status, path) in ((201, "/v1/tenants"), (202, "/v1/tenants/{id}/erasures")):
+    elif (status, path) in _LOCATED:
         headers["Location"] = _header("Location")
     elif path.endswith("/export"):
         headers["Link"] = _header("Link")

@@ -646,6 +646,62 @@ class SuppressionPage(Struct):
     next_cursor: str | None
 
 
+class ConsentProof(Struct, forbid_unknown_fields=True):
+    """How it is known that somebody agreed."""
+
+    source: Annotated[str, Meta(min_length=1, max_length=200, description="where, as in signup form")]
+    ip: Annotated[str, Meta(min_length=1, max_length=64, description="from where")] | None = None
+    text_version: Annotated[str, Meta(min_length=1, max_length=200, description="which wording")] | None = None
+    at: Annotated[Instant, Meta(description="when; default now")] | None = None
+
+
+class ConsentBody(Struct, forbid_unknown_fields=True):
+    """A recipient who agreed to be written to."""
+
+    channel: Channel
+    address: Annotated[
+        str, Meta(min_length=1, max_length=4096, description="phone number, e-mail address or device token")
+    ]
+    proof: ConsentProof
+    category: Annotated[Category, Meta(description="default marketing")] | None = None
+
+
+class ConsentProofView(Struct):
+    """How it is known that somebody agreed; `ip` is null, too, once the recipient was erased."""
+
+    source: str
+    ip: str | None
+    text_version: str | None
+    at: str
+
+
+class ConsentView(Struct):
+    """A consent; `address` is null once the recipient was erased."""
+
+    id: str
+    channel: Channel
+    category: Category
+    address: str | None
+    proof: ConsentProofView
+    created_at: str
+    withdrawn_at: Annotated[str | None, Meta(description="from when on it does not count")]
+
+
+class ConsentPage(Struct):
+    """Consents, newest first."""
+
+    data: list[ConsentView]
+    next_cursor: str | None
+
+
+class ConsentQuery(Struct, forbid_unknown_fields=True):
+    """Which consents."""
+
+    address: Annotated[str, Meta(min_length=1, max_length=4096, description="of this recipient")] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MOST_IN_PAGE)] = 100
+    cursor: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+
+
 class ErasureBody(Struct, forbid_unknown_fields=True):
     """A recipient who is to be forgotten."""
 

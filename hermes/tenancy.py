@@ -83,6 +83,9 @@ class ComplianceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
         Meta(max_length=MOST_WORDS, description="what `from` may say (registered senders); none named: anything"),
     ] = ()
     quiet_hours: QuietHours | None = None
+    require_consent: Annotated[
+        tuple[Category, ...], Meta(description="of messages that only who agreed to them gets (consents)")
+    ] = ()
 
 
 class DoNotContactSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

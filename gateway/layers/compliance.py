@@ -1,8 +1,8 @@
-"""Where and when a tenant may send, and as whom: countries, registered senders, quiet hours."""
+"""Where and when a tenant may send, and as whom: countries, registered senders, consent, quiet hours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -17,12 +17,19 @@ _NUMBERS: Final = ("phone", "whatsapp")
 
 
 class ComplianceLayer:
-    """`compliance`: see the module."""
+    """`compliance`: see the module.
+
+    Args:
+        settings: the tenant's.
+        consented: (tenant, channel, address, category) -> whether the recipient agreed.
+    """
 
     name = "compliance"
     code = "compliance_refused"
 
-    def __init__(self, settings: ComplianceSettings) -> None:
+    def __init__(self, settings: ComplianceSettings, consented: Callable[[str, str, str, str], bool]) -> None:
+        self._consented = consented
+        self._require_consent = frozenset(settings.require_consent)
         self._countries = frozenset(settings.countries)
         self._senders = frozenset(settings.senders)
         quiet = settings.quiet_hours
@@ -43,9 +50,20 @@ class ComplianceLayer:
             for channel, sender in message.sender.items():
                 if sender not in self._senders:
                     errors.append(FieldError(f"from.{channel}", "is not registered as a sender of this tenant"))
+        if message.category in self._require_consent:
+            self._check_consent(message, errors)
         if self._quiet is not None:
             self._quiet.check(message, errors)
         return errors
+
+    def _check_consent(self, message: Message, errors: list[FieldError]) -> None:
+        """Refuse what nobody agreed to on any channel; a step without consent, among others, is passed over."""
+        for step in message.cascade:
+            to = message.to[ADDRESS_FIELD[step.channel]]
+            if self._consented(message.tenant, step.channel, to, message.category):
+                return
+        field = f"to.{ADDRESS_FIELD[message.cascade[0].channel]}"
+        errors.append(FieldError(field, f"gave no consent to {message.category} messages on a channel of the cascade"))
 
 
 class _Quiet:

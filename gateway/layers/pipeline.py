@@ -38,13 +38,18 @@ class Pipeline:
 
     __slots__ = ("_dedup", "_layers", "_rate", "caps_spending", "default_country")
 
-    def __init__(self, rules: Rules, blocks: Callable[[str, str, str, str], bool]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        blocks: Callable[[str, str, str, str], bool],
+        consented: Callable[[str, str, str, str], bool],
+    ) -> None:
         settings = rules.layers
         layers: list[Layer] = []
         if settings.content.enabled:
             layers.append(ContentLayer(settings.content))
         if settings.compliance.enabled:
-            layers.append(ComplianceLayer(settings.compliance))
+            layers.append(ComplianceLayer(settings.compliance, consented))
         if settings.do_not_contact.enabled:
             layers.append(DoNotContactLayer(blocks))
         if settings.enrich.enabled:

@@ -15,6 +15,10 @@ _LONGEST_LOCAL: Final = 64  # octets (RFC 5321, 4.5.3.1.1)
 LONGEST_TOKEN: Final = 4096  # characters; longer than any provider's
 
 
+class NoAddress(ValueError):
+    """The text is no address of this channel."""
+
+
 def phone_number(text: str) -> str | None:
     """Normalise a phone number to E.164 with its plus sign; None when it is none."""
     if _is_phone(text) is not None:

@@ -18,6 +18,7 @@ from datetime import date, datetime
 from typing import Any, Final, Protocol
 from zlib import crc32
 
+from hermes.domain.consent import Consent
 from hermes.domain.erasure import Erasure
 from hermes.domain.events import Event
 from hermes.domain.inbound import Inbound, PartKey, StoredPart
@@ -592,6 +593,29 @@ class Journal(Protocol):
 
     async def all_suppressions(self, after_id: str, limit: int) -> list[Suppression]:
         """Load a page of everybody's entries, by id (at start)."""
+
+    # --- consent
+    async def put_consent(self, consent: Consent, change: Change | None = None) -> None:
+        """Insert a record with its row of the audit log, and tell the other workers."""
+
+    async def consent(self, tenant: str, id: str) -> Consent | None:
+        """Load one of this tenant's; None: it has no such record."""
+
+    async def consents(self, tenant: str, recipient: str | None, before_id: str | None, limit: int) -> list[Consent]:
+        """Load a page of this tenant's, newest first; of one recipient (its hash), or None: of all."""
+
+    async def withdraw_consents(self, like: Consent, at: datetime, change: Change | None = None) -> list[Consent]:
+        """Withdraw what the same recipient agreed to for the same channel and category.
+
+        Returns:
+            All records of the recipient as they are now.
+        """
+
+    async def erase_consents(self, tenant: str, recipient: str, at: datetime) -> list[Consent]:
+        """Withdraw all of a recipient's, and forget address and ip. Returns all of the recipient's records."""
+
+    async def consents_changed(self, since: datetime, after_id: str, limit: int) -> list[Consent]:
+        """Load a page of everybody's by (changed_at, id), after these."""
 
     # --- erasing
     async def put_erasure(self, erasure: Erasure, change: Change | None = None) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+from hermes.domain.consent import Consent
 from hermes.domain.erasure import Erasure
 from hermes.domain.events import Event
 from hermes.domain.inbound import PartKey, StoredPart
@@ -57,6 +58,7 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
+from hermes.journal.memory_consents import MemoryConsents
 from hermes.journal.memory_erasure import MemoryErasure
 from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
@@ -126,13 +128,14 @@ class _Store:
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
+    consents: dict[str, Consent] = field(default_factory=dict)
     erasures: dict[str, Erasure] = field(default_factory=dict)
     live_settings: dict[tuple[str, str], LiveSetting] = field(default_factory=dict)
     workers: dict[str, _Worker] = field(default_factory=dict)
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
 
-class MemoryJournal(MemoryErasure):
+class MemoryJournal(MemoryErasure, MemoryConsents):
     """A `Journal` in memory; see the module docstring.
 
     Args:
@@ -893,6 +896,7 @@ class MemoryJournal(MemoryErasure):
         store.templates = {key: kept for key, kept in store.templates.items() if key[0] not in gone}
         store.suppressions = {key: entry for key, entry in store.suppressions.items() if entry.tenant not in gone}
         store.inbound = {id_: kept for id_, kept in store.inbound.items() if kept[0] not in gone}
+        store.consents = {id_: consent for id_, consent in store.consents.items() if consent.tenant not in gone}
         store.erasures = {id_: erasure for id_, erasure in store.erasures.items() if erasure.tenant not in gone}
         store.outbox = {key: item for key, item in store.outbox.items() if item.tenant not in gone}
         store.idempotency = {key: kept for key, kept in store.idempotency.items() if key[0] not in gone}

@@ -54,6 +54,7 @@ from hermes.journal.partitions import (
     ensure_days,
     partition_day,
 )
+from hermes.journal.postgres_consents import PostgresConsents
 from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
 from hermes.journal.postgres_erasure import PostgresErasure
 from hermes.journal.postgres_suppressions import PostgresSuppressions
@@ -100,7 +101,7 @@ _OPEN_STATUS: Final = """(
 )"""
 
 
-class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure):
+class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, PostgresConsents):
     """A `Journal` on PostgreSQL.
 
     Args:

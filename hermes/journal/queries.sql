@@ -558,6 +558,8 @@ WITH gone AS (
     DELETE FROM inbound WHERE tenant IN (SELECT id FROM gone)
 ), erasures AS (
     DELETE FROM erasure WHERE tenant IN (SELECT id FROM gone)
+), consents AS (
+    DELETE FROM consent WHERE tenant IN (SELECT id FROM gone)
 ), deliveries AS (
     DELETE FROM outbox WHERE tenant IN (SELECT id FROM gone)
 ), answers AS (
@@ -566,6 +568,32 @@ WITH gone AS (
     UPDATE change SET before = NULL, after = NULL WHERE tenant IN (SELECT id FROM gone)
 )
 SELECT id FROM gone
+
+-- name: put_consent
+INSERT INTO consent (id, tenant, channel, category, recipient, address, source, ip, text_version, given_at, created_at,
+                     changed_at, withdrawn_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING 1
+
+-- name: consent
+SELECT * FROM consent WHERE tenant = $1 AND id = $2
+
+-- name: consents
+SELECT * FROM consent
+WHERE tenant = $1 AND ($2::text IS NULL OR recipient = $2) AND ($3::text IS NULL OR id < $3) ORDER BY id DESC LIMIT $4
+
+-- name: consents_of
+SELECT * FROM consent WHERE tenant = $1 AND recipient = $2
+
+-- name: withdraw_consents
+UPDATE consent SET withdrawn_at = $5, changed_at = $5
+WHERE tenant = $1 AND recipient = $2 AND channel = $3 AND category = $4 AND withdrawn_at IS NULL RETURNING 1
+
+-- name: erase_consents
+UPDATE consent SET address = NULL, ip = NULL, withdrawn_at = coalesce(withdrawn_at, $3), changed_at = $3
+WHERE tenant = $1 AND recipient = $2 AND address IS NOT NULL RETURNING 1
+
+-- name: consents_changed
+SELECT * FROM consent WHERE (changed_at, id) > ($1, $2) ORDER BY changed_at, id LIMIT $3
 
 -- name: put_erasure
 INSERT INTO erasure (id, tenant, recipient, address, asked_by, created_at, messages, inbound, after_id, done_at)

@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from hermes.domain.address import NoAddress as NoAddress
 from hermes.domain.address import same_recipient
+from hermes.domain.consent import Consent
 from hermes.domain.message import ulid
 from hermes.domain.suppression import OPTED_OUT, Suppression, SuppressionIndex
 from hermes.journal.base import Journal
-from hermes.journal.directory import Directory
+from hermes.journal.consents import Consents
+from hermes.journal.directory import Author, Directory
 from hermes.runtime.clock import Clock
 
 PAGE: Final = 10_000  # entries read at once at start
-
-
-class NoAddress(ValueError):
-    """The text is no address of this channel."""
 
 
 class Suppressions:
@@ -34,6 +33,7 @@ class Suppressions:
         self._directory = directory
         self._clock = clock
         self._index = SuppressionIndex()
+        self.consents = Consents(journal, directory, clock)
         self.on_added: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
@@ -46,9 +46,23 @@ class Suppressions:
             for entry in page:
                 self._index.add(entry)
             after = page[-1].id
+        await self.consents.load()
 
     def blocks(self, tenant: str, channel: str, address: str, category: str) -> bool:
-        """Tell whether this tenant may not write to this recipient on this channel, in this category."""
+        """Tell whether this tenant may not write to this recipient on this channel, in this category.
+
+        A list stands in the way, or a consent that the tenant requires is missing.
+        """
+        found = self._directory.tenant(tenant)
+        if found is not None:
+            compliance = self._directory.rules(found).layers.compliance
+            required = compliance.enabled and category in compliance.require_consent
+            if required and not self.consents.given(tenant, channel, address, category):
+                return True
+        return self.listed(tenant, channel, address, category)
+
+    def listed(self, tenant: str, channel: str, address: str, category: str) -> bool:
+        """Tell whether a do-not-contact list stands in the way."""
         if not len(self._index):
             return False
         found = self._directory.tenant(tenant)
@@ -56,6 +70,13 @@ class Suppressions:
             return self._index.blocks(tenant, channel, address, category)
         layer = self._directory.rules(found).layers.do_not_contact
         return layer.enabled and self._index.blocks(tenant, channel, address, category, layer.exempt_categories)
+
+    async def withdraw_consent(self, tenant: str, id: str, *, by: Author) -> Consent | None:
+        """Let a consent count no more, for what is queued too; as `Consents.withdraw`."""
+        found = await self.consents.withdraw(tenant, id, by=by)
+        for callback in self.on_added:
+            callback()
+        return found
 
     def entry(self, tenant: str | None, channel: str | None, address: str, reason: str) -> Suppression:
         """Make an entry, not stored yet.

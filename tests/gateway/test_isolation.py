@@ -78,6 +78,8 @@ async def settle(api: Api, name: str, mark: str) -> Tenant:
     await ask("POST", path + "/policies", {"name": f"kept-{mark}", "cascade": ["email"]})
     entry = {"channel": "email", "address": f"{mark}@example.com", "reason": mark}
     tenant.note("suppression", (await ask("POST", path + "/suppressions", entry))["id"])
+    agreed = {"channel": "email", "address": f"{mark}@example.com", "proof": {"source": mark}}
+    tenant.note("consent", (await ask("POST", path + "/consents", agreed))["id"])
     erasure = await ask("POST", path + "/erasures", {"address": f"{mark}@nobody.example"})
     tenant.note("erasure", erasure["id"])
     tenant.secrets.append(erasure["recipient"])
@@ -309,7 +311,7 @@ def test_another_tenants_id_answers_exactly_as_an_unknown_one(world: World) -> N
         answers = []
         for value in (world.them.own[kind][0], nobodys):
             target = path.replace("{id}", value)
-            for name in ("key", "endpoint", "policy", "template", "suppression", "letter", "erasure"):
+            for name in ("key", "endpoint", "policy", "template", "suppression", "letter", "erasure", "consent"):
                 target = target.replace("{" + name + "}", quote(world.them.own[name][0], safe=""))
             answer = world.run(world.api.call(method, target, {}, key=world.me.keys["live"]))
             problem = answer.json

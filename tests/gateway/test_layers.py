@@ -105,15 +105,17 @@ def test_a_refusal_does_not_repeat_the_text() -> None:
         ({"countries": ("DK",)}, message(to={"phone": "+881612345678"}), ["to.phone"]),  # a satellite
         ({"senders": ("Acme",)}, message(sender={"sms": "Acme"}), []),
         ({"senders": ("Acme",)}, message(), []),
+        ({"require_consent": ("marketing",)}, message(category="marketing"), ["to.phone"]),
+        ({"require_consent": ("marketing",)}, message(category="otp"), []),
         ({"senders": ("Acme",)}, message(sender={"sms": "acme", "email": "x@y.example"}), ["from.sms", "from.email"]),
     ],
 )
 def test_compliance(set_: dict[str, Any], sent: Message, refused: list[str]) -> None:
-    assert fields(ComplianceLayer(ComplianceSettings(**set_)), sent) == refused
+    assert fields(ComplianceLayer(ComplianceSettings(**set_), lambda *asked: False), sent) == refused
 
 
 def quiet(**set_: Any) -> ComplianceLayer:
-    return ComplianceLayer(ComplianceSettings(quiet_hours=QuietHours(**set_)))
+    return ComplianceLayer(ComplianceSettings(quiet_hours=QuietHours(**set_)), lambda *asked: False)
 
 
 NIGHT = datetime(2026, 1, 5, 22, 30, tzinfo=UTC)  # 23:30 in Copenhagen
@@ -225,7 +227,7 @@ def test_enrich_notes_the_country_and_refuses_nothing() -> None:
 
 # --- all of them
 def pipeline(blocked: bool = False, **set_: Any) -> Pipeline:
-    return Pipeline(Rules(layers=LayersSettings(**set_)), lambda *asked: blocked)
+    return Pipeline(Rules(layers=LayersSettings(**set_)), lambda *asked: blocked, lambda *asked: False)
 
 
 STRICT: dict[str, Any] = {

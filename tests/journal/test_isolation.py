@@ -14,6 +14,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
+from hermes.domain.consent import Consent
 from hermes.domain.erasure import Erasure
 from hermes.domain.suppression import Suppression
 from hermes.domain.usage import UsageDelta
@@ -39,7 +40,14 @@ BY_TENANT: Final = frozenset(
         *("tenant_keys", "delete_key", "tenant_endpoints", "delete_endpoint", "tenant_policies", "delete_policy"),
         *("tenant_templates", "template", "delete_template"),
         *("changes", "delete_suppression", "find_suppressions", "suppressions"),
-        *("erasure", "erasures", "erasable", "erasable_inbound", "erase_answers"),
+        *("consent", "consents", "consents_of", "withdraw_consents", "erase_consents"),
+        *(
+            "erasure",
+            "erasures",
+            "erasable",
+            "erasable_inbound",
+            "erase_answers",
+        ),
     }
 )
 # Every other query, and why it need not name a tenant.
@@ -55,7 +63,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
     "writes rows that each carry their tenant, given by whoever accepted them": frozenset(
         {
             *("write_batch", "store_inbound", "put_tenant", "put_key", "put_endpoint", "put_policy", "put_change"),
-            *("put_suppressions", "put_template", "put_erasure"),
+            *("put_suppressions", "put_template", "put_erasure", "put_consent"),
         }
     ),
     "by message id: the gateway shows a message to its own tenant only (tests/gateway/test_isolation.py)": frozenset(
@@ -81,6 +89,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
             *("outbox_due_all", "outbox_tenants", "outbox_done", "outbox_undone", "keys_used"),
             *(
                 "open_erasures",
+                "consents_changed",
                 "erase_parked",
                 "tenants",
                 "keys",
@@ -148,6 +157,8 @@ async def fill(bench: Bench, journal: Any, tenant: str) -> None:
     await journal.put_template(Template(tenant, "welcome", f"tpl_{n}", 1, tenant, now))
     await journal.put_suppressions([Suppression(f"sup_{n}", tenant, "sms", "+4520123456", "manual", now)])
     await journal.put_erasure(Erasure(f"era_{n}", tenant, "hash", "+4520123456", "operator", now))
+    proof = ("form", None, None, now, now, now)
+    await journal.put_consent(Consent(f"con_{n}", tenant, "sms", "marketing", "hash", "+4520123456", *proof))
     used = UsageDelta("live", now.date(), "sms", "a", "delivered", 1, 1, 1, 1)
     for k, reference in enumerate(("order-1", "order-2")):
         made = message(now, tenant=tenant, reference=reference)
@@ -222,6 +233,9 @@ READS: Final[dict[str, Callable[[Any, datetime], Any]]] = {
     "suppressions": lambda j, now: j.suppressions(ONE, None, 10),
     "suppressions of a recipient": lambda j, now: j.find_suppressions(ONE, "+4520123456"),
     "template": lambda j, now: j.template(ONE, "welcome", 1),
+    "consents": lambda j, now: j.consents(ONE, None, None, 10),
+    "consents of a recipient": lambda j, now: j.consents(ONE, "hash", None, 10),
+    "a consent": lambda j, now: j.consent(ONE, "con_1"),
     "erasures": lambda j, now: j.erasures(ONE, None, 10),
     "an erasure": lambda j, now: j.erasure(ONE, "era_1"),
     "erasable": lambda j, now: j.erasable(ONE, "", "msg_~", 10),
@@ -281,6 +295,10 @@ async def test_what_is_changed_for_a_tenant_does_not_touch_another(bench: Bench,
     await journal.put_key(ApiKey("key_2", ONE, b"mine", "p", "live", (), now))
     await journal.put_endpoint(Endpoint("whk_2", ONE, "https://mine.example", (), "whsec_mine", now))
     assert await journal.erasure(ONE, "era_2") is None
+    assert await journal.consent(ONE, "con_2") is None
+    mine = await journal.consent(ONE, "con_1")
+    await journal.withdraw_consents(mine, now)
+    await journal.erase_consents(ONE, "hash", now)
     messages = [stored.message.message_id for stored in await journal.list_messages(MessageQuery(tenant=TWO))]
     assert await journal.erase_messages(ONE, messages, now) == 0
     assert await theirs() == before and len(before) > 8

@@ -124,6 +124,7 @@ def _networks(blocks: tuple[str, ...]) -> tuple[ipaddress.IPv4Network | ipaddres
     return tuple(ipaddress.ip_network(block, strict=False) for block in blocks)
 
 
+@lru_cache(maxsize=4096)
 def _is_allowed(peer: str | None, blocks: tuple[str, ...]) -> bool:
     """Tell whether the connection's other end is in a block. Forwarding headers are not believed."""
     if not peer:

@@ -73,13 +73,23 @@ class _Quiet:
         self._categories = frozenset(settings.categories)
         self._refuses = settings.action == "refuse"
         self._zone = time_zone(settings.zone) or ZoneInfo("UTC")
+        self._minute = 0
+        self._awake: set[tuple[ZoneInfo, ...]] = set()  # where nobody is disturbed in that minute
 
     def check(self, message: Message, errors: list[FieldError]) -> None:
         if message.category not in self._categories:
             return
         start = message.send_at or message.created_at
-        awake = awake_at(start, self._from, self._to, self._zones(message))
+        zones = self._zones(message)
+        minute = int(start.timestamp()) // 60
+        if minute != self._minute:
+            self._minute = minute
+            self._awake.clear()
+        elif zones in self._awake:
+            return
+        awake = awake_at(start, self._from, self._to, zones)
         if awake == start:
+            self._awake.add(zones)
             return
         if self._refuses:
             field = f"to.{ADDRESS_FIELD[message.cascade[0].channel]}"
@@ -88,7 +98,7 @@ class _Quiet:
             message.expires_at += awake - start
             message.send_at = awake
 
-    def _zones(self, message: Message) -> Sequence[ZoneInfo]:
+    def _zones(self, message: Message) -> tuple[ZoneInfo, ...]:
         for name in _NUMBERS:
             number = message.to.get(name)
             if number is not None:

@@ -30,7 +30,8 @@ class ContentLayer:
         self._most_segments = settings.max_segments
         self._longest = settings.max_length
         self._blocked = _words(settings.blocked_words) if settings.blocked_words else None
-        self._hosts = tuple(host.lower().strip(".") for host in settings.link_hosts)
+        self._hosts = frozenset(host.lower().strip(".") for host in settings.link_hosts)
+        self._below = tuple("." + host for host in self._hosts)
         self._reads = bool(self._longest or self._blocked or self._hosts)
 
     def check(self, message: Message) -> Sequence[FieldError]:
@@ -63,7 +64,7 @@ class ContentLayer:
 
     def _may_lead_to(self, authority: str) -> bool:
         host = authority.rpartition("@")[2].partition(":")[0].lower().rstrip(".,;!")
-        return any(host == allowed or host.endswith("." + allowed) for allowed in self._hosts)
+        return host in self._hosts or host.endswith(self._below)
 
 
 def _words(words: Sequence[str]) -> re.Pattern[str]:

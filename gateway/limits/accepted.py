@@ -45,6 +45,9 @@ class Known:
     at: float = 0.0
 
 
+NOTHING_KNOWN: Final = Known()
+
+
 class Accepted:
     """Figures of the tenants that are asked for, in one question to the journal at a time.
 

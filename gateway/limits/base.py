@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from hermes.domain.quotas import Amounts
 
@@ -55,8 +55,7 @@ class Ask:
     quota: QuotaAsk | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """What the limits say. Nothing is counted when they refuse.
 
     Attributes:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
-from gateway.limits.accepted import Accepted, Known
+from gateway.limits.accepted import NOTHING_KNOWN, Accepted, Known
 from gateway.limits.base import NO_LIMIT, WINDOW_S, Ask, QuotaAsk, Taken
-from hermes.domain.quotas import NOTHING, QUOTAS, Amounts, exceeded, month_of
+from hermes.domain.quotas import QUOTAS, Amounts, exceeded, month_of
 
 MOST_DUPLICATES: Final = 1_000_000  # messages remembered, about 200 octets each; beyond, the oldest are forgotten
 SWEEP_EVERY: Final = 10_000  # questions between two looks for tenants that rest
@@ -39,20 +39,20 @@ class SlidingWindow:
         times = self._times
         while times and times[0] <= now - WINDOW_S:
             times.popleft()
-        credit = self._credits(now, rate, burst)
-        left = max(rate - len(times), 0) + int(credit)
+        left = rate - len(times)
+        if burst:
+            left = max(left, 0) + int(self._credits(now, rate, burst))
         if left > 0:
-            return Taken(None, rate, left - 1, 0.0)
+            return Taken(None, rate, left - 1)
         # Rates may have been lowered meanwhile: then more than one has to leave.
         leaves = times[len(times) - rate]
         return Taken("tenant", rate, 0, max(leaves + WINDOW_S - now, 0.0))
 
     def count(self, now: float, rate: int, burst: int) -> None:
         """Count a message that goes now."""
-        credit = self._credits(now, rate, burst)
-        if len(self._times) >= rate:
-            credit -= 1
-        self._credit = credit
+        if burst:
+            credit = self._credits(now, rate, burst)
+            self._credit = credit - 1 if len(self._times) >= rate else credit
         self._last = now
         self._times.append(now)
 
@@ -67,42 +67,37 @@ class SlidingWindow:
         return min(burst, self._credit + rest * rate) if rest > 0 else min(burst, self._credit)
 
 
-class Counted:
-    """What this process took for quotas, by day and month. A period of a tenant's is forgotten after the next two."""
+class Sums:
+    """What is used of a tenant's quotas in one day or month: what this process took, and what the journal says.
+
+    Attributes:
+        used: messages, segments, millionths: by all workers.
+    """
+
+    __slots__ = ("_known", "_own", "used")
 
     def __init__(self) -> None:
-        self._took: dict[tuple[str, str], tuple[dict[date, Amounts], dict[date, Amounts]]] = {}
+        self.used = [0, 0, 0]
+        self._own = [0, 0, 0]
+        self._known: Known | None = None
 
-    def used(self, ask: QuotaAsk, known: Known) -> tuple[Amounts, Amounts]:
-        """Tell what is used of the message's day and month, by all workers."""
-        days, months = self._periods(ask)
-        first, _ = month_of(ask.day)
+    def take_in(self, known: Known, own: Amounts, others: Amounts, over: int) -> None:
+        """Take in what was read from the journal."""
+        if known is self._known:
+            return
+        self._known = known
         # What was on its way when the tenant got its first quota is in the journal only.
-        own_day = days[ask.day] = _most(days.get(ask.day, NOTHING), known.own_day)
-        own_month = months[first] = _most(months.get(first, NOTHING), known.own_month)
-        return (
-            _plus(_plus(own_day, known.others_day), (0, 0, known.over_day)),
-            _plus(_plus(own_month, known.others_month), (0, 0, known.over_month)),
-        )
+        self._own = [max(took, stored) for took, stored in zip(self._own, own, strict=True)]
+        self.used = [took + others_ for took, others_ in zip(self._own, others, strict=True)]
+        self.used[2] += over
 
-    def add(self, ask: QuotaAsk, times: int = 1) -> None:
+    def add(self, adds: Amounts, times: int = 1) -> None:
         """Count a message, or (-1) take it back."""
-        adds = (ask.adds[0] * times, ask.adds[1] * times, ask.adds[2] * times)
-        for periods, period in zip(self._periods(ask), (ask.day, month_of(ask.day)[0]), strict=True):
-            periods[period] = _plus(periods.get(period, NOTHING), adds)
-            if len(periods) > 3:
-                del periods[min(periods)]
-
-    def _periods(self, ask: QuotaAsk) -> tuple[dict[date, Amounts], dict[date, Amounts]]:
-        return self._took.setdefault((ask.tenant, ask.mode), ({}, {}))
-
-
-def _plus(a: Amounts, b: Amounts) -> Amounts:
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-def _most(a: Amounts, b: Amounts) -> Amounts:
-    return max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2])
+        for n in (0, 1, 2):
+            more = adds[n]
+            if more:
+                self._own[n] += more * times
+                self.used[n] += more * times
 
 
 class LocalLimits:
@@ -116,7 +111,9 @@ class LocalLimits:
     def __init__(self, monotonic: Callable[[], float], accepted: Accepted | None = None) -> None:
         self._monotonic = monotonic
         self._accepted = accepted
-        self._counted = Counted()
+        self._days: dict[tuple[str, str, date], tuple[Sums, Sums]] = {}  # a day's, and its month's
+        self._months: dict[tuple[str, str, date], Sums] = {}
+        self._newest = date.min
         self._windows: dict[tuple[str, str], tuple[SlidingWindow, int, int]] = {}
         self._sent: OrderedDict[tuple[str, bytes], float] = OrderedDict()  # until when, by (scope, duplicate)
         self._asked = 0
@@ -124,7 +121,7 @@ class LocalLimits:
     async def take(self, ask: Ask) -> Taken:
         """See `Limits`."""
         quota = ask.quota
-        known = Known()
+        known = NOTHING_KNOWN
         if quota is not None and self._accepted is not None:
             known = await self._accepted.of(quota.tenant, quota.mode, quota.day)
         return self.take_at_once(ask, known)
@@ -142,8 +139,10 @@ class LocalLimits:
                 taken = found
         quota = ask.quota
         if quota is not None:
-            of_day, of_month = self._counted.used(quota, known)
-            over = exceeded(quota.limits, of_month, of_day, quota.adds)
+            day, month = self._sums(quota)
+            day.take_in(known, known.own_day, known.others_day, known.over_day)
+            month.take_in(known, known.own_month, known.others_month, known.over_month)
+            over = exceeded(quota.limits, month.used, day.used, quota.adds)
             if over is not None:
                 return over_quota(quota, *over)
         if ask.duplicate is not None:
@@ -159,7 +158,8 @@ class LocalLimits:
         for window, _, rate, burst in rates:
             window.count(now, rate, burst)
         if quota is not None:
-            self._counted.add(quota)
+            day.add(quota.adds)
+            month.add(quota.adds)
         self._asked += 1
         if self._asked >= SWEEP_EVERY or len(self._sent) > MOST_DUPLICATES:
             self._sweep(now)
@@ -170,21 +170,38 @@ class LocalLimits:
         if ask.duplicate is not None:
             self._sent.pop((ask.scope, ask.duplicate), None)
         if ask.quota is not None:
-            self._counted.add(ask.quota, -1)
+            for sums in self._sums(ask.quota):
+                sums.add(ask.quota.adds, -1)
 
     async def close(self) -> None:
         """See `Limits`."""
         if self._accepted is not None:
             self._accepted.close()
 
+    def _sums(self, ask: QuotaAsk) -> tuple[Sums, Sums]:
+        """Find what is used of the message's day and month."""
+        key = (ask.tenant, ask.mode, ask.day)
+        found = self._days.get(key)
+        if found is None:
+            if ask.day > self._newest:
+                self._newest = ask.day
+                oldest = ask.day - timedelta(days=2)  # messages that were created before midnight may still come
+                self._days = {of: sums for of, sums in self._days.items() if of[2] >= oldest}
+                self._months = {of: sums for of, sums in self._months.items() if of[2] >= month_of(oldest)[0]}
+            month = self._months.setdefault((ask.tenant, ask.mode, month_of(ask.day)[0]), Sums())
+            found = self._days[key] = (Sums(), month)
+        return found
+
     def _rates(self, ask: Ask) -> list[tuple[SlidingWindow, str, int, int]]:
         rates = []
+        scope, windows = ask.scope, self._windows
         for name, rate, burst in (("tenant", ask.rate, ask.burst), (ask.channel, ask.channel_rate, 0)):
             if rate:
-                known = self._windows.get((ask.scope, name))
-                window = SlidingWindow() if known is None else known[0]
-                self._windows[ask.scope, name] = (window, rate, burst)
-                rates.append((window, name, rate, burst))
+                key = (scope, name)
+                known = windows.get(key)
+                if known is None or known[1] != rate or known[2] != burst:
+                    known = windows[key] = (SlidingWindow() if known is None else known[0], rate, burst)
+                rates.append((known[0], name, rate, burst))
         return rates
 
     def _sweep(self, now: float) -> None:

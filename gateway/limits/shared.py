@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final
@@ -22,7 +22,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from gateway.limits.accepted import Accepted, Known
+from gateway.limits.accepted import NOTHING_KNOWN, Accepted, Known
 from gateway.limits.base import WINDOW_S, Ask, QuotaAsk, Taken
 from gateway.limits.local import LocalLimits
 from hermes.domain.quotas import QUOTAS
@@ -97,7 +97,7 @@ class SharedLimits:
         )
         quota = ask.quota
         if quota is not None:
-            known = Known()
+            known = NOTHING_KNOWN
             if self._accepted is not None:
                 known = await self._accepted.of(quota.tenant, quota.mode, quota.day)
             same = (*same[:4], *_quota_keys(base, quota), same[4], _quota_argument(quota, known))
@@ -108,7 +108,7 @@ class SharedLimits:
         found = await question.answer
         if found is None:
             return await self._local.take(ask)
-        return replace(found, refused=ask.channel) if found.refused == "channel" else found
+        return found._replace(refused=ask.channel) if found.refused == "channel" else found
 
     async def forget(self, ask: Ask) -> None:
         """See `Limits`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Final
 
 Amounts = tuple[int, int, int]  # messages, segments, millionths of the operator's currency
@@ -24,6 +25,7 @@ QUOTAS: Final = (
 )
 
 
+@lru_cache(maxsize=64)
 def month_of(day: date) -> tuple[date, date]:
     """Give the first day of a day's calendar month, and that of the next one."""
     first = day.replace(day=1)
@@ -36,7 +38,7 @@ def period_of(quota: str, day: date) -> tuple[datetime, datetime]:
     return datetime.combine(first, time(), UTC), datetime.combine(end, time(), UTC)
 
 
-def exceeded(limits: Sequence[int], month: Amounts, day: Amounts, adds: Amounts) -> tuple[int, int] | None:
+def exceeded(limits: Sequence[int], month: Sequence[int], day: Sequence[int], adds: Amounts) -> tuple[int, int] | None:
     """Name the first quota that one more message would exceed. A message that adds nothing to a quota does not.
 
     Args:
@@ -48,7 +50,9 @@ def exceeded(limits: Sequence[int], month: Amounts, day: Amounts, adds: Amounts)
     Returns:
         Its place in `QUOTAS` and what is used of it; None: the message fits.
     """
-    for n, (limit, used, more) in enumerate(zip(limits, (*month, *day), (*adds, *adds), strict=True)):
-        if limit and more and used + more > limit:
-            return n, used
+    for n, limit in enumerate(limits):
+        if limit:
+            used, more = (month[n] if n < 3 else day[n - 3]), adds[n % 3]
+            if more and used + more > limit:
+                return n, used
     return None

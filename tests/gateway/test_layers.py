@@ -10,17 +10,19 @@ import phonenumbers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from phonenumbers import timezone
 
 from gateway.layers.compliance import ComplianceLayer, awake_at
 from gateway.layers.content import ContentLayer
 from gateway.layers.enrich import EnrichLayer
-from gateway.layers.numbers import number_facts, with_country_code, zones_of
+from gateway.layers.numbers import number_facts, time_zone, with_country_code, zones_of
 from gateway.layers.pipeline import Pipeline
 from gateway.problems import Problem
 from hermes.domain.message import Content, Message, Step, new_message_id
 from hermes.tenancy import ComplianceSettings, ContentSettings, DoNotContactSettings, LayersSettings, QuietHours, Rules
 from tests.gateway.api import OPERATOR, SMS, Api
 
+CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
@@ -148,6 +150,21 @@ def test_what_would_disturb_is_sent_when_the_quiet_hours_end(set_: Any, more: An
     assert sent.expires_at - lasts == (sent_at or NIGHT) - (more.get("send_at") or NIGHT)
 
 
+def test_what_one_minute_says_of_one_zone_holds_for_no_other() -> None:
+    layer = quiet(**{"from_": "12:00", "to": "13:00"})  # UTC and Copenhagen are an hour apart
+    danish, british = {"phone": "+4520123456"}, {"phone": "+447400123456"}
+    moments = [NOON - timedelta(hours=1, minutes=n) for n in (2, 1, 0)]
+    told = []
+    for at in (*moments, *(m + timedelta(hours=1) for m in moments)):
+        for to in (danish, british, danish):
+            sent = message(at=at, to=to, category="marketing")
+            layer.check(sent)
+            told.append(sent.send_at is not None)
+    asleep = [(True, False, True), (False, True, False)]  # 11:00 UTC is 12:00 in Denmark, 12:00 UTC in Britain
+    free = (False, False, False)
+    assert [tuple(told[n : n + 3]) for n in range(0, 18, 3)] == [free, free, asleep[0], asleep[0], asleep[0], asleep[1]]
+
+
 def test_what_would_disturb_is_refused_where_the_tenant_wants_that() -> None:
     sent = message(at=NIGHT, category="marketing")
     assert fields(quiet(action="refuse"), sent) == ["to.phone"]
@@ -200,7 +217,26 @@ def test_numbers_tell_what_the_library_tells_of_the_parsed_text(region: str, kin
     parsed = phonenumbers.parse(text, None)
     assert number_facts(text).country == phonenumbers.region_code_for_number(parsed)
     known = phonenumbers.number_type(parsed)
-    assert (number_facts(text).kind is None) == (known == phonenumbers.PhoneNumberType.UNKNOWN)
+    assert (number_facts(text).kind or "unknown").upper() == phonenumbers.PhoneNumberType.to_string(known)
+    zones = [name for name in timezone.time_zones_for_number(parsed) if time_zone(name) is not None]
+    assert [zone.key for zone in zones_of(text)] == zones
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)),
+    st.from_regex(r"[1-9][0-9]{3,11}", fullmatch=True),
+)
+def test_any_number_tells_what_it_tells_the_library(code: int, national: str) -> None:
+    parsed = phonenumbers.PhoneNumber(code, int(national))
+    text = f"+{code}{national}"
+    known = phonenumbers.number_type(parsed)
+    assert (number_facts(text).kind or "unknown").upper() == phonenumbers.PhoneNumberType.to_string(known)
+    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE[code]
+    country = phonenumbers.region_code_for_number(parsed) or regions[0]
+    assert (number_facts(text).country or "001") == country
+    zones = [name for name in timezone.time_zones_for_number(parsed) if time_zone(name) is not None]
+    assert [zone.key for zone in zones_of(text)] == zones
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from actors.messages import (
     CancelMail,
     CancelSubmitted,
     GoAhead,
+    HandOver,
     Job,
     NotTaken,
     NotWanted,
@@ -125,6 +126,7 @@ class CascadeActor(Actor):
         "_effects",
         "_expected",
         "_hand_over_at",
+        "_handing_over",
         "_idle_since",
         "_jobs",
         "_note_soon",
@@ -153,6 +155,7 @@ class CascadeActor(Actor):
         self._alarm_at: float = 0.0
         self._hand_over_at: float | None = None  # monotonic; no attempt is handed to a carrier before
         self._idle_since: float | None = None
+        self._handing_over = False  # the message is to be another worker's
         self._note_soon = False
         self._noted_until = 0.0  # monotonic; until then the journal's note that nothing has left is good
 
@@ -201,6 +204,8 @@ class CascadeActor(Actor):
             self._park_if_idle()
         elif kind is Forget:
             self.state.message = message.message
+        elif kind is HandOver:
+            self._handing_over = True
         elif kind is CancelMail:
             self._ask(message.reply, rules.Cancel())
         elif kind is RescheduleMail:
@@ -566,8 +571,8 @@ class CascadeActor(Actor):
         """Hand an attempt to its carrier's actor, unless it is no longer wanted."""
         if attempt.status != "queued" or attempt.dispatched or not self.state.open:
             return
-        if self._context.draining:
-            self._hold_hand_over()  # the node is stopping; the journal will say that it did not leave
+        if self._context.draining or self._handing_over:
+            self._hold_hand_over()  # it is not for this process to send; the journal will say that it did not leave
             return
         message = self.state.message
         to = message.to[ADDRESS_FIELD[attempt.channel]]
@@ -663,6 +668,9 @@ class CascadeActor(Actor):
             if not self._jobs:
                 self._leave()
             return
+        if self._handing_over:
+            self._hand_over()
+            return
         if self._note_soon:
             self._note_soon = False
             self._note_not_left()
@@ -711,6 +719,21 @@ class CascadeActor(Actor):
             return
         self._parking = True
         self._write_due(due, self._parked_now)
+
+    def _hand_over(self) -> None:
+        """Take back what has not left; once nothing is in a carrier's hands, write when to look again, and end."""
+        for at, job in list(self._jobs.items()):
+            if job.left:
+                continue
+            job.withdrawn = True
+            del self._jobs[at]
+            attempt = self.state.find(*at)
+            if attempt is not None:
+                attempt.dispatched = False
+                self._tell_carrier(attempt.carrier, WithdrawJob(job))
+        if not self._jobs:
+            self._parking = True
+            self._write_due(self._park_until() or self._context.clock.now(), self._parked_now)
 
     def _parked_now(self, error: JournalError | None) -> None:
         self._parking = False

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from actors.receipts import ReceiptIndex
 from actors.routes import CarrierEntry
 from actors.routing import RoutingTable
+from actors.shards import Shards
 from carriers.base import Carrier
 from hermes.domain.commands import carrier_actor
 from hermes.domain.health import DEFAULT_FAILURES, DEFAULT_OPEN_S, CarrierHealth
@@ -76,6 +77,7 @@ class Context:
         health: whether each carrier is fit to be asked; the same dict that `routes` reads.
         full_carriers: carriers whose queue is nearly full; the same set that `routes` reads.
         quality: what the receipts of each carrier say; the same dict that `routes` reads.
+        shards: what this worker holds of all messages.
         numbers: whose our numbers are, as the settings say (`[[number]]`).
         public_url: how the world reaches this node; None: nobody said.
         tracer: makes traces; None: there are none.
@@ -96,6 +98,7 @@ class Context:
     carriers: Mapping[str, CarrierPlan]
     routes: RoutingTable
     receipts: ReceiptIndex
+    shards: Shards = field(default_factory=Shards.alone)
     numbers: Sequence[NumberOwner] = ()
     public_url: str | None = None
     max_open_messages: int = 2_000_000

@@ -6,6 +6,8 @@
 4. Nobody has claimed it after a while, and exactly one doubtful message is to and from whom it says: it is that
    message's (rule 9, `hermes/domain/doubt.py`).
 
+A receipt that another worker parked is looked for here as well: its submit answer may come to this one.
+
 A receipt counts as stored when its event is committed, or its parked row is. Only then is the carrier told so.
 """
 
@@ -17,13 +19,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from actors.background import Background
+from actors.background import Background, sleep
 from actors.context import Context
 from actors.messages import ReceiptMail, Wake
 from actors.receipts import Unmatched, canonical
 from hermes.domain.commands import ReceiptArrived
 from hermes.domain.doubt import the_one
-from hermes.journal.base import JournalAway, JournalError, RefTarget
+from hermes.journal.base import LOST, NEWS_PARKED, JournalAway, JournalError, ParkedReceipt, RefTarget
 from hermes.logs import get_logger
 from hermes.runtime import NO_REPLY, Actor, Reply, SendResult
 
@@ -32,6 +34,7 @@ log = get_logger("hermes.dlr")
 LOOK_UP_AT_ONCE: Final = 500  # ids asked of the journal in one query
 WAITING_LIMIT: Final = 100_000  # receipts not yet looked up; beyond, carriers are told to offer them again
 PARKED_LOADED: Final = 50_000  # parked receipts read back at start
+RETRY_S: Final = 1.0  # while the journal is away
 DOUBTFUL_LOOKED_AT: Final = 20  # of the newest to and from the same
 
 
@@ -87,18 +90,72 @@ class DLRProcessor(Actor):
         self._done_rows: list[int] = []
         self._unclaimed: deque[tuple[float, Unmatched]] = deque()  # monotonic time of arrival; oldest first
         self._looking_for_doubtful = False
+        self._told_rows: list[int] = []  # parked by other workers
+        self._newest_row = 0
 
     async def init(self) -> None:
         """Read back the receipts that were parked before a restart."""
         self._background = Background(self.ref)
         self._context.receipts_done = self._row_done
+        self._context.journal.on_news(self._told)
         for parked in reversed(await self._context.journal.parked_receipts(PARKED_LOADED)):
-            carrier = parked.receipt.carrier
-            plan = self._context.carriers.get(carrier)
-            refs = (parked.ref,) if plan is None else (parked.ref, *plan.carrier.receipt_keys(parked.receipt))
-            unmatched = Unmatched(ReceiptMail(parked.receipt, None), parked.id)
-            self._context.receipts.hold(unmatched, [(carrier, ref) for ref in refs])
+            unmatched = self._read_back(parked)
+            self._context.receipts.hold(unmatched, self._names(unmatched))
             self._watch(unmatched)
+
+    def _read_back(self, parked: ParkedReceipt) -> Unmatched:
+        self._newest_row = max(self._newest_row, parked.id)
+        plan = self._context.carriers.get(parked.receipt.carrier)
+        refs = (parked.ref,) if plan is None else (parked.ref, *plan.carrier.receipt_keys(parked.receipt))
+        unmatched = Unmatched(ReceiptMail(parked.receipt, None, keys=tuple(dict.fromkeys(refs))), parked.id)
+        unmatched.mail.stored = partial(self._settled, unmatched)
+        return unmatched
+
+    @staticmethod
+    def _names(unmatched: Unmatched) -> list[tuple[str, str]]:
+        return [(unmatched.mail.receipt.carrier, ref) for ref in _keys(unmatched.mail)]
+
+    # --- what other workers parked ------------------------------------------------------------------------------------
+
+    def _told(self, topic: str, detail: str) -> None:
+        if topic == NEWS_PARKED and len(self._told_rows) < PARKED_LOADED:
+            self._told_rows.append(int(detail))
+        elif topic == LOST:
+            self._told_rows.append(0)
+        else:
+            return
+        if len(self._told_rows) == 1:
+            self._background.run(self._take_told())
+
+    async def _take_told(self) -> None:
+        """Look for the messages of receipts that were parked elsewhere."""
+        journal = self._context.journal
+        while self._told_rows:
+            await asyncio.sleep(0)  # more may be told in this turn
+            rows, self._told_rows = self._told_rows, [-1]  # so that nobody else begins
+            try:
+                if min(rows) > 0:
+                    parked = await journal.parked_by_id(rows)
+                else:  # some were told and not heard
+                    newest = self._newest_row
+                    parked = [p for p in await journal.parked_receipts(PARKED_LOADED) if p.id > newest or p.id in rows]
+                read = [self._read_back(p) for p in parked]
+                targets = await self._targets([unmatched.mail for unmatched in read])
+            except JournalError:
+                await sleep(self._context.clock, RETRY_S)
+                self._told_rows = rows + self._told_rows[1:]
+                continue
+            for unmatched, found in zip(read, targets, strict=True):
+                if self._hand_over(unmatched.mail):
+                    continue
+                if found is None:
+                    self._context.receipts.hold(unmatched, self._names(unmatched))
+                    self._watch(unmatched)
+                else:
+                    target = found[1]
+                    mail = replace(unmatched.mail, target=(target.step, target.attempt, target.segment))
+                    self.system.send("waker", Wake(target.message_id, mail))
+            del self._told_rows[0]
 
     def handle(self, message: Any) -> None:
         """Take a receipt."""
@@ -154,18 +211,23 @@ class DLRProcessor(Actor):
         self._background.run(self._ask_journal(batch))
 
     async def _ask_journal(self, batch: list[ReceiptMail]) -> None:
-        keys = [(m.receipt.carrier, ref) for m in batch for ref in _keys(m)]
-        targets: list[tuple[str, RefTarget] | None] = []
+        targets: list[tuple[str, RefTarget] | None]
         error: JournalError | None = None
         try:
-            found = iter(await self._context.journal.find_refs(keys))
+            targets = await self._targets(batch)
         except JournalError as exc:
             targets, error = [None] * len(batch), exc
-        else:
-            for mail in batch:
-                known = [(ref, target) for ref in _keys(mail) if (target := next(found)) is not None]
-                targets.append(known[0] if known else None)
         self.ref.send_system(_LookedUp(batch, targets, error))
+
+    async def _targets(self, batch: list[ReceiptMail]) -> list[tuple[str, RefTarget] | None]:
+        """Ask the journal where these lead, and by which of their keys."""
+        keys = [(m.receipt.carrier, ref) for m in batch for ref in _keys(m)]
+        found = iter(await self._context.journal.find_refs(keys)) if keys else iter(())
+        targets: list[tuple[str, RefTarget] | None] = []
+        for mail in batch:
+            known = [(ref, target) for ref in _keys(mail) if (target := next(found)) is not None]
+            targets.append(known[0] if known else None)
+        return targets
 
     def _looked_up(self, answer: _LookedUp) -> None:
         self._looking = False
@@ -244,7 +306,14 @@ class DLRProcessor(Actor):
 
     async def _give_to_doubtful(self, ripe: list[Unmatched]) -> None:
         journal = self._context.journal
+        try:
+            rows = [unmatched.row for unmatched in ripe if unmatched.row is not None]
+            parked = {p.id for p in await journal.parked_by_id(rows)} if rows else set()
+        except JournalError:
+            return  # they stay parked
         for unmatched in ripe:
+            if unmatched.row is not None and unmatched.row not in parked:
+                continue  # claimed at another worker
             receipt = unmatched.mail.receipt
             assert receipt.about is not None
             try:

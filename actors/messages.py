@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from carriers.base import ReceiptStored, Submission
 from hermes.domain import cascade
@@ -163,6 +163,45 @@ class Wake:
     message_id: str
     mail: object | None = None
     delay_s: float = 0.0
+
+
+@dataclass(slots=True, frozen=True)
+class Gained:
+    """To `waker` and `errands`: these shards are this worker's now.
+
+    Each with the latest moment its former owner may have acted.
+    """
+
+    shards: dict[int, datetime]
+
+
+@dataclass(slots=True, frozen=True)
+class Forward:
+    """To `errands`: this message is another worker's; see to it that its owner gets the mail."""
+
+    message_id: str
+    mail: object | None
+
+
+class Settle:
+    """To `waker` or a tenant, as a call: answered once the mail before it is dealt with.
+
+    By the waker: once nothing is being brought back of the shards that are about to be given back.
+    """
+
+    __slots__ = ()
+
+
+class HandOver:
+    """To a cascade: its message is to be another worker's.
+
+    It takes back what has not left, awaits what has, parks the message, and ends.
+    """
+
+    __slots__ = ()
+
+
+HAND_OVER: Final = HandOver()
 
 
 @dataclass(slots=True)

@@ -28,7 +28,6 @@ from hermes.domain.inbound import (
     received_data,
     storable,
 )
-from hermes.domain.message import new_inbound_id
 from hermes.domain.suppression import OPTED_OUT
 from hermes.journal.base import InboundRecord, JournalAway, JournalError, OutboxEntry
 from hermes.journal.rows import to_json
@@ -149,7 +148,7 @@ class InboundActor(Actor):
         context = self._context
         tenant = await self._tenant(inbound)
         now = context.clock.now()
-        record = InboundRecord(new_inbound_id(now), tenant, inbound, now)
+        record = InboundRecord(context.shards.new_inbound_id(now), tenant, inbound, now)
         outbox: list[OutboxEntry] = []
         if tenant is not None:
             told = [(1, "inbound.received", to_json(received_data(inbound, now)))]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 from actors.cascade import CascadeActor
 from actors.context import Context
-from actors.messages import Adopt, CancelMail, RescheduleMail, Wake
+from actors.messages import Adopt, CancelMail, RescheduleMail, Settle, Wake
+from actors.shards import NEVER
 from actors.throughput import Throughput
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Cascade
 from hermes.domain.commands import Admitted, CancelMessage, Refused, RescheduleMessage, Submit
-from hermes.domain.message import UTC
 from hermes.journal.base import (
     Conflict,
     IdempotencyRecord,
@@ -24,7 +23,6 @@ from hermes.journal.base import (
 )
 from hermes.runtime import NO_REPLY, NORMAL, SHUTDOWN, ChildSpec, Reply, Restart, Strategy, Supervisor
 
-NEVER: Final = datetime.min.replace(tzinfo=UTC)
 RETRY_AFTER_S: Final = 1.0  # what a refused caller is asked to wait when Hermes itself has no room
 
 
@@ -57,6 +55,8 @@ class TenantSupervisor(Supervisor):
             self.system.send("waker", Wake(request.message_id, CancelMail(reply)))
         elif type(request) is RescheduleMessage:
             self.system.send("waker", Wake(request.message_id, RescheduleMail(reply, request.send_at)))
+        elif type(request) is Settle:
+            reply.ok(None)
         else:
             raise TypeError(f"a tenant does not understand {type(request).__name__}")
         return NO_REPLY
@@ -110,7 +110,9 @@ class TenantSupervisor(Supervisor):
         message = submit.message
         if context.draining:
             return Refused("overloaded", "the node is stopping", retry_after_s=RETRY_AFTER_S)
-        if context.max_open_messages and context.open_messages >= context.max_open_messages:
+        if not context.shards.owns(message.message_id):
+            return Refused("overloaded", "the message's shard was given to another worker", retry_after_s=RETRY_AFTER_S)
+        if context.max_open_messages and context.open_messages >= context.max_open_messages * context.shards.part:
             return Refused("too_many_open", "too many messages are waiting for their end", retry_after_s=RETRY_AFTER_S)
         for n, step in enumerate(message.cascade):
             candidates = context.routes.candidates(message, n)

@@ -11,7 +11,9 @@ root                       rest_for_one: start order is dependency order; stop o
 |- tenants                 one_for_one
 |  `- tenant/<id>          TenantSupervisor, simple_one_for_one
 |     `- cascade/<id>      temporary: a crash is journaled and resumed from the journal, with its own count
+|- errands                 permanent: what is for a message of another worker
 |- waker                   permanent: brings cascades back from the journal
+|- shards                  permanent: claims this worker's share of all messages, gives back what is more
 `- gateway                 permanent: last to open, first to close
 """
 
@@ -24,9 +26,11 @@ from typing import Any, Final
 from actors.context import CarrierPlan, Context
 from actors.dlr import DLRProcessor
 from actors.erasure import ErasureActor
+from actors.errands import ErrandsActor
 from actors.mo import InboundActor
 from actors.provider import ProviderActor
 from actors.router import RouterActor
+from actors.sharing import ShardsActor
 from actors.smpp import INTENSITY as SMPP_INTENSITY
 from actors.smpp import SMPPSupervisor, carrier_spec
 from actors.suppression import SuppressionActor
@@ -109,12 +113,13 @@ def root(
     *,
     journal: Callable[[], Actor],
     gateway: Callable[[], Actor],
-    waker: Callable[[], WakerActor],
+    workers: int = 1,
     guests: Mapping[str, Sequence[ChildSpec]] = MappingProxyType({}),
 ) -> Supervisor:
-    """The whole tree. `journal`, `gateway` and `waker` make the actors that only boot can wire.
+    """The whole tree. `journal` and `gateway` make the actors that only boot can wire.
 
-    `guests` are actors written for Thespian, by the name of the supervisor that is to keep them.
+    `workers` is how many processes this node is to have. `guests` are actors written for Thespian, by the name of the
+    supervisor that is to keep them.
     """
     places = [place(context, plan) for plan in context.carriers.values()]
     places += [(where, spec) for where, specs in guests.items() for spec in specs]
@@ -148,7 +153,9 @@ def root(
             ChildSpec("mo", InboundActor, (context,)),
             ChildSpec("webhooks", WebhookSupervisor, (context,), shutdown_s=STOP_S),
             ChildSpec("tenants", TenantsSupervisor, (context, guests.get("tenants", ())), shutdown_s=STOP_S),
-            ChildSpec("waker", waker),
+            ChildSpec("errands", ErrandsActor, (context,)),
+            ChildSpec("waker", WakerActor, (context,)),
+            ChildSpec("shards", ShardsActor, (context, workers)),
             ChildSpec("erasures", ErasureActor, (context,)),
             ChildSpec("gateway", gateway, shutdown_s=STOP_S),
         ],

@@ -1,6 +1,7 @@
 """The waker brings cascades back from the journal: after a restart, when they are due, and when mail comes for them.
 
-It is the only one who does, and it loads a message once at a time, so that a message never has two cascades.
+It is the only one who does, and it loads a message once at a time, so that a message never has two cascades. Mail for
+a message of another worker goes to `errands`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any, Final
 from actors.background import Background, sleep
 from actors.cascade import NOTED_FOR_S
 from actors.context import Context
-from actors.messages import Adopt, CancelMail, ReceiptMail, RescheduleMail, Wake
-from actors.tenant import NEVER
+from actors.messages import Adopt, CancelMail, Forward, Gained, ReceiptMail, RescheduleMail, Settle, Wake
+from actors.shards import NEVER
 from hermes.domain import cascade as rules
 from hermes.domain.commands import NotFound
-from hermes.journal.base import JournalAway, JournalError, StoredMessage, Write
+from hermes.journal.base import JournalAway, JournalError, StoredMessage, Write, shard_of
 from hermes.logs import get_logger
-from hermes.runtime import Actor, SendResult
+from hermes.runtime import NO_REPLY, Actor, Reply, SendResult
 
 log = get_logger("hermes.waker")
 
@@ -55,6 +56,15 @@ class _DueNow:
         self.ids = ids
 
 
+class _Recovered:
+    """To itself: everything that was in hands of a shard's former owner is brought back."""
+
+    __slots__ = ("shard",)
+
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+
+
 class _HotPage:
     __slots__ = ("last_alive", "stored")
 
@@ -71,29 +81,25 @@ _LOAD: Final = _Load()
 
 
 class WakerActor(Actor):
-    """`waker`: see the module.
-
-    Args:
-        shards: the shards this process holds, each with the latest moment its former owner may have acted.
-    """
+    """`waker`: see the module. A shard it has gone through is opened for new messages."""
 
     kind = "Waker"
     mailbox_limit = 200_000
 
-    def __init__(self, context: Context, shards: dict[int, datetime]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._shards = shards
         self._waking: dict[str, _Waking] = {}
         self._to_load: list[str] = []
         self._loading = False
-        self._recovering = True
+        self._settling: list[Reply] = []
+        self._noted_until = NEVER
         self._recovered = 0
         self._woken = 0
 
     def init(self) -> None:
         """Start to recover, and to look for what is due."""
         self._background = Background(self.ref)
-        self._background.run(self._recover())
+        self._gained(dict(self._context.shards.held))
         self._background.run(self._look())
 
     def handle(self, message: Any) -> None:
@@ -108,16 +114,37 @@ class WakerActor(Actor):
             self._loaded(message)
         elif kind is _DueNow:
             for message_id in message.ids:
-                self._wake(message_id, None)
+                if self._context.shards.owns(message_id):
+                    self._wake(message_id, None)
         elif kind is _HotPage:
             for stored in message.stored:
                 if stored.message.message_id not in self._waking:
                     self._recovered += 1
                     self._adopt(Adopt(stored, message.last_alive))
+        elif kind is _Recovered:
+            self._open(message.shard)
         elif kind is _Load:
             self._load()
+        elif kind is Gained:
+            self._gained(message.shards)
         else:
             raise TypeError(f"the waker does not understand {kind.__name__}")
+
+    def handle_call(self, request: Any, reply: Reply) -> Any:
+        """Answer `Settle`."""
+        if type(request) is not Settle:
+            raise TypeError(f"the waker does not understand {type(request).__name__}")
+        self._settling.append(reply)
+        self._settled()
+        return NO_REPLY
+
+    def _settled(self) -> None:
+        if self._settling:
+            leaving = self._context.shards.leaving
+            if not any(shard_of(message_id) in leaving for message_id in self._waking):
+                settling, self._settling = self._settling, []
+                for reply in settling:
+                    reply.ok(None)
 
     # --- on demand ------------------------------------------------------------------------------------------------
 
@@ -128,6 +155,9 @@ class WakerActor(Actor):
                 cascade.send_system(mail)
             return
         waking = self._waking.get(message_id)
+        if waking is None and not self._context.shards.owns(message_id):
+            self.system.send("errands", Forward(message_id, mail))
+            return
         if waking is None:
             waking = self._waking[message_id] = _Waking()
             self._to_load.append(message_id)
@@ -181,6 +211,7 @@ class WakerActor(Actor):
             self._woken += 1
             last_alive = self._context.clock.now()  # of a parked message it is not asked
             self._adopt(Adopt(stored, last_alive, waking.mail, waking.crash))
+        self._settled()
         self._load()
 
     def _away(self, loaded: _Loaded) -> None:
@@ -208,36 +239,56 @@ class WakerActor(Actor):
 
     # --- by themselves ----------------------------------------------------------------------------------------------
 
-    async def _recover(self) -> None:
+    def _gained(self, shards: dict[int, datetime]) -> None:
+        """Go through shards that are this worker's now; one that nobody ever had is open at once."""
+        context = self._context
+        former = {shard: at for shard, at in shards.items() if at > NEVER}
+        context.shards.set_open(context.shards.open | (shards.keys() - former.keys()))
+        if former:
+            context.shards.recovering.update(former)
+            # What waited in a carrier's queue when the former owner ended is noted as due within this time.
+            self._noted_until = context.clock.now() + timedelta(seconds=NOTED_FOR_S)
+            self._background.run(self._recover(former))
+
+    async def _recover(self, shards: dict[int, datetime]) -> None:
         """Bring back every message an actor held when the former owner of its shard ended."""
-        journal = self._context.journal
-        for shard, last_alive in self._shards.items():
+        context = self._context
+        recovered = self._recovered
+        for shard, last_alive in shards.items():
             after = ""
             while True:
                 try:
-                    page = await journal.hot_page(shard, after, HOT_PAGE)
+                    page = await context.journal.hot_page(shard, after, HOT_PAGE)
                 except JournalError:
-                    await sleep(self._context.clock, RETRY_S)
+                    await sleep(context.clock, RETRY_S)
                     continue
-                former = [s for s in page if last_alive > NEVER and s.message.created_at <= last_alive]
+                # In an open shard this worker has messages of its own.
+                own = shard in context.shards.open
+                former = [s for s in page if not own or s.message.created_at <= last_alive]
                 if former:
                     self.ref.send_system(_HotPage(former, last_alive))
                 if len(page) < HOT_PAGE:
                     break
                 after = page[-1].message.message_id
-                await sleep(self._context.clock, RECOVERY_PAUSE_S)
-        self._recovering = False
-        if self._recovered:
-            log.info("recovered open messages", count=self._recovered)
+                await sleep(context.clock, RECOVERY_PAUSE_S)
+            self.ref.send_system(_Recovered(shard))
+        if self._recovered > recovered:
+            log.info("recovered open messages", count=self._recovered - recovered)
+
+    def _open(self, shard: int) -> None:
+        """Nothing of a shard is unknown any more: new messages may be accepted in it."""
+        shards = self._context.shards
+        shards.recovering.discard(shard)
+        if shard in shards.held:
+            shards.set_open(shards.open | {shard})
 
     async def _look(self) -> None:
         """Ask, again and again, what is due soon; what this process holds already is left out."""
         journal = self._context.journal
         held: list[str] = []  # due, and in an actor's hands already
-        # What waited in a carrier's queue when the former owner ended is noted as due within this time.
-        noted_until = self._context.clock.now() + timedelta(seconds=NOTED_FOR_S)
         while True:
             pause = LOOK_EVERY_S
+            noted_until = self._noted_until
             try:
                 before = max(self._context.clock.now() + timedelta(seconds=LOOK_AHEAD_S), noted_until)
                 ids = await journal.due_page(before, LOAD_AT_ONCE, not_ids=held)
@@ -249,8 +300,8 @@ class WakerActor(Actor):
                     self.ref.send_system(_DueNow(fresh))
                 if len(ids) == LOAD_AT_ONCE:
                     pause = RECOVERY_PAUSE_S
-                else:
-                    noted_until = NEVER
+                elif self._noted_until == noted_until:
+                    self._noted_until = NEVER
                 held = [i for i in (*held, *ids) if self._held(i) or i in fresh]
             await sleep(self._context.clock, pause)
 
@@ -267,8 +318,8 @@ class WakerActor(Actor):
     def inspect(self) -> dict[str, Any]:
         """Count what was brought back."""
         return {
-            "shards": len(self._shards),
-            "recovering": self._recovering,
+            "shards": len(self._context.shards.held),
+            "recovering": len(self._context.shards.recovering),
             "recovered": self._recovered,
             "woken": self._woken,
             "waking": len(self._waking),

@@ -578,6 +578,11 @@ class WebhookActor(Actor):
             if target.queue:
                 self._ready[target.name] = target  # the last one next time
                 turn.append(target)
+            if not self._context.shards.owns(chain.key[0]):  # its new owner delivers it
+                del self._chains[chain.key]
+                for item in chain.waiting:
+                    del self._held[_key(item)]
+                continue
             chain.running = chain.waiting.pop(0)
             target.in_flight += 1
             self._in_flight += 1

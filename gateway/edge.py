@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -21,7 +22,7 @@ from gateway.limits.base import Limits
 from gateway.problems import Problem, from_refusal, invalid, not_found
 from gateway.workers.peers import Peers
 from hermes.domain.commands import Listed, Refused, SettingRefused
-from hermes.domain.message import Message
+from hermes.domain.message import Message, new_message_id
 from hermes.journal.base import ApiKey, Journal, JournalAway, Tenant, WorkerRow
 from hermes.journal.directory import Author, Directory
 from hermes.journal.suppressions import Suppressions
@@ -82,6 +83,7 @@ class Edge:
         fleet: the carriers and routes there are, and how they are changed.
         explain: which carriers a message would take, as `/v1/routes/explain` answers.
         peers: the other workers.
+        new_message_id: makes one that is for this worker, by when its request was read; raises Refused.
         resolve: host name -> addresses; raises OSError when it cannot. The system's resolver when absent.
     """
 
@@ -99,6 +101,7 @@ class Edge:
     fleet: Fleet
     metrics: Metrics
     explain: Callable[[Message], list[Any]] = lambda message: []
+    new_message_id: Callable[[datetime], str] = new_message_id
     resolve: Callable[[str], Awaitable[list[str]]] | None = None
     public_url: str = field(default="")
     peers: Peers = field(init=False)

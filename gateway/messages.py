@@ -320,8 +320,13 @@ class Messages:
         self, body: MessageBody, caller: Caller, now: datetime, pipeline: Pipeline, errors: builtins.list[FieldError]
     ) -> Message:
         tenant, mode = _tenant(caller)
-        default_success, country = self._edge.default_success, pipeline.default_country
-        return build(body, tenant, mode, now, default_success, self._policies, errors, country)
+        edge, country = self._edge, pipeline.default_country
+        try:
+            return build(
+                body, tenant, mode, now, edge.default_success, self._policies, errors, country, edge.new_message_id
+            )
+        except Refused as exc:
+            raise from_refusal(exc) from exc
 
     def _pipeline(self, caller: Caller) -> Pipeline:
         """Find the layers of the caller's tenant, as its settings have them now."""

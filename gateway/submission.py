@@ -52,6 +52,7 @@ def build(
     policies: Callable[[str, str], Policy | None],
     errors: list[FieldError],
     default_country: str | None = None,
+    new_message_id: Callable[[datetime], str] = new_message_id,
 ) -> Message:
     """Make the message a request asks for.
 

@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +25,7 @@ from actors.fleet import Fleet, plan_of
 from actors.journal import JournalActor
 from actors.receipts import ReceiptIndex
 from actors.routing import SANDBOX, explained
-from actors.waker import WakerActor
+from actors.shards import Shards
 from carriers.registry import make_carrier
 from gateway.actor import GatewayActor
 from gateway.edge import Edge
@@ -100,6 +99,7 @@ class Node:
         self._sealer = Sealer(Path(key_file) if key_file else data_dir / "secrets.key", own=key_file is None)
         self._fixed = self._plans()
         self._guests = mount_guests(settings.guests, self.system)
+        self._workers = 1
 
     # --- building -------------------------------------------------------------------------------------------------
 
@@ -145,7 +145,6 @@ class Node:
         off = [c for c in settings.carriers if not c.enabled]
         self.fleet = fleet = Fleet(journal, self.clock, self._sealer, self._fixed, off, settings.routes)
         await fleet.load()
-        shards = await journal.claim_shards()
         self.context = Context(
             self.system,
             self.clock,
@@ -156,6 +155,7 @@ class Node:
             fleet.plans,
             fleet.table(),
             ReceiptIndex(),
+            Shards(),
             health=fleet.health,
             full_carriers=fleet.full,
             quality=fleet.quality,
@@ -163,7 +163,6 @@ class Node:
             numbers=tuple(NumberOwner(n.number, n.tenant, n.carrier, n.keyword) for n in settings.numbers),
             max_open_messages=settings.server.max_open_messages,
             allow_private_callbacks=settings.server.allow_private_callbacks,
-            open_messages=await journal.count_open(),
         )
         fleet.attach(self.context, partial(tree.place, self.context))
         if settings.telemetry.otlp_endpoint is not None:
@@ -181,20 +180,25 @@ class Node:
                 self._embedded.watch if self._embedded is not None else None,
                 settings.retention.messages_days,
             ),
-            waker=partial(self._waker, shards),
             gateway=partial(GatewayActor, self._server, self._opened),
+            workers=self._workers,
             guests=self._guests,
         )
         self._root = await self.system.spawn_async(root, name="root")
         self._root_watch = asyncio.ensure_future(self._watch_root(self._root))
-        config.write_node_file(self.data_dir, self.url)
         self._ready = True
+        await self._accepting()
+        config.write_node_file(self.data_dir, self.url)
         gc.collect()
         gc.freeze()  # what lives as long as the node is no work for later collections
         gc.set_threshold(20_000, 20, 50)  # a message makes few cycles; 7 % less CPU than (700, 10, 10)
 
-    def _waker(self, shards: dict[int, datetime]) -> WakerActor:
-        return WakerActor(self.context, shards)
+    async def _accepting(self) -> None:
+        """Wait until there is a shard to accept messages in: other workers may have to give one back first."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self.context.shards.accepting, self._stopped)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
 
     def _server(self) -> HttpServer:
         server = self.settings.server
@@ -213,6 +217,7 @@ class Node:
             fleet=self.fleet,
             metrics=self.metrics,
             explain=lambda message: explained(self.context.routes, message),
+            new_message_id=self.context.shards.new_message_id,
         )
         return HttpServer(edge, server.host, server.port, control=self._control)
 
@@ -224,7 +229,8 @@ class Node:
         self.url = config.base_url(self.settings.server.host, server.port)
 
     def _is_ready(self) -> bool:
-        return self._ready and self.journal.available and not self.context.draining
+        context = self.context
+        return self._ready and self.journal.available and not context.draining and bool(context.shards.open)
 
     def _gauges(self) -> None:
         gauges.measure(self.context)

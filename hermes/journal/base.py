@@ -12,7 +12,7 @@ Promises:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final, Protocol
@@ -30,6 +30,15 @@ from hermes.errors import HermesError
 
 SHARDS: Final = 64
 VERSIONS_KEPT: Final = 50  # of a template
+
+# What workers tell each other; the detail is in brackets.
+LOST: Final = ""  # something, while the connection was lost: look at everything again
+NEWS_WORKERS: Final = "workers"  # one came or went, or shards are free
+NEWS_ERRAND: Final = "errand"  # there are errands for a worker (its id)
+NEWS_ANSWER: Final = "answer"  # to one that waits (its id, and what `actors.errands` puts there)
+NEWS_PARKED: Final = "parked"  # a receipt (its row's id)
+NEWS_SUPPRESSIONS: Final = "suppressions"  # entries were added or removed
+NEWS_LIVE: Final = "live"  # a carrier or the routes were set or removed while the node ran
 
 
 def shard_of(message_id: str) -> int:
@@ -184,6 +193,23 @@ class ParkedReceipt:
     receipt: DeliveryReceipt
     ref: str  # canonical form of the carrier's id
     stored_at: datetime
+
+
+@dataclass(slots=True, frozen=True)
+class Errand:
+    """Something for the worker that owns a message: kept until that one has done it.
+
+    Attributes:
+        kind: what it is; `body` is JSON text.
+        asked_by: the worker that waits for an answer; "" when nobody does.
+        id: 0 until stored.
+    """
+
+    message_id: str
+    kind: str
+    body: str
+    asked_by: str = ""
+    id: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -403,13 +429,50 @@ class Journal(Protocol):
     async def start(self) -> None:
         """Connect, migrate, make partitions ahead, register this worker, start the writer."""
 
-    async def claim_shards(self) -> dict[int, datetime]:
-        """Declare dead what is certainly dead, claim free shards.
+    async def living_workers(self) -> list[str]:
+        """Declare dead what is certainly dead; name those that live, this one included, in order.
+
+        A worker of this host whose process is gone is declared dead at once, another when its lease is over.
+
+        Raises:
+            Fenced: this one was declared dead.
+        """
+
+    async def claim_shards(self, limit: int = SHARDS) -> dict[int, datetime]:
+        """Claim free shards, those of dead workers included, until this worker holds `limit`.
+
+        Raises:
+            Fenced: this worker was declared dead.
 
         Returns:
             For each shard now held: the latest moment its former owner may have acted (its lease's end, or now at
             the latest): what was not due before then was certainly not sent. datetime.min for a never-owned one.
         """
+
+    def leave_shards(self, shards: Collection[int]) -> None:
+        """Name nothing of these shards as due any more: this worker is about to release them."""
+
+    async def release_shards(self, shards: Collection[int]) -> None:
+        """Give shards back, for others to claim: nothing of them may be in memory, queued or hot any more."""
+
+    # --- workers tell each other; whoever changes something tells it with the change itself
+    def on_news(self, callback: Callable[[str, str], None]) -> None:
+        """Call `callback(topic, detail)` for what other workers tell, and topic LOST when some of it may be lost.
+
+        Topics are the NEWS_* constants. Told after it was committed, in the order of the commits.
+        """
+
+    async def tell(self, topic: str, detail: str = "") -> None:
+        """Tell the other workers."""
+
+    async def send_errands(self, errands: Sequence[Errand]) -> None:
+        """Store errands, all or none, and tell those who own their messages."""
+
+    async def errands(self, limit: int, *, not_ids: Sequence[int] = ()) -> list[Errand]:
+        """Load errands for this worker's shards."""
+
+    async def errands_done(self, errands: Sequence[Errand]) -> None:
+        """Forget errands that are done."""
 
     async def stop(self) -> None:
         """Write what is queued (bounded), mark this worker dead, close connections."""
@@ -439,7 +502,7 @@ class Journal(Protocol):
         """Count by status (accepted, scheduled, in_progress and the final ones)."""
 
     async def count_open(self) -> int:
-        """Count messages that are not final, over all shards."""
+        """Count messages of this worker's shards that are not final."""
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         """Find where (carrier, canonical ref) pairs lead; None for unknown ones; order as asked."""
@@ -459,10 +522,13 @@ class Journal(Protocol):
 
     # --- receipts nobody can match yet
     async def park_receipt(self, receipt: DeliveryReceipt, ref: str) -> int:
-        """Store a receipt; returns its id. Bounded by age (`purge`)."""
+        """Store a receipt, and tell the others (NEWS_PARKED); returns its id. Bounded by age (`purge`)."""
 
     async def parked_receipts(self, limit: int) -> list[ParkedReceipt]:
         """Load the newest parked receipts (at start)."""
+
+    async def parked_by_id(self, ids: Sequence[int]) -> list[ParkedReceipt]:
+        """Load parked receipts; those that are gone are left out."""
 
     async def drop_parked(self, ids: Sequence[int]) -> None:
         """Forget parked receipts that were matched."""

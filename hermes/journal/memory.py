@@ -11,7 +11,7 @@ writes wait), `peer()` is a second worker over the same database, `kill()` a pro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +28,11 @@ from hermes.domain.suppression import Suppression
 from hermes.domain.usage import ACCEPTED, AcceptedLine, UsageDelta
 from hermes.journal.base import (
     KEEP,
+    NEWS_ERRAND,
+    NEWS_LIVE,
+    NEWS_PARKED,
+    NEWS_SUPPRESSIONS,
+    NEWS_WORKERS,
     SHARDS,
     VERSIONS_KEPT,
     ApiKey,
@@ -35,6 +40,7 @@ from hermes.journal.base import (
     Conflict,
     Done,
     Endpoint,
+    Errand,
     Fenced,
     IdempotencyRecord,
     InboundRecord,
@@ -76,6 +82,7 @@ from hermes.journal.rows import (
     split_outbox_id,
     split_statuses,
     status_of,
+    suppression_news,
     to_json,
 )
 from hermes.runtime.clock import Clock, SystemClock
@@ -127,6 +134,9 @@ class _Store:
     usage: dict[tuple[str, str, date, str, str, str, str], list[int]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
+    news: list[tuple[str, Callable[[str, str], None]]] = field(default_factory=list)  # (worker, callback)
+    errands: dict[int, Errand] = field(default_factory=dict)
+    errand_id: int = 0
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
     consents: dict[str, Consent] = field(default_factory=dict)
     erasures: dict[str, Erasure] = field(default_factory=dict)
@@ -188,7 +198,7 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
 
     def copy(self, *, worker_id: str | None = None, clock: Clock | None = None) -> MemoryJournal:
         """Make a new worker over a copy of what is committed now, as after a crash of the whole machine."""
-        store = deepcopy(replace(self._store, watchers=[]))
+        store = deepcopy(replace(self._store, watchers=[], news=[]))
         for worker in store.workers.values():
             worker.gone = True
         return self._over(store, worker_id, clock)
@@ -232,14 +242,19 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
             WorkerRow(self.worker_id, "memory", 0, "", now, lease, dead=False, shards=0)
         )
 
-    async def claim_shards(self, limit: int = SHARDS) -> dict[int, datetime]:
+    async def living_workers(self) -> list[str]:
         self._reach()
-        store, now = self._store, self._clock.now()
-        if self._fenced:
+        now = self._clock.now()
+        if self._fenced or self._store.workers[self.worker_id].row.dead:
             raise Fenced("this worker was declared dead")
-        for worker in store.workers.values():
+        for worker in self._store.workers.values():
             if worker.gone and not worker.row.dead:
                 worker.row.dead, worker.dead_at = True, now
+        return sorted(id_ for id_, worker in self._store.workers.items() if not worker.row.dead)
+
+    async def claim_shards(self, limit: int = SHARDS) -> dict[int, datetime]:
+        await self.living_workers()
+        store, now = self._store, self._clock.now()
         for shard in range(SHARDS):
             if len(self._shards) >= limit:
                 break
@@ -253,6 +268,50 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
             store.owners[shard] = self.worker_id
         return dict(self._shards)
 
+    def leave_shards(self, shards: Collection[int]) -> None:
+        for shard in shards:
+            self._shards.pop(shard, None)
+
+    async def release_shards(self, shards: Collection[int]) -> None:
+        self._reach()
+        for shard in shards:
+            if self._store.owners.get(shard) == self.worker_id:
+                del self._store.owners[shard]
+        self._tell_others(NEWS_WORKERS)
+
+    # --- workers tell each other
+    def on_news(self, callback: Callable[[str, str], None]) -> None:
+        self._store.news.append((self.worker_id, callback))
+
+    def _tell_others(self, topic: str, detail: str = "") -> None:
+        for worker_id, callback in self._store.news:
+            if worker_id != self.worker_id:
+                asyncio.get_running_loop().call_soon(callback, topic, detail)
+
+    async def tell(self, topic: str, detail: str = "") -> None:
+        self._reach()
+        self._tell_others(topic, detail)
+
+    async def send_errands(self, errands: Sequence[Errand]) -> None:
+        self._reach()
+        store = self._store
+        for errand in errands:
+            store.errand_id += 1
+            store.errands[store.errand_id] = replace(errand, id=store.errand_id)
+        owners = {store.owners.get(shard_of(errand.message_id)) for errand in errands}
+        for owner in sorted(owner for owner in owners if owner is not None):
+            self._tell_others(NEWS_ERRAND, owner)
+
+    async def errands(self, limit: int, *, not_ids: Sequence[int] = ()) -> list[Errand]:
+        self._reach()
+        mine = (e for e in self._store.errands.values() if shard_of(e.message_id) in self._shards)
+        return [errand for errand in mine if errand.id not in not_ids][:limit]
+
+    async def errands_done(self, errands: Sequence[Errand]) -> None:
+        self._reach()
+        for errand in errands:
+            self._store.errands.pop(errand.id, None)
+
     async def stop(self) -> None:
         if self._stopped:
             return
@@ -263,6 +322,7 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
         worker = self._store.workers.get(self.worker_id)
         if worker is not None and self._available:
             worker.row.dead, worker.dead_at = True, self._clock.now()
+            self._tell_others(NEWS_WORKERS)
 
     # --- the hot path
     def append(self, write: Write, done: Done | None = None, *, refusable: bool = False) -> None:
@@ -472,7 +532,8 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
 
     async def count_open(self) -> int:
         self._reach()
-        return sum(not row.closed for row in self._store.messages.values())
+        messages = self._store.messages.items()
+        return sum(not row.closed and shard_of(message_id) in self._shards for message_id, row in messages)
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         self._reach()
@@ -516,12 +577,16 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
         store = self._store
         store.parked_id += 1
         store.parked[store.parked_id] = (to_json(receipt), ref, self._clock.now())
+        self._tell_others(NEWS_PARKED, str(store.parked_id))
         return store.parked_id
 
     async def parked_receipts(self, limit: int) -> list[ParkedReceipt]:
         self._reach()
         newest = sorted(self._store.parked.items(), reverse=True)[:limit]
         return [ParkedReceipt(id_, receipt_from_json(body), ref, at) for id_, (body, ref, at) in newest]
+
+    async def parked_by_id(self, ids: Sequence[int]) -> list[ParkedReceipt]:
+        return [parked for parked in await self.parked_receipts(len(self._store.parked)) if parked.id in ids]
 
     async def drop_parked(self, ids: Sequence[int]) -> None:
         self._reach()
@@ -770,7 +835,10 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
         self._reach()
         if any("\0" in text for e in entries for text in (e.address, e.reason)):
             raise WriteRefused("a text of an entry holds a NUL")
-        return [self._store.suppressions.setdefault((e.tenant, e.channel, e.address), e) for e in entries]
+        stored = [self._store.suppressions.setdefault((e.tenant, e.channel, e.address), e) for e in entries]
+        for detail in suppression_news("+", stored):
+            self._tell_others(NEWS_SUPPRESSIONS, detail)
+        return stored
 
     def _suppressions(self, tenant: str | None) -> list[Suppression]:
         self._reach()
@@ -779,6 +847,8 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
     async def delete_suppression(self, tenant: str | None, id: str) -> Suppression | None:
         for entry in self._suppressions(tenant):
             if entry.id == id:
+                for detail in suppression_news("-", [entry]):
+                    self._tell_others(NEWS_SUPPRESSIONS, detail)
                 return self._store.suppressions.pop((tenant, entry.channel, entry.address))
         return None
 
@@ -800,6 +870,7 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
         key = (setting.kind, setting.name)
         former = self._store.live_settings.get(key)
         self._store.live_settings[key] = replace(setting, created_at=former.created_at) if former else setting
+        self._tell_others(NEWS_LIVE)
 
     async def live_settings(self) -> list[LiveSetting]:
         self._reach()
@@ -807,6 +878,7 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
 
     async def delete_live_setting(self, kind: str, name: str) -> bool:
         self._reach()
+        self._tell_others(NEWS_LIVE)
         return self._store.live_settings.pop((kind, name), None) is not None
 
     # --- usage

@@ -23,9 +23,10 @@ from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import OPEN_STATUSES
 from hermes.domain.usage import AcceptedLine, UsageDelta
 from hermes.journal.base import (
-    SHARDS,
+    NEWS_LIVE,
+    NEWS_PARKED,
+    NEWS_WORKERS,
     Done,
-    Fenced,
     IdempotencyRecord,
     InboundRecord,
     JournalAway,
@@ -58,7 +59,8 @@ from hermes.journal.postgres_consents import PostgresConsents
 from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
 from hermes.journal.postgres_erasure import PostgresErasure
 from hermes.journal.postgres_suppressions import PostgresSuppressions
-from hermes.journal.process import is_gone, started_at, this_host
+from hermes.journal.postgres_workers import NEWS_CHANNEL, PostgresWorkers
+from hermes.journal.process import started_at, this_host
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import (
     CHANNEL_BIT,
@@ -87,10 +89,8 @@ WORKERS_KEPT: Final = timedelta(days=7)
 DRAIN_S: Final = 5.0  # how long `stop` waits for queued writes
 PURGE_SLICE: Final = 5000  # rows deleted in one statement, so that none is long
 HOUSEKEEPING_TIMEOUT_S: Final = 120.0  # for each statement; dropping waits for those who still read
-_CLAIMING: Final = 0x4865726D6576  # advisory lock: one worker claims shards at a time
 _DROPPING: Final = 0x4865726D6575  # advisory lock: one worker drops partitions at a time
 ID_SLACK: Final = timedelta(minutes=10)  # an id's own time and its message's created_at differ by less
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 # The status of a message for which `c` (closed_message) has no row: what its newest public event says.
 _OPEN_STATUS: Final = """(
@@ -101,7 +101,7 @@ _OPEN_STATUS: Final = """(
 )"""
 
 
-class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, PostgresConsents):
+class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, PostgresErasure, PostgresConsents):
     """A `Journal` on PostgreSQL.
 
     Args:
@@ -130,11 +130,11 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
         self._clock = clock
         self._queue_limit: Final = queue_limit
         self._lease_s: Final = lease_s
-        self._heartbeat_s: Final = heartbeat_s
-        self._host: Final = host or this_host()
+        self._heartbeat_s = heartbeat_s
+        self._host = host or this_host()
         self._connect: Final = connect
         self._link = Link(connect, f"hermes {worker_id}")
-        self._writer: Final = GroupCommitWriter(
+        self._writer = GroupCommitWriter(
             self._link,
             worker_id,
             clock.now,
@@ -145,7 +145,9 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
         self._link.on_look.append(self._writer.look)
         self._on_fenced: list[Callable[[], None]] = []
         self._on_directory: list[Callable[[str | None], None]] = []
+        self._on_news: list[Callable[[str, str], None]] = []
         self._link.listen(DIRECTORY_CHANNEL, self._told_of_directory)
+        self._link.listen(NEWS_CHANNEL, self._told)
         self._shards: dict[int, datetime] = {}
         self._heart: asyncio.Task[None] | None = None
         self._stopped = False
@@ -207,30 +209,10 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
             connection.terminate()
         await self._link.start()
         await self._writer.start()
+        self._steady_since = self._clock.monotonic() - 2 * self._heartbeat_s  # a start believes the leases it finds
+        self._link.on_change(self._changed_at)
+        await self.tell(NEWS_WORKERS)
         self._heart = asyncio.create_task(self._beat(), name="journal-heartbeat")
-
-    async def claim_shards(self, limit: int = SHARDS) -> dict[int, datetime]:
-        """Declare dead what is certainly dead, claim free shards, until this worker holds `limit`."""
-        for row in await self._link.fetch(QUERIES["living_workers"]):
-            if row["id"] == self.worker_id:
-                continue
-            gone = row["host"] == self._host and await asyncio.to_thread(is_gone, row["pid"], row["process_started_at"])
-            if gone or row["lapsed"]:
-                await self._link.fetch(QUERIES["declare_dead"], row["id"], gone)
-        wanted = limit - len(self._shards)
-        if wanted > 0:
-            async with self._link.borrow() as connection, connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _CLAIMING)
-                rows = await connection.fetch(QUERIES["claim_shards"], self.worker_id, wanted)
-            now = self._clock.now()
-            for row in rows:
-                acted = row["acted_until"]
-                self._shards[row["id"]] = _NEVER if row["fresh"] else now if acted is None else min(acted, now)
-            dead = await self._link.fetch(QUERIES["is_dead"], self.worker_id)
-            if not dead or dead[0]["dead"]:
-                self._writer.fence()
-                raise Fenced("this worker was declared dead")
-        return dict(self._shards)
 
     async def _beat(self) -> None:
         """Extend the lease; when there is none any more, stop everything."""
@@ -256,6 +238,7 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
         await self._writer.stop()
         with contextlib.suppress(JournalError):
             await self._link.fetch(QUERIES["retire_worker"], self.worker_id)
+            await self.tell(NEWS_WORKERS)
         await self._link.close()
 
     # --- the hot path
@@ -396,7 +379,8 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
         return counts
 
     async def count_open(self) -> int:
-        return int((await self._link.fetch_afresh(QUERIES["count_open"], plan=PLAN_FREELY))[0][0])
+        rows = await self._link.fetch_afresh(QUERIES["count_open"], list(self._shards), plan=PLAN_FREELY)
+        return int(rows[0][0])
 
     async def find_refs(self, keys: Sequence[tuple[str, str]]) -> list[RefTarget | None]:
         found: list[RefTarget | None] = [None] * len(keys)
@@ -429,11 +413,17 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
 
     # --- receipts nobody can match yet
     async def park_receipt(self, receipt: DeliveryReceipt, ref: str) -> int:
-        rows = await self._link.fetch(QUERIES["park_receipt"], ref, to_json(receipt), self._clock.now())
-        return int(rows[0][0])
+        async with self._link.borrow() as connection, connection.transaction():
+            row = int(await connection.fetchval(QUERIES["park_receipt"], ref, to_json(receipt), self._clock.now()))
+            await connection.execute(*self._news(NEWS_PARKED, str(row)))
+        return row
 
     async def parked_receipts(self, limit: int) -> list[ParkedReceipt]:
         rows = await self._link.fetch(QUERIES["parked_receipts"], limit)
+        return [ParkedReceipt(id_, receipt_from_json(body), ref, at) for id_, ref, body, at in rows]
+
+    async def parked_by_id(self, ids: Sequence[int]) -> list[ParkedReceipt]:
+        rows = await self._link.fetch(QUERIES["parked_by_id"], list(ids))
         return [ParkedReceipt(id_, receipt_from_json(body), ref, at) for id_, ref, body, at in rows]
 
     async def drop_parked(self, ids: Sequence[int]) -> None:
@@ -536,14 +526,16 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
 
     # --- what was set while the node ran
     async def put_live_setting(self, setting: LiveSetting) -> None:
-        await self._link.fetch(
-            QUERIES["put_live_setting"],
-            setting.kind,
-            setting.name,
-            setting.body,
-            setting.sealed,
-            setting.created_at,
-        )
+        async with self._link.borrow() as connection, connection.transaction():
+            await connection.execute(
+                QUERIES["put_live_setting"],
+                setting.kind,
+                setting.name,
+                setting.body,
+                setting.sealed,
+                setting.created_at,
+            )
+            await connection.execute(*self._news(NEWS_LIVE))
 
     async def live_settings(self) -> list[LiveSetting]:
         return [LiveSetting(**row) for row in await self._link.fetch(QUERIES["live_settings"])]
@@ -551,7 +543,10 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
     async def delete_live_setting(self, kind: str, name: str) -> bool:
         if storable(name) is None:
             return False
-        return bool(await self._link.fetch(QUERIES["delete_live_setting"], kind, name))
+        async with self._link.borrow() as connection, connection.transaction():
+            gone = await connection.fetch(QUERIES["delete_live_setting"], kind, name)
+            await connection.execute(*self._news(NEWS_LIVE))
+        return bool(gone)
 
     # --- usage
     async def usage(self, tenant: str, mode: str, first: date, last: date) -> list[UsageDelta]:
@@ -595,6 +590,7 @@ class PostgresJournal(PostgresDirectory, PostgresSuppressions, PostgresErasure, 
         while len(await self._link.fetch(QUERIES["purge_idempotency"], now - IDEMPOTENCY_KEPT, PURGE_SLICE)):
             pass
         orphans = await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
+        await self._link.fetch(QUERIES["purge_errands"], now - PARKED_KEPT)
         oldest_inbound = now - timedelta(days=messages_days)
         await self._link.fetch(QUERIES["purge_inbound"], oldest_inbound)
         await self._link.fetch(QUERIES["purge_parts"], now - PARTS_KEPT)

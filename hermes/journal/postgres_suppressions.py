@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hermes.domain.suppression import Suppression
+from hermes.journal.base import NEWS_SUPPRESSIONS
 from hermes.journal.link import Link
 from hermes.journal.queries import QUERIES
-from hermes.journal.rows import storable
+from hermes.journal.rows import storable, suppression_news
 
 
 class PostgresSuppressions:
     """See `hermes.journal.base.Journal`; `PostgresJournal` is one."""
 
     _link: Link
+    _news: Callable[[str, str], tuple[str, str, str]]
 
     async def put_suppressions(self, entries: Sequence[Suppression]) -> list[Suppression]:
         # One statement may touch a row once; the first entry of those that are the same wins.
         wanted = {(e.tenant, e.channel, e.address): e for e in reversed(entries)}
-        rows = await self._link.fetch(
-            QUERIES["put_suppressions"],
-            [e.id for e in wanted.values()],
-            [e.tenant for e in wanted.values()],
-            [e.channel for e in wanted.values()],
-            [e.address for e in wanted.values()],
-            [e.reason for e in wanted.values()],
-            [e.created_at for e in wanted.values()],
-        )
-        stored = {(row["tenant"], row["channel"], row["address"]): Suppression(**row) for row in rows}
+        async with self._link.borrow() as connection, connection.transaction():
+            rows = await connection.fetch(
+                QUERIES["put_suppressions"],
+                [e.id for e in wanted.values()],
+                [e.tenant for e in wanted.values()],
+                [e.channel for e in wanted.values()],
+                [e.address for e in wanted.values()],
+                [e.reason for e in wanted.values()],
+                [e.created_at for e in wanted.values()],
+            )
+            stored = {(row["tenant"], row["channel"], row["address"]): Suppression(**row) for row in rows}
+            for detail in suppression_news("+", list(stored.values())):
+                await connection.execute(*self._news(NEWS_SUPPRESSIONS, detail))
         return [stored[e.tenant, e.channel, e.address] for e in entries]
 
     async def delete_suppression(self, tenant: str | None, id: str) -> Suppression | None:
-        rows = await self._link.fetch(QUERIES["delete_suppression"], tenant, id) if storable(id) is not None else []
-        return Suppression(**rows[0]) if rows else None
+        if storable(id) is None:
+            return None
+        async with self._link.borrow() as connection, connection.transaction():
+            rows = await connection.fetch(QUERIES["delete_suppression"], tenant, id)
+            removed = [Suppression(**row) for row in rows]
+            for detail in suppression_news("-", removed):
+                await connection.execute(*self._news(NEWS_SUPPRESSIONS, detail))
+        return removed[0] if removed else None
 
     async def find_suppressions(self, tenant: str | None, address: str) -> list[Suppression]:
         if storable(address) is None:

@@ -109,7 +109,7 @@ SELECT id, host, pid, process_started_at, lease_until < now() AS lapsed FROM wor
 
 -- name: declare_dead
 UPDATE worker SET dead = true, dead_at = now(), gone = $2
-WHERE id = $1 AND NOT dead AND ($2 OR lease_until < now())
+WHERE id = $1 AND NOT dead AND ($2 OR lease_until < now()) RETURNING 1
 
 -- name: retire_worker
 UPDATE worker SET dead = true, dead_at = now(), gone = true WHERE id = $1 AND NOT dead
@@ -131,6 +131,37 @@ WITH me AS MATERIALIZED (
 SELECT t.id, t.former IS NULL AS fresh,
        CASE WHEN w.gone THEN least(w.lease_until, w.dead_at) ELSE w.dead_at END AS acted_until
 FROM taken AS t LEFT JOIN worker AS w ON w.id = t.former
+
+-- name: release_shards
+UPDATE shard SET owner = NULL, epoch = epoch + 1 WHERE owner = $1 AND id = ANY ($2::smallint[])
+
+-- name: notify
+SELECT pg_notify($1, $2)
+
+-- name: send_errands
+-- Whoever owns a shard now is told; who takes it over reads what is there.
+WITH kept AS (
+    INSERT INTO errand (shard, message_id, kind, body, asked_by, stored_at)
+    SELECT shard, message_id, kind, body, asked_by, $6
+    FROM unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[])
+        AS u (shard, message_id, kind, body, asked_by)
+    RETURNING shard
+), told AS (
+    SELECT pg_notify($7, $8 || ' errand ' || o.owner)
+    FROM (SELECT DISTINCT s.owner FROM kept AS k JOIN shard AS s ON s.id = k.shard WHERE s.owner IS NOT NULL) AS o
+)
+SELECT count(*) FROM told
+
+-- name: errands
+SELECT id, message_id, kind, body, asked_by FROM errand
+WHERE shard = ANY ($1::smallint[]) AND id NOT IN (SELECT unnest($3::bigint[])) ORDER BY shard, id LIMIT $2
+
+-- name: errands_done
+DELETE FROM errand AS e USING unnest($1::smallint[], $2::bigint[]) AS u (shard, id)
+WHERE e.shard = u.shard AND e.id = u.id
+
+-- name: purge_errands
+DELETE FROM errand WHERE stored_at < $1
 
 -- name: is_dead
 SELECT dead FROM worker WHERE id = $1
@@ -179,7 +210,7 @@ WHERE due < $2 AND shard = ANY ($1::smallint[]) AND message_id NOT IN (SELECT un
 ORDER BY due LIMIT $3
 
 -- name: count_open
-SELECT count(*) FROM open_message
+SELECT count(*) FROM open_message WHERE shard = ANY ($1::smallint[])
 
 -- name: count_closed
 -- {m}, {c}, {e}: the conditions that were asked for, and no others: each one lowers the planner's guess.
@@ -218,6 +249,9 @@ INSERT INTO parked_receipt (ref, receipt, stored_at) VALUES ($1, $2, $3) RETURNI
 
 -- name: parked_receipts
 SELECT id, ref, receipt, stored_at FROM parked_receipt ORDER BY id DESC LIMIT $1
+
+-- name: parked_by_id
+SELECT id, ref, receipt, stored_at FROM parked_receipt WHERE id = ANY ($1::bigint[])
 
 -- name: drop_parked
 DELETE FROM parked_receipt WHERE id = ANY ($1::bigint[])

@@ -20,6 +20,7 @@ from hermes.domain.inbound import Inbound
 from hermes.domain.message import Message, message_created_ms
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import CHANNELS, OPEN_STATUSES
+from hermes.domain.suppression import Suppression
 
 encode: Final = msgspec.json.Encoder().encode  # any of our values to JSON, as UTF-8
 _decode = msgspec.json.Decoder().decode
@@ -142,6 +143,27 @@ def split_statuses(statuses: Sequence[str]) -> tuple[list[str], list[str]]:
     if "open" in statuses:
         return final, sorted(OPEN_STATUSES)
     return final, sorted({status for status in statuses if status in OPEN_STATUSES})
+
+
+_decode_suppressions = msgspec.json.Decoder(list[Suppression]).decode
+NEWS_BYTES: Final = 7_000  # of 8,000 that NOTIFY takes
+NEWS_ENTRIES: Final = 10  # in one
+
+
+def suppression_news(sign: str, entries: Sequence[Suppression]) -> list[str]:
+    """Write what others are told of entries that were added ("+") or removed ("-"); "" means: look yourself."""
+    told = []
+    for n in range(0, len(entries), NEWS_ENTRIES):
+        text = sign + to_json(entries[n : n + NEWS_ENTRIES])
+        if len(text.encode()) > NEWS_BYTES:
+            return [""]
+        told.append(text)
+    return told
+
+
+def suppressions_told(text: str) -> list[Suppression]:
+    """Read the entries in news of `suppression_news`, without its sign."""
+    return _decode_suppressions(text)
 
 
 def outbox_id(message_id: str, seq: int, target: str) -> str:

@@ -1,11 +1,12 @@
 """Who must not be written to: read from the journal at start, kept in memory, written through.
 
-Every change is stored before it is seen. A question never waits. Whoever holds queued messages registers in
-`on_added` and looks at them again when there are new entries.
+Every change is stored before it is seen; other workers tell theirs (`Journal.on_news`). A question never waits.
+Whoever holds queued messages registers in `on_added` and looks at them again when there are new entries.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -14,12 +15,24 @@ from hermes.domain.address import same_recipient
 from hermes.domain.consent import Consent
 from hermes.domain.message import ulid
 from hermes.domain.suppression import OPTED_OUT, Suppression, SuppressionIndex
-from hermes.journal.base import Journal
+from hermes.journal.base import LOST, NEWS_SUPPRESSIONS, Journal, JournalAway
 from hermes.journal.consents import Consents
 from hermes.journal.directory import Author, Directory
+from hermes.journal.rows import suppressions_told
 from hermes.runtime.clock import Clock
 
 PAGE: Final = 10_000  # entries read at once at start
+
+
+RETRY_S: Final = 0.5  # while the journal is away
+
+
+def _apply(index: SuppressionIndex, sign: str, entries: Sequence[Suppression]) -> None:
+    for entry in entries:
+        if sign == "+":
+            index.add(entry)
+        else:
+            index.discard(entry)
 
 
 class Suppressions:
@@ -34,19 +47,57 @@ class Suppressions:
         self._clock = clock
         self._index = SuppressionIndex()
         self.consents = Consents(journal, directory, clock)
+        # What was changed while everything is read; None while it is not.
+        self._told_meanwhile: list[tuple[str, Sequence[Suppression]]] | None = None
         self.on_added: list[Callable[[], None]] = []
+        self._loading: asyncio.Task[None] | None = None
+        journal.on_news(self._told)
 
     def __len__(self) -> int:
         return len(self._index)
 
     async def load(self) -> None:
         """Read everything; call once after the journal started."""
+        index = SuppressionIndex()
+        self._told_meanwhile = []
         after = ""
         while page := await self._journal.all_suppressions(after, PAGE):
             for entry in page:
-                self._index.add(entry)
+                index.add(entry)
             after = page[-1].id
+        for sign, entries in self._told_meanwhile:
+            _apply(index, sign, entries)
+        self._index, self._told_meanwhile = index, None
         await self.consents.load()
+
+    # --- what other workers change
+    def _told(self, topic: str, detail: str) -> None:
+        if topic == NEWS_SUPPRESSIONS and detail:
+            self._changed(detail[0], suppressions_told(detail[1:]))
+        elif topic in (LOST, NEWS_SUPPRESSIONS) and self._loading is None:
+            self._loading = asyncio.get_running_loop().create_task(self._load_again())
+
+    def _changed(self, sign: str, entries: Sequence[Suppression]) -> None:
+        """Take in what is stored now, in the order it was."""
+        _apply(self._index, sign, entries)
+        if self._told_meanwhile is not None:
+            self._told_meanwhile.append((sign, entries))
+        if sign == "+":
+            for callback in self.on_added:
+                callback()
+
+    async def _load_again(self) -> None:
+        try:
+            while True:
+                try:
+                    await self.load()
+                    break
+                except JournalAway:
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            self._loading = None
+        for callback in self.on_added:
+            callback()
 
     def blocks(self, tenant: str, channel: str, address: str, category: str) -> bool:
         """Tell whether this tenant may not write to this recipient on this channel, in this category.
@@ -96,10 +147,7 @@ class Suppressions:
             What is stored now: each entry itself, or the one for the same recipient that was there before.
         """
         stored = await self._journal.put_suppressions(entries)
-        for entry in stored:
-            self._index.add(entry)
-        for callback in self.on_added:
-            callback()
+        self._changed("+", stored)
         return stored
 
     async def add(self, tenant: str | None, channel: str | None, address: str, reason: str) -> Suppression:
@@ -114,7 +162,7 @@ class Suppressions:
         """Remove an entry of this tenant (None: of the operator). False: no such entry."""
         removed = await self._journal.delete_suppression(tenant, id)
         if removed is not None:
-            self._index.discard(removed)
+            self._changed("-", [removed])
         return removed is not None
 
     async def lift(self, tenant: str, channel: str, address: str) -> bool:

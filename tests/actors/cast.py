@@ -17,7 +17,7 @@ from actors.fleet import Fleet
 from actors.journal import JournalActor
 from actors.receipts import ReceiptIndex
 from actors.routing import SANDBOX
-from actors.waker import WakerActor
+from actors.shards import Shards
 from carriers.base import Carrier
 from carriers.mock import MockSettings
 from carriers.registry import make_carrier
@@ -123,7 +123,6 @@ async def start_cast(
         carriers = [mock(f"mock-{c}", c, receipt_delay_ms=20) for c in ("email", "sms", "push", "whatsapp")]
     plans = {p.carrier.name: p for p in carriers}
     plans[SANDBOX] = replace(mock(SANDBOX, "sms", receipt_delay_ms=20))
-    shards = await journal.claim_shards()
     system = System(clock=clock)
     folder = tempfile.TemporaryDirectory(prefix="hermes-cast-")
     sealer = sealer or Sealer(Path(folder.name) / "secrets.key", own=True)
@@ -139,6 +138,7 @@ async def start_cast(
         fleet.plans,
         fleet.table(),
         ReceiptIndex(),
+        Shards(),
         health=fleet.health,
         full_carriers=fleet.full,
         quality=fleet.quality,
@@ -151,9 +151,9 @@ async def start_cast(
         context,
         journal=partial(JournalActor, context, None, 30),
         gateway=NoGateway,
-        waker=partial(WakerActor, context, shards),
     )
     await system.spawn_async(root, name="root")
+    await context.shards.accepting.wait()
     return CastNode(context, fleet, journal, system, directory.tenants()[0].id, folder)
 
 

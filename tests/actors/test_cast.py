@@ -513,12 +513,13 @@ async def test_one_time_codes_overtake_marketing_in_a_carriers_queue() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "channel", "code"),
-    [({"max_open_messages": 1, "open_messages": 1}, "sms", "too_many_open"), ({}, "push", "no_route")],
+    [({"max_open_messages": 1}, "sms", "too_many_open"), ({}, "push", "no_route")],
 )
 async def test_a_message_that_cannot_be_taken_is_refused_and_not_stored(
     settings: dict[str, Any], channel: str, code: str
 ) -> None:
     node = await start_cast([plan(Scripted())], **settings)
+    node.context.open_messages = 1
     m = message(node.tenant, channel)
     with pytest.raises(Refused) as refused:
         await node.submit(m)

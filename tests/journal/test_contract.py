@@ -17,12 +17,18 @@ from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
 from hermes.domain.usage import AcceptedLine, UsageDelta, accepted
 from hermes.journal.base import (
+    NEWS_ANSWER,
+    NEWS_ERRAND,
+    NEWS_LIVE,
+    NEWS_PARKED,
+    NEWS_SUPPRESSIONS,
     SHARDS,
     ApiKey,
     CarrierRef,
     Change,
     Conflict,
     Endpoint,
+    Errand,
     Fenced,
     IdempotencyRecord,
     InboundRecord,
@@ -37,6 +43,7 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
+from hermes.journal.rows import suppressions_told
 from tests.journal.makers import Bench, accept, close, database, event, in_shard, message, put, store
 
 HOUR = timedelta(hours=1)
@@ -64,6 +71,12 @@ async def journal(bench: Bench) -> Any:
 @pytest.fixture
 def now(bench: Bench) -> datetime:
     return bench.clock.now()
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 # --- appending
@@ -656,7 +669,62 @@ async def test_workers_share_shards_by_limit_and_see_only_their_own_due(bench, n
         assert {item.message_id for item in await journal.outbox_due("ten_1", now + HOUR, 100)} == expected
         assert {item.message_id for item in await journal.outbox_due(None, now + HOUR, 100)} == expected
         assert await journal.outbox_pending() == len(expected)
-        assert await journal.count_open() == 40
+        assert await journal.count_open() == len(expected)
+
+
+async def test_released_shards_are_for_others_and_nothing_of_them_was_left_hot(bench, now):
+    first, second = await bench.worker(), await bench.worker(claim=False)
+    made = message(now)
+    shard = shard_of(made.message_id)
+    await store(first, accept(made, due=now))
+    first.leave_shards({shard})
+    assert await first.due_page(now + HOUR, 10) == []
+    assert await second.claim_shards() == {}  # left, and not released yet
+    await first.release_shards({shard})
+    claimed = await second.claim_shards()
+    assert list(claimed) == [shard] and claimed[shard] < datetime(1900, 1, 1, tzinfo=UTC)
+    assert await second.due_page(now + HOUR, 10) == [made.message_id]
+    assert await first.living_workers() == sorted([first.worker_id, second.worker_id])
+
+
+async def test_an_errand_is_told_to_the_owner_and_stays_until_it_is_done(bench, now):
+    first, second = await bench.worker(claim=False), await bench.worker(claim=False)
+    await first.claim_shards(32)
+    await second.claim_shards(32)
+    told = []
+    second.on_news(lambda topic, detail: told.append((topic, detail)))
+    theirs = in_shard(min(await second.claim_shards(32)), lambda: message(now))
+    await first.send_errands([Errand(theirs.message_id, "receipt", '{"n":1}'), Errand(theirs.message_id, "wake", "{}")])
+    await until(lambda: (NEWS_ERRAND, second.worker_id) in told)
+    assert await first.errands(10) == []
+    found = await second.errands(10)
+    assert [(e.message_id, e.kind, e.body) for e in found] == [
+        (theirs.message_id, "receipt", '{"n":1}'),
+        (theirs.message_id, "wake", "{}"),
+    ]
+    assert await second.errands(10, not_ids=[found[0].id]) == found[1:]
+    await second.errands_done(found[:1])
+    assert await second.errands(10) == found[1:]
+
+
+async def test_news_reach_the_others_and_not_whoever_tells(bench, now):
+    first, second = await bench.worker(), await bench.worker(claim=False)
+    told, own = [], []
+    second.on_news(lambda topic, detail: told.append((topic, detail)))
+    first.on_news(lambda topic, detail: own.append((topic, detail)))
+    receipt = DeliveryReceipt("c", "id-1", "delivered")
+    row = await first.park_receipt(receipt, "id-1")
+    await first.put_live_setting(LiveSetting("carrier", "c", "{}", now))
+    entry = Suppression("sup_" + ulid(), "ten_1", "sms", "+4520123456", "stop", now)
+    await first.put_suppressions([entry])
+    await first.delete_suppression("ten_1", entry.id)
+    await first.tell(NEWS_ANSWER, "w ok")
+    await until(lambda: (NEWS_ANSWER, "w ok") in told)
+    assert [topic for topic, _ in told] == [NEWS_PARKED, NEWS_LIVE, NEWS_SUPPRESSIONS, NEWS_SUPPRESSIONS, NEWS_ANSWER]
+    assert told[0][1] == str(row)
+    assert [(d[0], suppressions_told(d[1:])) for _, d in told[2:4]] == [("+", [entry]), ("-", [entry])]
+    assert [parked.receipt for parked in await second.parked_by_id([row])] == [receipt]
+    assert own == []
 
 
 async def test_a_stopped_worker_leaves_its_shards_and_writes_nothing_more(bench, now):

@@ -56,7 +56,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
         {
             *("batch_is_in", "forget_batches", "register_worker", "extend_lease", "living_workers", "declare_dead"),
             *("retire_worker", "claim_shards", "is_dead", "workers", "forget_workers", "forget_dead_batches"),
-            "announce",
+            *("announce", "release_shards", "notify"),
             *("partitions", "put_live_setting", "live_settings", "delete_live_setting"),
         }
     ),
@@ -81,6 +81,10 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
                 "find_all_refs",
                 "park_receipt",
                 "parked_receipts",
+                "parked_by_id",
+                "send_errands",
+                "errands",
+                "errands_done",
                 "drop_parked",
                 "messages_to",
                 "store_part",
@@ -108,7 +112,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
     "housekeeping by age": frozenset(
         {
             *("open_in_range", "purge_idempotency", "purge_parked", "purge_outbox", "purge_inbound", "fold_usage"),
-            "purge_parts",
+            *("purge_parts", "purge_errands"),
             *("purge_inbound_outbox", "erase_tenants"),
         }
     ),

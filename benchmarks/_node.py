@@ -62,14 +62,14 @@ class BenchNode:
 
     def cpu_python_s(self) -> float:
         """CPU seconds the node's process has used."""
-        return _own(self.pid)
+        return used_s(self.pid)
 
     def cpu_postgres_s(self) -> float:
         """CPU seconds the embedded server's processes have used, ended ones included."""
         postmaster = self.postmaster()
-        total = _own(postmaster) + _reaped(postmaster)
+        total = used_s(postmaster) + _reaped(postmaster)
         for child in _children(postmaster):
-            total += _own(child)
+            total += used_s(child)
         return total
 
     def postmaster(self) -> int:
@@ -89,7 +89,8 @@ def _fields(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _own(pid: int) -> float:
+def used_s(pid: int) -> float:
+    """CPU seconds a process has used; 0 for one that is gone."""
     try:
         fields = _fields(pid)
     except OSError:

@@ -30,6 +30,8 @@ app = typer.Typer(
 _tenants = typer.Typer(help="Customers of this Hermes.", no_args_is_help=True)
 _keys = typer.Typer(help="The API keys of a tenant.", no_args_is_help=True)
 _dead_letters = typer.Typer(help="Webhooks that were given up.", no_args_is_help=True)
+_suppressions = typer.Typer(help="Who must not be written to.", no_args_is_help=True)
+_consents = typer.Typer(help="Who agreed to be written to, with the proof.", no_args_is_help=True)
 _actors = typer.Typer(help="Orders to an actor.", no_args_is_help=True)
 _carriers = typer.Typer(help="The ways out, and orders to them.", no_args_is_help=True)
 _routes = typer.Typer(help="Which carrier a message takes.", no_args_is_help=True)
@@ -39,6 +41,8 @@ app.add_typer(_routes, name="route")
 app.add_typer(_tenants, name="tenant")
 app.add_typer(_keys, name="key")
 app.add_typer(_dead_letters, name="dead-letters")
+app.add_typer(_suppressions, name="suppression")
+app.add_typer(_consents, name="consent")
 
 DataDir = Annotated[
     Path | None,
@@ -681,3 +685,167 @@ def dead_letters_replay(
     if bool(ids) == everything:
         raise typer.BadParameter("name the dead letters, or say --all")
     tenants.replay(os.environ, data_dir, tenant, ids, as_json=as_json)
+
+
+# --- recipients
+
+ListOf = Annotated[
+    str,
+    typer.Argument(metavar="TENANT", help="The tenant's id, or all: the operator's list, for every tenant."),
+]
+Address = Annotated[
+    str,
+    typer.Argument(
+        help="Phone number, e-mail address or device token; - reads it from standard input.", show_default=False
+    ),
+]
+Channel = Annotated[str | None, typer.Option(help="email, sms, push or whatsapp.", show_default=False)]
+
+
+@_suppressions.command("add")
+def suppression_add(
+    tenant: ListOf,
+    address: Address,
+    channel: Channel = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for people.", show_default=False)] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Never write to a recipient again, on one channel or on all; what is queued for them ends at once."""
+    from hermes.cli import recipients
+
+    recipients.add(os.environ, data_dir, tenant, address, channel, reason, as_json=as_json)
+
+
+@_suppressions.command("list")
+def suppression_list(
+    tenant: ListOf,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List who must not be written to, newest first."""
+    from hermes.cli import recipients
+
+    recipients.list_all(os.environ, data_dir, tenant, limit, as_json=as_json)
+
+
+@_suppressions.command("remove")
+def suppression_remove(
+    tenant: ListOf,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The entries' ids, sup_...", show_default=False)],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Take recipients off the list."""
+    from hermes.cli import recipients
+
+    recipients.remove(os.environ, data_dir, tenant, ids, as_json=as_json)
+
+
+@_suppressions.command("import")
+def suppression_import(
+    tenant: ListOf,
+    file: Annotated[str, typer.Argument(help="CSV: a line of names, address among them; - for standard input.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Put the recipients of a CSV file on the list, however long it is; once more is harmless."""
+    from hermes.cli import recipients
+
+    recipients.import_file(os.environ, data_dir, tenant, file, as_json=as_json)
+
+
+@_suppressions.command("export")
+def suppression_export(
+    tenant: ListOf,
+    file: Annotated[str | None, typer.Argument(help="Default: standard output.", show_default=False)] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write the list as CSV, the form that import takes."""
+    from hermes.cli import recipients
+
+    recipients.export_file(os.environ, data_dir, tenant, file, as_json=as_json)
+
+
+@_consents.command("add")
+def consent_add(
+    tenant: Tenant,
+    address: Address,
+    channel: Annotated[str, typer.Option(help="email, sms, push or whatsapp.", show_default=False)],
+    source: Annotated[str, typer.Option(help="Where it was given, as in: signup form.", show_default=False)],
+    category: Annotated[str, typer.Option(help="To which messages: marketing, transactional or otp.")] = "marketing",
+    ip: Annotated[str | None, typer.Option(help="From where.", show_default=False)] = None,
+    text_version: Annotated[str | None, typer.Option(help="Which wording.", show_default=False)] = None,
+    at: Annotated[str | None, typer.Option(help="When, RFC 3339. Default: now.", show_default=False)] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Store that a recipient agreed."""
+    from hermes.cli import recipients
+
+    proof = {"source": source, "ip": ip, "text_version": text_version, "at": at}
+    recipients.agree(os.environ, data_dir, tenant, address, channel, category, proof, as_json=as_json)
+
+
+@_consents.command("list")
+def consent_list(
+    tenant: Tenant,
+    address: Annotated[
+        str | None, typer.Argument(help="Of this recipient; - reads it from standard input.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List consents, newest first, withdrawn ones too."""
+    from hermes.cli import recipients
+
+    recipients.list_consents(os.environ, data_dir, tenant, address, limit, as_json=as_json)
+
+
+@_consents.command("withdraw")
+def consent_withdraw(
+    tenant: Tenant,
+    consent: Annotated[str, typer.Argument(help="The record's id, con_...", show_default=False)],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Let what a recipient agreed to, for that channel and category, count no more."""
+    from hermes.cli import recipients
+
+    recipients.withdraw(os.environ, data_dir, tenant, consent, as_json=as_json)
+
+
+@app.command()
+def erase(
+    tenant: Tenant,
+    address: Address,
+    channel: Channel = None,
+    wait: Annotated[bool, typer.Option(help="Until it is done.")] = True,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Erase a recipient: open messages are cancelled, addresses and content go, the facts of sending stay."""
+    from hermes.cli import recipients
+
+    if not yes and not as_json and address != "-" and sys.stdin.isatty():
+        typer.confirm(f"Erase everything that tells of {address}, for good?", abort=True)
+    recipients.erase(os.environ, data_dir, tenant, address, channel, wait=wait, as_json=as_json)
+
+
+@app.command()
+def usage(
+    tenant: Tenant,
+    first: Annotated[str | None, typer.Option("--from", help="A day, 2026-01-05. Default: 30 days ago.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="A day, included. Default: today (UTC).")] = None,
+    mode: Annotated[str, typer.Option(help="live, or test.")] = "live",
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a tenant used: messages, attempts, segments and cost, by day, channel, carrier and status."""
+    from hermes.cli import recipients
+
+    recipients.usage(os.environ, data_dir, tenant, first, last, mode, as_json=as_json)

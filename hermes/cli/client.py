@@ -136,7 +136,9 @@ class Client:
         cursor: str | None = None
         left = limit
         while left is None or left > 0:
-            page = self.get(path, limit=PAGE if left is None else min(left, PAGE), cursor=cursor)
+            query = {"limit": PAGE if left is None else min(left, PAGE), "cursor": cursor}
+            asked = urlencode({name: value for name, value in query.items() if value is not None})
+            page = self.request("GET", f"{path}{'&' if '?' in path else '?'}{asked}")
             yield from page["data"]
             cursor = page.get("next_cursor")
             left = None if left is None else left - len(page["data"])
@@ -177,7 +179,9 @@ class Client:
         if self._key:
             sent["Authorization"] = f"Bearer {self._key}"
         content: bytes | None = None
-        if body is not None:
+        if isinstance(body, bytes):
+            content = body  # `headers` say what it is
+        elif body is not None:
             content = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         try:

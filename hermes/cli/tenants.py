@@ -18,13 +18,13 @@ from hermes.cli.client import path_of
 def create(environ: Mapping[str, str], data_dir: Path | None, name: str, *, as_json: bool) -> None:
     """Make a tenant."""
     tenant = client.connect(environ, data_dir).request("POST", path_of("tenants"), {"name": name})
-    _show_one(tenant, as_json)
+    show_one(tenant, as_json)
 
 
 def list_all(environ: Mapping[str, str], data_dir: Path | None, *, as_json: bool) -> None:
     """List the tenants."""
     page = client.connect(environ, data_dir).get(path_of("tenants"))
-    _show_list(page, ("id", "name", "status"), "no tenants", as_json)
+    show_list(page, ("id", "name", "status"), "no tenants", as_json)
 
 
 def show_tenant(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
@@ -35,34 +35,34 @@ def show_tenant(environ: Mapping[str, str], data_dir: Path | None, tenant: str, 
     if as_json:
         client.print_json({**found, "quotas_used": {line["quota"]: line["used"] for line in quotas}})
         return
-    _show_one(found | {"quotas": None}, as_json)
+    show_one(found | {"quotas": None}, as_json)
     limited = [line for line in quotas if line["limit"]]
     if limited:
-        _show_list({"data": limited}, ("quota", "limit", "used", "resets_at"), "", as_json)
+        show_list({"data": limited}, ("quota", "limit", "used", "resets_at"), "", as_json)
 
 
 def suspend(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
     """Take no more messages from a tenant."""
     node = client.connect(environ, data_dir)
-    _show_one(node.request("PUT", path_of("tenants", tenant), {"status": "suspended"}), as_json)
+    show_one(node.request("PUT", path_of("tenants", tenant), {"status": "suspended"}), as_json)
 
 
 def resume(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
     """Take messages from a suspended tenant again."""
     node = client.connect(environ, data_dir)
-    _show_one(node.request("PUT", path_of("tenants", tenant), {"status": "active"}), as_json)
+    show_one(node.request("PUT", path_of("tenants", tenant), {"status": "active"}), as_json)
 
 
 def approve(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
     """Let a tenant that signed up into the sandbox."""
     node = client.connect(environ, data_dir)
-    _show_one(node.request("PUT", path_of("tenants", tenant), {"stage": "sandbox", "status": "active"}), as_json)
+    show_one(node.request("PUT", path_of("tenants", tenant), {"stage": "sandbox", "status": "active"}), as_json)
 
 
 def promote(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
     """Let a tenant collect its first live key."""
     node = client.connect(environ, data_dir)
-    _show_one(node.request("POST", path_of("tenants", tenant, "promote")), as_json)
+    show_one(node.request("POST", path_of("tenants", tenant, "promote")), as_json)
 
 
 def onboard(
@@ -89,7 +89,7 @@ def onboard(
     if webhook is not None:
         made["webhook_secret"] = node.request("POST", path_of(*path, "webhooks"), {"url": webhook})["secret"]
     made["url"] = node.url
-    _show_one(made, as_json)
+    show_one(made, as_json)
 
 
 def audit(environ: Mapping[str, str], data_dir: Path | None, tenant: str | None, limit: int, *, as_json: bool) -> None:
@@ -98,13 +98,13 @@ def audit(environ: Mapping[str, str], data_dir: Path | None, tenant: str | None,
     path = path_of("audit") if tenant is None else path_of("tenants", tenant, "audit")
     changes = list(node.pages(path, limit))
     columns = ("at", "actor", "tenant", "action", "target", "before", "after")
-    _show_list({"data": changes}, columns, "no changes", as_json)
+    show_list({"data": changes}, columns, "no changes", as_json)
 
 
 def delete(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
     """End a tenant and its keys."""
     client.connect(environ, data_dir).request("DELETE", path_of("tenants", tenant))
-    _show_done(f"tenant {tenant} is deleted", {"id": tenant, "deleted": True}, as_json)
+    show_done(f"tenant {tenant} is deleted", {"id": tenant, "deleted": True}, as_json)
 
 
 def create_key(
@@ -120,14 +120,14 @@ def create_key(
     body: dict[str, Any] = {"mode": mode}
     if scopes:
         body["scopes"] = list(scopes)
-    _show_one(client.connect(environ, data_dir).request("POST", path_of("tenants", tenant, "keys"), body), as_json)
+    show_one(client.connect(environ, data_dir).request("POST", path_of("tenants", tenant, "keys"), body), as_json)
 
 
 def list_keys(environ: Mapping[str, str], data_dir: Path | None, tenant: str, *, as_json: bool) -> None:
     """List a tenant's keys."""
     page = client.connect(environ, data_dir).get(path_of("tenants", tenant, "keys"))
     columns = ("id", "prefix", "mode", "scopes", "allow_from", "created_at", "expires_at")
-    _show_list(page, columns, "no keys", as_json)
+    show_list(page, columns, "no keys", as_json)
 
 
 def rotate_key(
@@ -141,13 +141,13 @@ def rotate_key(
 ) -> None:
     """Make a key's successor, and show it this once."""
     path = path_of("tenants", tenant, "keys", key_id, "rotate")
-    _show_one(client.connect(environ, data_dir).request("POST", path, {"overlap_s": overlap_s}), as_json)
+    show_one(client.connect(environ, data_dir).request("POST", path, {"overlap_s": overlap_s}), as_json)
 
 
 def revoke_key(environ: Mapping[str, str], data_dir: Path | None, tenant: str, key_id: str, *, as_json: bool) -> None:
     """End a key."""
     client.connect(environ, data_dir).request("DELETE", path_of("tenants", tenant, "keys", key_id))
-    _show_done(f"key {key_id} is revoked", {"id": key_id, "revoked": True}, as_json)
+    show_done(f"key {key_id} is revoked", {"id": key_id, "revoked": True}, as_json)
 
 
 def list_dead_letters(
@@ -157,7 +157,7 @@ def list_dead_letters(
     node = client.connect(environ, data_dir)
     letters = list(node.pages(path_of("tenants", tenant, "dead-letters"), limit))
     columns = ("id", "type", "target", "attempts", "dead_at", "last_error")
-    _show_list({"data": letters}, columns, "no dead letters", as_json)
+    show_list({"data": letters}, columns, "no dead letters", as_json)
 
 
 def replay(
@@ -186,19 +186,21 @@ def replay(
         except client.Refused as exc:
             errors.append(f"{client.clean(letter)}: {exc}")
     said = f"{len(replayed)} dead letter{'' if len(replayed) == 1 else 's'} will be sent again"
-    _show_done(said, {"replayed": replayed, "errors": errors}, as_json)
+    show_done(said, {"replayed": replayed, "errors": errors}, as_json)
     if errors:
         raise client.Failed("\n".join(errors))
 
 
-def _show_one(document: Mapping[str, Any], as_json: bool) -> None:
+def show_one(document: Mapping[str, Any], as_json: bool) -> None:
+    """Print the facts of one thing."""
     if as_json:
         client.print_json(document)
     else:
         show.console().print(show.facts((name, _words(value)) for name, value in document.items()))
 
 
-def _show_list(page: Mapping[str, Any], columns: Sequence[str], nothing: str, as_json: bool) -> None:
+def show_list(page: Mapping[str, Any], columns: Sequence[str], nothing: str, as_json: bool) -> None:
+    """Print a table of a list; `nothing` when it is empty."""
     if as_json:
         client.print_json(page)
     elif not page["data"]:
@@ -208,7 +210,8 @@ def _show_list(page: Mapping[str, Any], columns: Sequence[str], nothing: str, as
         show.console().print(show.table([name.replace("_", " ") for name in columns], rows))
 
 
-def _show_done(said: str, document: Mapping[str, Any], as_json: bool) -> None:
+def show_done(said: str, document: Mapping[str, Any], as_json: bool) -> None:
+    """Print what was done: a sentence, or a document."""
     if as_json:
         client.print_json(document)
     else:

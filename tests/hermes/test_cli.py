@@ -433,7 +433,7 @@ def test_wrong_usage_exits_2_and_says_why_on_standard_error(run: Run, argv: list
 def test_help_and_version_exit_0(run: Run) -> None:
     commands = (
         "serve", "demo", "send", "message", "tree", "inspect", "tenant", "key", "dead-letters", "migrate",
-        "doctor", "openapi", "smsc",
+        "doctor", "openapi", "smsc", "suppression", "consent", "erase", "usage",
     )  # fmt: skip
     result = run("--help")
     assert result.code == 0

@@ -1,7 +1,7 @@
 // The tree of actors, live, and one actor with what can be done about it.
 
 import { get, post, actorPath } from "/console/api.js";
-import { h, confirmed, count, duration, facts, keyed, link, mark, state, table, text, time } from "/console/dom.js";
+import { h, confirmed, count, duration, facts, keyed, link, mark, ofWorker, state, table, text, time } from "/console/dom.js";
 
 const EVERY_MS = 2000;
 const folded = new Set(); // names the operator folded; kept while the console is open
@@ -61,6 +61,7 @@ export function tree(main, { live }) {
       text(mail, actor.mailbox ? `${count(actor.mailbox)} waiting` : "");
       text(restarts, actor.restarts ? `${count(actor.restarts)} restarts` : "");
       text(since, actor.uptime_s ? duration(actor.uptime_s) : "");
+      mark(error, actor.kind === "Worker" ? "since" : "error");
       text(error, actor.kind === "Worker" ? registered(actor.detail) : actor.last_error);
     });
     if (rows.firstElementChild && !rows.querySelector('[tabindex="0"]')) rows.firstElementChild.tabIndex = 0;
@@ -122,7 +123,7 @@ export function actor(main, { live, attempt, argument: name }) {
   const head = h("div", { class: "cards" });
   const detail = h("section");
   const children = table([
-    { name: "Child", cell: (td, c) => link(td, `#/actor/${actorPath(c.name)}`, c.name) },
+    { name: "Child", cell: (td, c) => link(td, `#/actor/${actorPath(c.name)}`, name.startsWith("worker/") ? c.name.replace(/^worker\/[^/]+\//, "") : ofWorker(c.name)) },
     { name: "Kind", cell: (td, c) => text(td, c.kind) },
     { name: "State", cell: (td, c) => state(td, c.state) },
     { name: "Mailbox", class: "number", cell: (td, c) => text(td, count(c.mailbox)) },

@@ -37,7 +37,7 @@ export function mark(node, name) {
 // An actor's name in a narrow place: of several workers, the end of the worker's id tells which.
 export function ofWorker(name) {
   const found = /^worker\/([^/]+)\/(.+)$/.exec(name);
-  return found ? `${found[2]} @${found[1].slice(-6)}` : name;
+  return found ? `@${found[1].slice(-6)} ${found[2]}` : name;
 }
 
 // Show `items` in `parent`, one element each, kept by key: focus and selection survive a refresh.

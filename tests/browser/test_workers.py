@@ -68,7 +68,7 @@ async def test_the_overview_and_the_log_are_those_of_both_and_say_who_is_silent(
     page = new_page(first)
     await page.log_in()
     await page.see("on 2 workers", css="main .hint")
-    await page.see("provider/mock-sms @KERTWO", css=".columns section")
+    await page.see("@KERTWO provider/mock-sms", css=".columns section")
     await page.see("test", "2", css=".columns section")
     await page.see("ready", css="#health")
     await second.server.stop()

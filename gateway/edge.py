@@ -20,6 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.limits.base import Limits
 from gateway.problems import Problem, from_refusal, invalid, not_found
+from gateway.workers.counts import Gone
 from gateway.workers.peers import Peers
 from hermes.domain.commands import Listed, Refused, SettingRefused
 from hermes.domain.message import Message, new_message_id
@@ -84,6 +85,7 @@ class Edge:
         explain: which carriers a message would take, as `/v1/routes/explain` answers.
         peers: the other workers.
         new_message_id: makes one that is for this worker, by when its request was read; raises Refused.
+        gone: what workers that have ended had counted.
         resolve: host name -> addresses; raises OSError when it cannot. The system's resolver when absent.
     """
 
@@ -104,6 +106,7 @@ class Edge:
     new_message_id: Callable[[datetime], str] = new_message_id
     resolve: Callable[[str], Awaitable[list[str]]] | None = None
     public_url: str = field(default="")
+    gone: Gone = field(default_factory=Gone)
     peers: Peers = field(init=False)
 
     def __post_init__(self) -> None:

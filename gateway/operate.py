@@ -9,7 +9,7 @@ from gateway.auth import bearer_token, is_operator_key
 from gateway.edge import Call, Edge, Reply, reading
 from gateway.problems import Problem
 from gateway.shapes import Health, WorkerPage, WorkerView
-from gateway.workers.counts import Figures, Gone
+from gateway.workers.counts import Figures
 from hermes.domain.message import rfc3339
 from hermes.metrics import CONTENT_TYPE, OVER, Metrics
 from hermes.samples import Samples, added, encoded, told_apart
@@ -22,7 +22,7 @@ class Operate:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._gone = Gone()
+        self._gone = edge.gone
 
     async def workers(self, call: Call) -> Reply:
         """List living workers, and dead ones of the last day; `open` is null of one that does not answer."""

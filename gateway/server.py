@@ -64,7 +64,7 @@ class HttpServer:
         sock: socket.socket = self._listener.sockets[0]
         self.port = sock.getsockname()[1]
         if self._control is not None:
-            await self._control.start(self.gateway.handle_worker)
+            await self._control.start(self.gateway.handle_worker, self._edge.gone.take)
 
     @property
     def connections(self) -> int:

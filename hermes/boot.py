@@ -35,6 +35,8 @@ from gateway.limits.local import LocalLimits
 from gateway.limits.shared import SharedLimits
 from gateway.server import HttpServer
 from gateway.workers.control import ControlServer
+from gateway.workers.counts import Gone, leave_with_all, leave_with_one
+from gateway.workers.peers import Peers
 from hermes import logs
 from hermes import settings as config
 from hermes.domain.inbound import NumberOwner
@@ -91,6 +93,8 @@ class Node:
         self._exit_code = 0
         self._ready = False
         self._announced = False
+        self._gone = Gone()
+        self._leaving: asyncio.Task[None] | None = None
         connect: Any = settings.database.url
         if connect is None:
             self._embedded = EmbeddedPostgres(data_dir)
@@ -169,6 +173,8 @@ class Node:
             export = otlp(settings.telemetry.otlp_endpoint, journal.worker_id)
             self.context.tracer = Tracer(export, settings.telemetry.sample_ratio, self.metrics)
             self._tracing = asyncio.ensure_future(self.context.tracer.run())
+        self._peers = Peers(journal, self.clock)
+        self._leaving = asyncio.ensure_future(leave_with_one(self._peers, self.metrics))
         self._gauges()
         self.system.on_event(self._supervised)
         root = partial(
@@ -216,6 +222,7 @@ class Node:
             carriers=self.fleet.callbacks,
             fleet=self.fleet,
             metrics=self.metrics,
+            gone=self._gone,
             explain=lambda message: explained(self.context.routes, message),
             new_message_id=self.context.shards.new_message_id,
         )
@@ -285,6 +292,10 @@ class Node:
         limits: Limits | None = getattr(self, "limits", None)
         if limits is not None:
             await limits.close()
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await leave_with_all(self._peers, self.metrics, self._gone)
+            await self._peers.close()
         journal: Journal | None = getattr(self, "journal", None)
         if journal is not None:
             await journal.stop()

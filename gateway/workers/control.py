@@ -20,9 +20,12 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.workers.counts import COUNTS
+
 LONGEST_PATH: Final = 100  # octets of a socket's path; the kernel takes 107 (unix(7))
 SOCKET: Final = ".sock"
 
+Take = Callable[[str, bytes], None]  # worker, what it has counted
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -45,6 +48,7 @@ class ControlServer:
         self._path: Path | None = None
         self._own_folder: Path | None = None
         self._handle: Handler | None = None
+        self._take: Take | None = None
         self._server: web.Server | None = None
         self._listener: asyncio.Server | None = None
 
@@ -56,13 +60,13 @@ class ControlServer:
             return f"http://:{self._key}@{host}:{self._port}"
         return f"http+unix://:{self._key}@{self._path}"
 
-    async def start(self, handle: Handler) -> None:
-        """Listen, and hand `handle` every request that has the key.
+    async def start(self, handle: Handler, take: Take) -> None:
+        """Listen, and hand `handle` every request that has the key, and `take` what other workers leave.
 
         Raises:
             OSError: the address is not ours, or the folder cannot be made.
         """
-        self._handle = handle
+        self._handle, self._take = handle, take
         server = web.Server(self._let_in, access_log=None, auto_decompress=False)
         loop = asyncio.get_running_loop()
         if self._host is not None:
@@ -107,7 +111,10 @@ class ControlServer:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, self._expected):
             return web.Response(status=401)
-        assert self._handle is not None
+        assert self._handle is not None and self._take is not None
+        if request.method == "POST" and request.path.startswith(COUNTS):
+            self._take(request.path.removeprefix(COUNTS), await request.read())
+            return web.Response(status=204)
         return await self._handle(request)
 
 

@@ -106,9 +106,10 @@ async def start_cast(
     journal: Journal | None = None,
     sealer: Sealer | None = None,
     clock: Clock | None = None,
+    workers: int = 1,
     **settings: Any,
 ) -> CastNode:
-    """Start the tree. `settings` are fields of the context."""
+    """Start the tree. `settings` are fields of the context; `workers`: how many are to share the database."""
     clock = clock or SystemClock()
     if journal is None:
         journal = MemoryJournal(clock=clock)
@@ -151,6 +152,7 @@ async def start_cast(
         context,
         journal=partial(JournalActor, context, None, 30),
         gateway=NoGateway,
+        workers=workers,
     )
     await system.spawn_async(root, name="root")
     await context.shards.accepting.wait()

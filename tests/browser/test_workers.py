@@ -22,10 +22,10 @@ NewPage = Callable[[Api], Page]
 async def two(start: Start) -> tuple[Api, Api]:
     journal = MemoryJournal(clock=SystemClock(), worker_id="01KWORKERONE")
     await journal.start()
-    first = await start(journal=journal)
+    first = await start(journal=journal, workers=2)
     other = journal.peer("01KWORKERTWO")
     await other.start()
-    return first, await start(journal=other)
+    return first, await start(journal=other, workers=2)
 
 
 def row(page: Page, name: str) -> Any:
@@ -41,7 +41,7 @@ async def test_the_tree_shows_each_worker_and_an_order_from_the_page_reaches_the
     page = new_page(first)
     await page.log_in()
     await page.open("tree")
-    await page.see("worker/01KWORKERTWO", "0 shards", css=".tree .row")
+    await page.see("worker/01KWORKERTWO", "32 shards", css=".tree .row")
     of_second = "worker/01KWORKERTWO/provider/mock-sms"
     await page.until(lambda: row(page, of_second), "the other worker's actors are there")
     shown = await page.do(lambda: row(page, of_second).find_element(By.CSS_SELECTOR, ".name").text)

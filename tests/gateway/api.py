@@ -126,6 +126,7 @@ async def start_api(
         fleet=node.fleet,
         metrics=node.context.metrics,
         explain=lambda message: explained(node.context.routes, message),
+        new_message_id=node.context.shards.new_message_id,
         resolve=resolve,
     )
     control = ControlServer(Path(node.folder.name) / "control", node.journal.worker_id)

@@ -16,15 +16,20 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.workers import peers
+from gateway.workers import counts, peers
 from gateway.workers.control import ControlServer
 from hermes import logs
 from hermes.journal.base import JournalAway
 from hermes.journal.memory import MemoryJournal
 from hermes.runtime import SystemClock
+from hermes.samples import Samples
 from tests.gateway.api import OPERATOR, Api
 
 Start = Callable[..., Awaitable[Api]]
+
+
+def nothing(worker: str, counts: bytes) -> None:
+    """Take nothing that another worker leaves."""
 
 
 class Two:
@@ -57,10 +62,10 @@ class Two:
 async def two(start: Start) -> AsyncIterator[Two]:
     journal = MemoryJournal(clock=SystemClock(), worker_id="w1")
     await journal.start()
-    a = await start(journal=journal)
+    a = await start(journal=journal, workers=2)
     other = journal.peer("w2")
     await other.start()
-    yield Two(a, await start(journal=other))
+    yield Two(a, await start(journal=other, workers=2))
 
 
 @pytest.fixture
@@ -79,7 +84,8 @@ async def test_the_tree_has_a_line_for_each_worker_and_every_name_can_be_asked_f
         assert (tree["name"], tree["kind"]) == ("workers", "Workers")
         assert [child["name"] for child in tree["children"]] == ["worker/w1", "worker/w2"]
         shown = tree["children"][0]
-        assert shown["detail"]["shards"] == 64 and shown["detail"]["pid"] == 0 and shown["state"] != "unreachable"
+        assert sum(child["detail"]["shards"] for child in tree["children"]) == 64
+        assert shown["detail"]["pid"] == 0 and shown["state"] != "unreachable"
         assert shown["children"][0]["name"] == "worker/w1/root"
         for name in names(tree):
             found = await two.get(f"/v1/actors/{name}", asked)
@@ -231,7 +237,6 @@ async def test_counts_of_a_worker_that_ended_stay_whoever_is_asked_later(
     await two.b.server.stop()
     third = two.a.node.journal.peer("w3")  # type: ignore[attr-defined]
     await third.start()
-    await third.claim_shards(0)  # declares the dead one dead
     late = await start(journal=third)
     for asked in (late, two.a, late):
         seen = await two.metrics(asked)
@@ -239,13 +244,50 @@ async def test_counts_of_a_worker_that_ended_stay_whoever_is_asked_later(
         assert (seen["hermes_workers",], seen["hermes_workers_unreachable",]) == (2, 0)
 
 
+async def test_a_worker_that_ends_leaves_its_counts_though_nobody_looked_before(two: Two, looking_always: None) -> None:
+    await two.b.node.final(await two.b.sent())
+    metrics = two.b.node.context.metrics
+    gone = counts.Gone()
+    gone.hear("w0", Samples({"hermes_accepted_total": {(): 5.0}}))
+    await counts.leave_with_all(two.b.edge.peers, metrics, gone)
+    await two.b.server.stop()
+    assert (await two.metrics())["hermes_accepted_total",] == 6
+
+
+async def test_counts_of_a_killed_worker_are_with_the_next_one(
+    two: Two, looking_always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counts, "LEAVE_EVERY_S", 0.01)
+    await two.b.node.final(await two.b.sent())
+    leaving = asyncio.ensure_future(counts.leave_with_one(two.b.edge.peers, two.b.node.context.metrics))
+    await two.a.node.until(lambda: "w2" in two.a.edge.gone.besides({}))
+    leaving.cancel()
+    await two.b.server.stop()
+    assert (await two.metrics())["hermes_accepted_total",] == 1
+
+
+def test_what_cannot_be_read_is_not_counted() -> None:
+    gone = counts.Gone()
+    for body in (b"", b"\xff", b"\x93\x01\x02\x03"):
+        gone.take("w1", body)
+    assert gone.besides({}) == {}
+
+
+def test_no_more_workers_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "MOST_GONE", 3)
+    gone = counts.Gone()
+    for n in range(5):
+        gone.hear(f"w{n}", Samples({"hermes_accepted_total": {(): 1.0}}))
+    assert list(gone.besides({"w4": Samples()})) == ["w2", "w3"]
+
+
 async def test_workers_are_listed_with_what_is_open_on_each(two: Two, looking_always: None) -> None:
     await two.a.sent({"channel": "sms", "to": "+4520120004", "content": {"text": "Hi"}})
     for asked in (two.a, two.b):
         rows = (await two.get("/v1/workers", asked))["data"]
         assert [(row["id"], row["state"], row["shards"], row["open"]) for row in rows] == [
-            ("w1", "alive", 64, 1),
-            ("w2", "alive", 0, 0),
+            ("w1", "alive", 32, 1),
+            ("w2", "alive", 32, 0),
         ]
         assert "control" not in rows[0] and "http" not in str(rows)
 
@@ -319,7 +361,7 @@ async def test_a_worker_with_an_address_is_asked_over_it(tmp_path: Path) -> None
     async def handle(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
         return aiohttp.web.json_response({"path": request.raw_path})
 
-    await control.start(handle)
+    await control.start(handle, nothing)
     before = control.url
     journal = MemoryJournal(clock=SystemClock(), worker_id="w1")
     await journal.start()
@@ -330,7 +372,7 @@ async def test_a_worker_with_an_address_is_asked_over_it(tmp_path: Path) -> None
     assert told.read(dict) == {"path": "/v1/x%2Fy?z=1"}
     await control.stop()
     assert (await asking.ask(row, "GET", "/v1/x")).status == 0
-    await control.start(handle)
+    await control.start(handle, nothing)
     assert control.url == before and (await asking.ask(row, "GET", "/v1/x")).status == 200
     await asking.close()
     await control.stop()
@@ -344,7 +386,7 @@ async def test_a_socket_goes_where_its_path_is_short_enough_and_leaves_nothing(t
     async def handle(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
         return aiohttp.web.Response()
 
-    await control.start(handle)
+    await control.start(handle, nothing)
     path = Path(urlsplit(control.url).path)
     assert path.exists() and not path.is_relative_to(deep) and path.parent.stat().st_mode & 0o777 == 0o700
     await control.stop()
@@ -356,12 +398,12 @@ async def test_sockets_of_killed_workers_are_removed_and_living_ones_stay(tmp_pa
         return aiohttp.web.Response()
 
     living, later = ControlServer(tmp_path, "a"), ControlServer(tmp_path, "b")
-    await living.start(handle)
+    await living.start(handle, nothing)
     left = await asyncio.start_unix_server(lambda reader, writer: None, tmp_path / "dead.sock")
     left.close()
     await left.wait_closed()
     assert (tmp_path / "dead.sock").exists()
-    await later.start(handle)
+    await later.start(handle, nothing)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.sock", "b.sock"]
     await later.stop()
     await living.stop()

@@ -109,3 +109,10 @@ async def test_two_processes_are_one_tree_and_one_sum_until_one_is_gone(two: tup
     assert of_push == ["paused", "paused"], "the new process has taken the order over"
     rows = (await a.ask("GET", "/v1/workers")).body["data"]
     assert sorted(row["state"] for row in rows) == ["alive", "alive", "dead"]
+
+    # One that stops in order leaves what it has counted, though nobody looked since.
+    key = (await b.tenant("of b")).key
+    sent = await b.send(key, {"channel": "sms", "to": "+4520120001", "content": {"text": "Hi"}})
+    await b.final(sent["id"])
+    assert await b.terminate() == 0
+    assert (await samples(a))["hermes_accepted_total",] == 2

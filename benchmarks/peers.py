@@ -181,20 +181,14 @@ def hermes(count: int) -> dict[str, Any]:
 
 async def dbos(python: str, count: int) -> dict[str, Any]:
     """DBOS: its workflow in one process, on the embedded PostgreSQL."""
-    from hermes.journal.embedded import EmbeddedPostgres
+    from hermes.journal.embedded import DATABASE, EmbeddedPostgres
 
     require(python, "dbos")
     with tempfile.TemporaryDirectory(prefix="hermes-peers-") as folder:
         server = EmbeddedPostgres(Path(folder, "data"))
         await server.start()
         try:
-            to = server.connect_kwargs()
-            query = f"?host={to['host']}" if str(to["host"]).startswith("/") else ""
-            where = "" if query else f"{to['host']}:{to.get('port', 5432)}"
-            password = f":{to['password']}" if to.get("password") else ""
-            url = f"postgresql://{to['user']}{password}@{where}/dbos_peer{query}"
-            if query and to.get("port"):
-                url += f"&port={to['port']}"
+            url = server.dsn().replace(f"/{DATABASE}?", "/dbos_peer?")
             return _dbos([python, "-c", DBOS_CHILD, url, str(count), str(CALLERS)], count, _postmaster(Path(folder)))
         finally:
             await server.stop()

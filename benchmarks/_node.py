@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ class BenchNode:
     """A running node.
 
     Attributes:
-        pid: of the Python process.
+        pid: of the Python process; with several workers, of their parent.
         operator_key: for /v1/tenants and the like.
+        workers: how many processes do the work.
     """
 
     process: subprocess.Popen[bytes]
@@ -37,6 +38,7 @@ class BenchNode:
     host: str
     port: int
     operator_key: str
+    workers: int = 1
 
     @property
     def pid(self) -> int:
@@ -61,8 +63,14 @@ class BenchNode:
         return tenant["id"], key["key"]
 
     def cpu_python_s(self) -> float:
-        """CPU seconds the node's process has used."""
-        return used_s(self.pid)
+        """CPU seconds the node's processes have used; those of workers that ended are left out."""
+        return sum(map(used_s, self._pythons()))
+
+    def _pythons(self) -> list[int]:
+        if self.workers == 1:
+            return [self.pid]
+        database = self.postmaster()
+        return [self.pid, *(child for child in _children(self.pid) if child != database)]
 
     def cpu_postgres_s(self) -> float:
         """CPU seconds the embedded server's processes have used, ended ones included."""
@@ -78,11 +86,13 @@ class BenchNode:
         return int(found[0].read_text().splitlines()[0])
 
     def rss_mb(self) -> float:
-        """Resident memory of the node's process, MiB."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        """Resident memory of the node's processes together, MiB."""
+        total = 0.0
+        for pid in self._pythons():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS"):
+                    total += int(line.split()[1]) / 1024
+        return total
 
 
 def _fields(pid: int) -> list[str]:
@@ -116,18 +126,19 @@ def _children(pid: int) -> list[int]:
 
 
 @contextmanager
-def node(carriers: str = MOCKS, data_dir: Path | None = None, extra: str = "") -> Iterator[BenchNode]:
+def node(carriers: str = MOCKS, data_dir: Path | None = None, extra: str = "", workers: int = 1) -> Iterator[BenchNode]:
     """Run `hermes serve` with these carriers until the block ends; the data folder goes with it unless given."""
     with tempfile.TemporaryDirectory(prefix="hermes-bench-") as folder:
         config = Path(folder, "hermes.toml")
         config.write_text(f"[server]\nport = 0\n{extra}\n\n{carriers}")
         data = data_dir or Path(folder, "data")
         process = subprocess.Popen(
-            [sys.executable, "-m", "hermes.cli", "serve", "--config", str(config), "--data-dir", str(data)],
+            [sys.executable, "-m", "hermes.cli", "serve", "--config", str(config), "--data-dir", str(data)]
+            + (["--workers", str(workers)] if workers > 1 else []),
             env={k: v for k, v in os.environ.items() if not k.startswith("HERMES_")},
         )
         try:
-            yield _ready(process, data)
+            yield replace(_ready(process, data), workers=workers)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -1,6 +1,9 @@
 """The whole path on mock carriers under an open-loop load: accept, walk, deliver, reconcile every id.
 
     python -m benchmarks.load --rate 1000 --seconds 20
+    python -m benchmarks.load --saturate              # rising steps until it takes no more
+    python -m benchmarks.load --batch 500 --rate 20000   # by POST /v1/messages/batch
+    python -m benchmarks.load --workers 2 --rate 5000
 
 Messages are sent at a fixed rate whether or not earlier ones were answered; latency counts from the moment a message
 should have been sent. At the end every accepted id is looked up and must be final. Prints CPU-seconds of Python and
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
 import time
 from collections import deque
@@ -24,6 +28,9 @@ from typing import Any
 from benchmarks._node import MOCKS, BenchNode, node
 
 CONNECTIONS = 64
+STEPS = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 7000.0, 8000.0, 10000.0, 12000.0)  # messages/s, for --saturate
+KEPT_UP = 0.95  # of the rate that was offered: less, and the step is past saturation
+_ID = re.compile(rb'"(msg_[0-9A-Z]{26})"')
 
 
 class Connection(asyncio.Protocol):
@@ -59,22 +66,28 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """Sends `count` messages at `rate` per second."""
+    """Sends `count` messages at `rate` per second, `batch` in a request (0: one, by the route for one)."""
 
-    def __init__(self, target: BenchNode, key: str, rate: float, count: int, body: bytes) -> None:
+    def __init__(self, target: BenchNode, key: str, rate: float, count: int, body: bytes, batch: int = 0) -> None:
         self.target = target
-        self.rate = rate
-        self.count = count
+        self.batch = batch
+        self.rate = rate / (batch or 1)  # requests
+        self.count = count // (batch or 1)
         self.free: deque[Connection] = deque()
         self.waiting: deque[float] = deque()
         self.latencies: list[float] = []
         self.ids: list[str] = []
+        self.bodies: list[bytes] = []  # answers to batches, read when the load is over
         self.refused: dict[int, int] = {}
         self.broken = 0
         self.over = False
         self.done = asyncio.Event()
+        path = "/v1/messages"
+        if batch:
+            path += "/batch"
+            body = b'{"messages": [' + b",".join([body] * batch) + b"]}"
         head = (
-            f"POST /v1/messages HTTP/1.1\r\nHost: {target.host}\r\nAuthorization: Bearer {key}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {target.host}\r\nAuthorization: Bearer {key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.request = head.encode() + body
@@ -110,6 +123,8 @@ class Load:
         self.latencies.append(time.perf_counter() - connection.intended)
         if status == 202:
             self.ids.append(body[body.find(b"msg_") :][:30].decode())
+        elif status == 200 and self.batch:
+            self.bodies.append(body)
         else:
             self.refused[status] = self.refused.get(status, 0) + 1
         self.free.append(connection)
@@ -156,14 +171,19 @@ def reconcile(target: BenchNode, key: str, ids: list[str], timeout_s: float = 60
     return {"statuses": statuses, "seconds": seconds}
 
 
-def measure(target: BenchNode, key: str, rate: float, seconds: float, body: bytes) -> dict[str, Any]:
+def measure(target: BenchNode, key: str, rate: float, seconds: float, body: bytes, batch: int = 0) -> dict[str, Any]:
     """Run one load against a running node and return its figures."""
-    count = int(rate * seconds)
-    load = Load(target, key, rate, count, body)
+    count = int(rate * seconds) // (batch or 1) * (batch or 1)
+    load = Load(target, key, rate, count, body, batch)
     python, postgres, began = target.cpu_python_s(), target.cpu_postgres_s(), time.perf_counter()
     own = time.process_time()
     asyncio.run(load.run())
     wall = time.perf_counter() - began
+    for answer in load.bodies:
+        found = _ID.findall(answer)
+        load.ids += [message_id.decode() for message_id in found]
+        if len(found) < batch:
+            load.refused[429] = load.refused.get(429, 0) + batch - len(found)
     time.sleep(1.0)  # the last receipts (200 ms) and their commits belong to the measurement
     python, postgres = target.cpu_python_s() - python, target.cpu_postgres_s() - postgres
     own = time.process_time() - own
@@ -175,6 +195,7 @@ def measure(target: BenchNode, key: str, rate: float, seconds: float, body: byte
         "accepted": len(load.ids),
         "refused": load.refused,
         "final": found["statuses"],
+        "workers": target.workers,
         "reached_per_s": round(count / wall),
         "accept_ms": {p: round(percentile(load.latencies, float(p) / 100) * 1000, 1) for p in ("50", "99", "99.9")},
         "end_to_end_ms": {p: round(percentile(found["seconds"], float(p) / 100) * 1000) for p in ("50", "99")},
@@ -189,18 +210,24 @@ def main() -> int:
     """Parse, run, print; exit 1 when something accepted is lost or not final."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, action="append", help="messages per second; may be repeated")
+    parser.add_argument("--saturate", action="store_true", help="rising rates, until one is not reached")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--channel", default="sms")
+    parser.add_argument("--batch", type=int, default=0, help="messages in a request; 0: the route for one")
+    parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     body = json.dumps({"channel": args.channel, "to": "+4520120001", "content": {"text": "Your code is 123456"}})
+    rates = args.rate or (list(STEPS) if args.saturate else [1000.0, 5000.0])
     lost = False
-    with node(MOCKS) as target:
+    with node(MOCKS, workers=args.workers) as target:
         _, key = target.tenant()
         measure(target, key, 500, 2, body.encode())  # warm-up: plans, pools, code
-        for rate in args.rate or [1000.0, 5000.0]:
-            result = measure(target, key, rate, args.seconds, body.encode())
-            print(json.dumps(result))
+        for rate in rates:
+            result = measure(target, key, rate, args.seconds, body.encode(), args.batch)
+            print(json.dumps(result), flush=True)
             lost |= set(result["final"]) != {"delivered"} or sum(result["final"].values()) != result["accepted"]
+            if args.saturate and result["reached_per_s"] < KEPT_UP * rate:
+                break
     return 1 if lost else 0
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Final, Literal
 
 from carriers.smpp import constants as c
@@ -216,6 +217,7 @@ def read_text(text: str) -> tuple[str, str, str, str, str]:
     return found[0], found[1].upper(), found[2], found[3], found[4]
 
 
+@lru_cache(maxsize=256)  # most receipts of a minute have the same two dates
 def read_date(digits: str, zone: tzinfo = UTC) -> datetime | None:
     """Read a receipt's date: YYMMDDhhmm, with seconds, or with a year of four digits; None for anything else.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from carriers.smpp import constants as c
@@ -82,6 +83,11 @@ def destination_address(to: str) -> str:
 
 def absolute_time(at: datetime) -> str:
     """Write a moment as YYMMDDhhmmsstnnp, in UTC (7.1.1)."""
+    return _second(at.replace(microsecond=0))
+
+
+@lru_cache(maxsize=256)  # messages of one second mostly live equally long
+def _second(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%y%m%d%H%M%S") + "000+"
 
 

@@ -16,7 +16,18 @@ TOP: Final = "workers"
 PREFIX: Final = "worker/"
 
 # Of equal actors, the family is in the state of the one that is worst off: the first of these that one is in.
-_WORST: Final = ("unreachable", "terminated", "down", "back_off", "disabled", "suspended", "init", "wait", "running")
+_WORST: Final = (
+    "unreachable",
+    "starting",
+    "terminated",
+    "down",
+    "back_off",
+    "disabled",
+    "suspended",
+    "init",
+    "wait",
+    "running",
+)
 
 Node = dict[str, Any]
 
@@ -60,6 +71,8 @@ def worker_node(worker: str, tree: Node | None, open_: int | None = None) -> Nod
 
 def registered(node: Node, row: WorkerRow) -> Node:
     """Add to a worker's line what the database says of it. Changes the node in place."""
+    if node["state"] == "unreachable" and row.control is None:
+        node["state"] = "starting"  # it has not opened yet
     node["since"] = rfc3339(row.started_at)
     node["detail"] = {
         "pid": row.pid,

@@ -49,6 +49,7 @@ _STATES: Final[dict[str, str]] = {
     "down": "red",
     "terminated": "red",
     "unreachable": "bold red",
+    "starting": "yellow",
 }
 _PIPED_WIDTH: Final = 200  # columns where there is no terminal, so that no cell wraps
 

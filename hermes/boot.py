@@ -94,7 +94,7 @@ class Node:
         self._ready = False
         self._announced = False
         self._gone = Gone()
-        self._leaving: asyncio.Task[None] | None = None
+        self._handing_on: asyncio.Task[None] | None = None
         connect: Any = settings.database.url
         if connect is None:
             self._embedded = EmbeddedPostgres(data_dir)
@@ -174,7 +174,7 @@ class Node:
             self.context.tracer = Tracer(export, settings.telemetry.sample_ratio, self.metrics)
             self._tracing = asyncio.ensure_future(self.context.tracer.run())
         self._peers = Peers(journal, self.clock)
-        self._leaving = asyncio.ensure_future(leave_with_one(self._peers, self.metrics))
+        self._handing_on = asyncio.ensure_future(leave_with_one(self._peers, self.metrics))
         self._gauges()
         self.system.on_event(self._supervised)
         root = partial(
@@ -292,8 +292,8 @@ class Node:
         limits: Limits | None = getattr(self, "limits", None)
         if limits is not None:
             await limits.close()
-        if self._leaving is not None:
-            self._leaving.cancel()
+        if self._handing_on is not None:
+            self._handing_on.cancel()
             await leave_with_all(self._peers, self.metrics, self._gone)
             await self._peers.close()
         journal: Journal | None = getattr(self, "journal", None)

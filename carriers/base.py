@@ -7,7 +7,7 @@ ids the other side gave, or raises `SendError`, and the cascade alone decides wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ class Submission:
     step: int
     attempt: int
     channel: str
-    to: str
+    to: str = field(repr=False)
     sender: str | None
     content: Content
     category: str

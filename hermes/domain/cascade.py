@@ -101,7 +101,7 @@ class Refused:
     carrier: str
     error_class: str
     code: str | None = None
-    detail: str = ""
+    detail: str = field(default="", repr=False)
     retryable: bool = False
     retry_after_s: float | None = None
 
@@ -115,7 +115,7 @@ class InDoubt:
     carrier: str
     error_class: str = "retryable_transient"
     code: str | None = None
-    detail: str = ""
+    detail: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class Receipt:
     status: str
     error_class: str | None = None
     error_code: str | None = None
-    error_detail: str | None = None
+    error_detail: str | None = field(default=None, repr=False)
     at: datetime | None = None
     cost: float | None = None
 
@@ -250,7 +250,7 @@ class Segment:
 
     carrier_message_id: str | None = None
     status: str = "submitted"
-    error: dict[str, Any] | None = None
+    error: dict[str, Any] | None = field(default=None, repr=False)
     cost: float | None = None  # what a receipt said; the highest, so that their order means nothing
     seen: tuple[str, ...] = ()  # receipt statuses recorded, so that a repeat is known as one
 
@@ -288,7 +288,7 @@ class Attempt:
     carrier_message_ids: list[str] = field(default_factory=list)
     segments: int | None = None
     parts: list[Segment] = field(default_factory=list)
-    error: dict[str, Any] | None = None
+    error: dict[str, Any] | None = field(default=None, repr=False)
     cost: float | None = None
     dispatched: bool = field(default=False, compare=False)
     left: bool = field(default=False, compare=False)

@@ -33,7 +33,7 @@ class Submit:
     """
 
     message: Message
-    idempotency: tuple[str, bytes, str] | None = None
+    idempotency: tuple[str, bytes, str] | None = field(default=None, repr=False)
     accepted: UsageDelta | None = None
     withdraw: Callable[[], bool] | None = field(default=None, compare=False)
 
@@ -155,7 +155,7 @@ class SuppressRecipient:
 
     tenant: str
     channel: str | None
-    address: str
+    address: str = field(repr=False)
     reason: str
 
 
@@ -168,7 +168,7 @@ class LiftOptOut:
 
     tenant: str
     channel: str
-    address: str
+    address: str = field(repr=False)
 
 
 @dataclass(slots=True, frozen=True)

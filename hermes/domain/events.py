@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ class Event:
     type: str
     step: int | None
     attempt: int | None
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
 
 
 def webhook_type(event: Event) -> str | None:

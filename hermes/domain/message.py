@@ -116,17 +116,20 @@ class Step:
 
 @dataclass(slots=True)
 class Content:
-    """What to say. A channel's own block (`sms`, `email`, `push`, `whatsapp`) wins over the common fields."""
+    """What to say. A channel's own block (`sms`, `email`, `push`, `whatsapp`) wins over the common fields.
 
-    text: str | None = None
-    subject: str | None = None
-    html: str | None = None
-    title: str | None = None
-    data: dict[str, Any] | None = None
-    sms: dict[str, Any] | None = None
-    email: dict[str, Any] | None = None
-    push: dict[str, Any] | None = None
-    whatsapp: dict[str, Any] | None = None
+    Its repr tells nothing of it: reprs end in logs.
+    """
+
+    text: str | None = field(default=None, repr=False)
+    subject: str | None = field(default=None, repr=False)
+    html: str | None = field(default=None, repr=False)
+    title: str | None = field(default=None, repr=False)
+    data: dict[str, Any] | None = field(default=None, repr=False)
+    sms: dict[str, Any] | None = field(default=None, repr=False)
+    email: dict[str, Any] | None = field(default=None, repr=False)
+    push: dict[str, Any] | None = field(default=None, repr=False)
+    whatsapp: dict[str, Any] | None = field(default=None, repr=False)
 
     def for_channel(self, channel: str) -> Content:
         """Resolve the content for one channel: the common fields with the channel's own laid over them.
@@ -148,7 +151,7 @@ class Content:
 
 @dataclass(slots=True)
 class Message:
-    """An accepted message. Times are aware and UTC.
+    """An accepted message. Times are aware and UTC. Its repr names no address and nothing a customer wrote.
 
     Attributes:
         message_id: `msg_` and 26 characters.
@@ -164,7 +167,7 @@ class Message:
 
     message_id: str
     tenant: str
-    to: dict[str, str]
+    to: dict[str, str] = field(repr=False)
     cascade: tuple[Step, ...]
     content: Content
     created_at: datetime
@@ -173,9 +176,9 @@ class Message:
     mode: str = "live"
     sender: dict[str, str] = field(default_factory=dict)
     send_at: datetime | None = None
-    reference: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    callback_url: str | None = None
+    reference: str | None = field(default=None, repr=False)
+    metadata: dict[str, str] = field(default_factory=dict, repr=False)
+    callback_url: str | None = field(default=None, repr=False)
     on_ambiguous: str | None = None
     segments: int | None = None
     encoding: str | None = None

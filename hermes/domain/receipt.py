@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -27,8 +27,8 @@ class DeliveryReceipt:
     status: str
     error_class: str | None = None
     error_code: str | None = None
-    error_detail: str | None = None
+    error_detail: str | None = field(default=None, repr=False)
     at: datetime | None = None
-    about: str | None = None
+    about: str | None = field(default=None, repr=False)
     submitted_at: datetime | None = None
     cost: float | None = None

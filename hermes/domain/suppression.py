@@ -7,7 +7,7 @@ categories that the tenant exempts (one-time codes, unless told otherwise); the 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -35,7 +35,7 @@ class Suppression:
     id: str
     tenant: str | None
     channel: str | None
-    address: str
+    address: str = field(repr=False)
     reason: str
     created_at: datetime
 

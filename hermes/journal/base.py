@@ -94,16 +94,16 @@ class OutboxEntry:
     target: str
     type: str
     due: datetime
-    payload: str | None = None
+    payload: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True, frozen=True)
 class IdempotencyRecord:
     """A stored answer. `request_hash` covers the parsed JSON; `response` is the body of the 202, JSON text."""
 
-    key: str
+    key: str = field(repr=False)
     request_hash: bytes
-    response: str
+    response: str = field(repr=False)
 
 
 KEEP: Final = object()  # leave `due` as it is
@@ -234,8 +234,8 @@ class OutboxItem:
     due: datetime
     attempts: int
     created_at: datetime
-    payload: str | None = None
-    last_error: str | None = None
+    payload: str | None = field(default=None, repr=False)
+    last_error: str | None = field(default=None, repr=False)
     dead_at: datetime | None = None
     id: str = ""  # "<message_id>.<seq>.<target>"
 

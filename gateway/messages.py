@@ -23,6 +23,7 @@ from gateway.idempotency import Idempotency, check_key, request_hash, stored_key
 from gateway.layers.pipeline import Pipeline
 from gateway.layers.rate import headers as rate_headers
 from gateway.limits.base import Ask, Taken
+from gateway.limits.floods import Floods
 from gateway.problems import Problem, from_refusal, invalid, invalid_fields, not_found
 from gateway.shapes import (
     MOST_IN_BATCH,
@@ -93,6 +94,7 @@ class Messages:
         self._limit = edge.settings.server.max_body_bytes
         self._traced = edge.settings.telemetry.otlp_endpoint is not None
         self._idempotency = Idempotency(edge.journal, edge.clock)
+        self._floods = Floods(edge.clock.monotonic)
         self._pipelines: dict[str, tuple[Rules, Pipeline]] = {}  # by tenant
 
     # --- sending
@@ -113,6 +115,8 @@ class Messages:
             _, limits = await self._submit(message, pipeline, None, started)
         except Problem as problem:
             self._count(problem)
+            if problem.status == 429:
+                await self._floods.hold(_tenant(call.caller)[0])
             raise
         self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
         headers = f"Location: /v1/messages/{message.message_id}\r\n{limits}"
@@ -135,6 +139,8 @@ class Messages:
         problems = [result for result in results if isinstance(result, Problem)]
         if len(problems) == len(results) and all(problem.status == 503 for problem in problems):
             raise problems[0]
+        if len(problems) == len(results) and all(problem.status == 429 for problem in problems):
+            await self._floods.hold(_tenant(call.caller)[0], len(problems))
         answer = BatchAnswer(
             [
                 BatchResult(result.status, problem=result.body(call.request_id))

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits.base import WINDOW_S, Ask, Limits
+from gateway.limits.floods import AT_ONCE, HOLD_S, Floods
 from gateway.limits.local import LocalLimits, SlidingWindow
 from gateway.limits.shared import ASK_AGAIN_S, SharedLimits
 from hermes.tenancy import merged
@@ -194,6 +195,55 @@ async def test_without_redis_each_worker_counts_for_itself_until_it_is_back(redi
     assert (await limits.take(ask(2))).refused is None
     assert not limits.away
     await limits.close()
+
+
+# --- floods
+async def test_who_sends_on_although_refused_is_answered_later_and_nobody_else() -> None:
+    now, held = 100.0, []
+
+    async def sleep(seconds: float) -> None:
+        held.append(seconds)
+
+    floods = Floods(lambda: now, sleep)
+    for _ in range(AT_ONCE):
+        await floods.hold("flooder")
+    assert held == []
+    await floods.hold("flooder")
+    await floods.hold("flooder")
+    assert len(held) == 2 and all(HOLD_S[0] <= seconds <= HOLD_S[1] for seconds in held)
+    await floods.hold("other")
+    assert len(held) == 2
+    await floods.hold("batches", AT_ONCE + 1)
+    assert len(held) == 3
+    now += 1
+    await floods.hold("flooder")
+    assert len(held) == 3
+
+
+async def test_a_flood_is_held_back_over_http_and_what_is_accepted_is_not(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    async def hold(self: Floods, tenant: str, refusals: int = 1) -> None:
+        told.append((tenant, refusals))
+
+    monkeypatch.setattr(Floods, "hold", hold)
+    await set_tenant(api, rate_per_s=1)
+    answers = await asyncio.gather(*(api.send() for _ in range(10)))
+    refused = sum(answer.status == 429 for answer in answers)
+    assert refused >= 8 and told == [(api.node.tenant, 1)] * refused
+    told.clear()
+    await until_refused(api)
+    batch = await api.call("POST", "/v1/messages/batch", {"messages": [SMS] * 3})
+    statuses = [result["status"] for result in batch.json["results"]]
+    assert told[-1] == ((api.node.tenant, 3) if statuses == [429] * 3 else (api.node.tenant, 1))
+
+
+async def until_refused(api: Api) -> None:
+    """Send until the rate is used up."""
+    while (await api.send()).status != 429:
+        pass
 
 
 # --- over HTTP

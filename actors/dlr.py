@@ -98,6 +98,7 @@ class DLRProcessor(Actor):
         self._background = Background(self.ref)
         self._context.receipts_done = self._row_done
         self._context.journal.on_news(self._told)
+        self._context.receipts.release_all()
         for parked in reversed(await self._context.journal.parked_receipts(PARKED_LOADED)):
             unmatched = self._read_back(parked)
             self._context.receipts.hold(unmatched, self._names(unmatched))

@@ -114,13 +114,15 @@ class InboundActor(Actor):
             self._background.run(self._work(item))
 
     async def _store_part(self, received: PartReceived) -> None:
+        stored = False
         try:
             await self._context.journal.store_part(received.part)
-        except JournalError:
-            received.stored(False)
-        else:
+            stored = True
             self._counts["parts"] += 1
-            received.stored(True)
+        except JournalError:
+            pass  # whoever sent it is told
+        finally:  # also when this actor ends
+            received.stored(stored)
 
     async def _give_parts(self, wanted: PartsWanted) -> None:
         try:

@@ -86,11 +86,17 @@ class ReceiptIndex:
         if len(self._unmatched) > UNMATCHED_LIMIT:
             self._release(next(iter(self._unmatched)))
 
+    def release_all(self) -> None:
+        """Keep none: their rows are about to be read back."""
+        self._early.clear()
+        self._unmatched.clear()
+
     def _release(self, unmatched: Unmatched) -> None:
         self._unmatched.pop(unmatched, None)
         for key in unmatched.keys:
-            held = self._early[key]
-            held.remove(unmatched)
+            held = self._early.get(key, [])
+            if unmatched in held:
+                held.remove(unmatched)
             if not held:
-                del self._early[key]
+                self._early.pop(key, None)
         unmatched.keys = ()

@@ -26,6 +26,7 @@ log = get_logger("hermes.smpp")
 HOLD_PART_S: Final = 0.5  # a part's acknowledgement, while the others may follow
 STORE_AGAIN_S: Final = 1.0  # when the journal is away, for a message that is acknowledged in part
 ASK_AGAIN_S: Final = 0.1  # while `mo` is not there: a node starts its carriers first
+ANSWER_WITHIN_S: Final = 1.0
 LATEST_LOOK_S: Final = 1.0  # the longest wait between two looks at what is overdue
 
 
@@ -70,17 +71,20 @@ class InboundParts:
     # --- what was stored before -----------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        wanted = PartsWanted(self._carrier.name, self._known)
-        if not self._closed and self._context.system.send("mo", wanted) != SendResult.DELIVERED:
-            self._context.clock.call_later(ASK_AGAIN_S, self._ask)
+        """Ask until there is an answer: `mo` may not be there, or end before it gives one."""
+        if self._closed or self._early is None:
+            return
+        sent = self._context.system.send("mo", PartsWanted(self._carrier.name, self._known))
+        self._context.clock.call_later(ANSWER_WITHIN_S if sent == SendResult.DELIVERED else ASK_AGAIN_S, self._ask)
 
     def _known(self, stored: list[StoredPart] | None) -> None:
-        early, self._early = self._early or [], None
+        if self._early is None or self._closed:
+            return
+        early, self._early = self._early, None
         if stored is None:  # the journal is away: the carrier may offer them again
             self._early = []
             for _, delivery in early:
                 delivery.acknowledge(c.ESME_RMSGQFUL)
-            self._context.clock.call_later(STORE_AGAIN_S, self._ask)
             return
         clock = self._context.clock
         now, at = clock.now(), clock.monotonic()

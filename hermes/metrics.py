@@ -432,6 +432,13 @@ class Metrics:
 
     def samples(self) -> Samples:
         """Take down everything as it is now."""
+        counts = self.counts()
+        gauges = {name: found for name in self._gauges if (found := self._gauge(name)) is not None}
+        process: dict[str, dict[Labels, float]] = {m.name: {(): m.samples[0].value} for m in self._process.collect()}
+        return Samples(counts.counters, counts.histograms, gauges, process)
+
+    def counts(self) -> Samples:
+        """Take down what only grows; nobody is asked for it, so it costs little."""
         counters: dict[str, dict[Labels, float]] = {}
         histograms: dict[str, dict[Labels, Buckets]] = {}
         for value in vars(self).values():
@@ -439,9 +446,7 @@ class Metrics:
                 counters[value.name] = dict(value._samples())
             elif isinstance(value, Histogram | Histogram1):
                 histograms[value.name] = {k: Buckets(tuple(of.counts), of.sum) for k, of in value._samples()}
-        gauges = {name: found for name in self._gauges if (found := self._gauge(name)) is not None}
-        process: dict[str, dict[Labels, float]] = {m.name: {(): m.samples[0].value} for m in self._process.collect()}
-        return Samples(counters, histograms, gauges, process)
+        return Samples(counters, histograms)
 
     def _gauge(self, name: str) -> dict[Labels, float] | None:
         try:

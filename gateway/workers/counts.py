@@ -65,11 +65,11 @@ async def leave_with_one(peers: Peers, metrics: Metrics) -> None:
         await asyncio.sleep(LEAVE_EVERY_S)
         others = sorted(await peers.others(), key=lambda row: (row.id < peers.own, row.id))
         if others:
-            figures = encoded(Figures(counted(metrics.samples())))
+            figures = encoded(Figures(metrics.counts()))
             await peers.ask(others[0], "POST", COUNTS + peers.own, figures)
 
 
 async def leave_with_all(peers: Peers, metrics: Metrics, gone: Gone) -> None:
     """Leave this worker's counts, and those it remembers, with all others: it ends."""
-    figures = encoded(Figures(counted(metrics.samples()), gone.besides({})))
+    figures = encoded(Figures(metrics.counts(), gone.besides({})))
     await peers.ask_all(await peers.others(), "POST", COUNTS + peers.own, figures)

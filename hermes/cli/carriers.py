@@ -13,6 +13,7 @@ from urllib.parse import quote
 from hermes.cli import client, show
 from hermes.cli.client import path_of
 
+LINES: Final = 500  # what a node keeps of its log, and gives at once
 TRACE_EVERY_S: Final = 0.5
 _STYLES: Final = {"up": "green", "degraded": "yellow", "down": "bold red", "paused": "cyan", "draining": "cyan"}
 
@@ -99,9 +100,9 @@ def trace(
     try:
         while now() < end:
             sleep(TRACE_EVERY_S)
-            page = node.get("/v1/log", after=last, limit=500)
-            if len(page["data"]) < page["last"] - last:
-                sys.stderr.write(f"hermes: {page['last'] - last - len(page['data'])} lines came too fast\n")
+            page = node.get("/v1/log", after=last, limit=LINES)
+            if len(page["data"]) == LINES:
+                sys.stderr.write(f"hermes: {LINES} lines or more came at once; only the last are here\n")
             last = page["last"]
             for line in page["data"]:
                 if line["facts"].get("carrier") == name:

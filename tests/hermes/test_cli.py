@@ -803,7 +803,16 @@ def test_tracing_a_carrier_shows_its_lines_and_takes_the_level_back(
         ]
     else:
         assert out == ""
-    assert err == "hermes: 1 lines came too fast\n"
+    assert err == ""
+
+
+def test_trace_says_when_lines_came_faster_than_it_looked(
+    told: FakeNode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "LINES", len(LOG))
+    times = iter([0.0, 0.0, 1.0, 61.0])
+    carriers.trace(os.environ, None, "tele", 60.0, as_json=False, sleep=lambda s: None, now=lambda: next(times))
+    assert capsys.readouterr().err == f"hermes: {len(LOG)} lines or more came at once; only the last are here\n"
 
 
 def test_interrupted_trace_takes_the_level_back(told: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:

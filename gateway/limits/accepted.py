@@ -17,7 +17,8 @@ from hermes.domain.usage import AcceptedLine
 from hermes.journal.base import JournalAway, JournalError
 
 REFRESH_S: Final = 1.0  # how old a figure may be before it is read again; nobody waits for that
-ANSWER_S: Final = 1.0  # how long a message waits for the first one
+OLDEST_S: Final = 2.0  # how old a figure may be that counts: a tenant that rested waits for a new one
+ANSWER_S: Final = 1.0  # how long a message waits
 AT_ONCE: Final = 500  # tenants in one question
 MOST_KEPT: Final = 10_000  # figures; beyond, the oldest are read again when they are wanted
 
@@ -64,14 +65,14 @@ class Accepted:
         self._reading: asyncio.Task[None] | None = None
 
     async def of(self, tenant: str, mode: str, day: date) -> Known:
-        """Give what is known; waits only for what never was.
+        """Give what is known; waits only for what never was, or is older than `OLDEST_S`.
 
         Raises:
             JournalAway: it could not be read in time.
         """
         key = (tenant, mode, day)
         known = self._known.get(key)
-        if known is None:
+        if known is None or known.at + OLDEST_S <= self._monotonic():
             try:
                 return await asyncio.wait_for(asyncio.shield(self._want(key)), ANSWER_S)
             except (JournalError, TimeoutError) as exc:

@@ -5,8 +5,8 @@ credits. Credits come back, n a second, only while the last second holds no mess
 there once, after a rest again.
 
 Of quotas it counts what this process took; what others accepted, and what was accepted before, the journal says
-(`accepted.py`). Alone it is exact. Beside other workers it knows of what they accept a second late, and may let so
-much more go.
+(`accepted.py`). Alone it is exact. Beside other workers it knows of what they accept two seconds late at most, and may
+let so much more go.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.limits.accepted import Accepted
+from gateway.limits.accepted import OLDEST_S, REFRESH_S, Accepted
 from gateway.limits.base import Ask, Limits, QuotaAsk, Taken
 from gateway.limits.local import LocalLimits
 from gateway.limits.shared import SharedLimits
@@ -145,7 +145,7 @@ async def told(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Limits, Jo
 
 async def read_again(journal: Journal, clock: Clock, limits: Limits, asked: Ask) -> None:
     """Let the figures grow old, have them asked for and wait until they are new."""
-    clock.now += 2
+    clock.now += REFRESH_S
     asked.counts = False
     before = journal.asked
     await limits.take(asked)
@@ -179,6 +179,17 @@ async def test_what_others_accept_counts_once_it_was_read_again(told) -> None:
     journal.says(1, own=True)
     journal.says(9)
     await read_again(journal, clock, limits, asked)
+    assert await refused(limits, asked) == "messages_per_day"
+
+
+async def test_a_tenant_that_rested_is_not_judged_by_what_was_known_before(told) -> None:
+    limits, journal, clock = told
+    journal.says(0)
+    asked = ask(messages_per_day=10)
+    assert await refused(limits, asked) is None
+    clock.now += OLDEST_S
+    journal.says(1, own=True)
+    journal.says(9)
     assert await refused(limits, asked) == "messages_per_day"
 
 

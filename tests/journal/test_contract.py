@@ -11,6 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from hermes.domain.consent import Consent
+from hermes.domain.erasure import Erasure
 from hermes.domain.inbound import Inbound, PartKey, StoredPart
 from hermes.domain.message import Content, Step, new_inbound_id, new_message_id, ulid
 from hermes.domain.receipt import DeliveryReceipt
@@ -22,6 +24,7 @@ from hermes.journal.base import (
     NEWS_LIVE,
     NEWS_PARKED,
     NEWS_SUPPRESSIONS,
+    NEWS_WORKERS,
     SHARDS,
     ApiKey,
     CarrierRef,
@@ -724,7 +727,7 @@ async def test_news_reach_the_others_and_not_whoever_tells(bench, now):
     assert told[0][1] == str(row)
     assert [(d[0], suppressions_told(d[1:])) for _, d in told[2:4]] == [("+", [entry]), ("-", [entry])]
     assert [parked.receipt for parked in await second.parked_by_id([row])] == [receipt]
-    assert own == []
+    assert [topic for topic, _ in own if topic != NEWS_WORKERS] == []  # it hears that the second came
 
 
 async def test_a_stopped_worker_leaves_its_shards_and_writes_nothing_more(bench, now):
@@ -999,3 +1002,83 @@ async def test_usage_is_the_same_after_the_workers_that_wrote_it_are_gone(bench,
     made = message(now)
     await store(journal, accept(made), close(made, usage=[used(today)]))
     assert (await journal.usage("ten_1", "live", today, today))[0].messages == 5
+
+
+# --- erasing and consent
+async def test_of_an_erased_message_its_facts_are_left(journal, now):
+    content = Content(text="secret", sms={"text": "short"})
+    made = message(now, content=content, reference="order-17", metadata={"k": "v"})
+    words = {"carrier": "c", "error": {"class": "unknown", "code": "7", "detail": "+4520123456 is off"}}
+    ref = CarrierRef("c", "about:digest", 0, 1, 0)
+    outbox = [OutboxEntry(2, "callback", "message.delivered", now)]
+    await store(journal, accept(made), close(made, refs=[ref], outbox=outbox))
+    await store(journal, Write(made.message_id, made.tenant, [event(3, now, "rejected", **words)]))
+    other = message(now, to=made.to)
+    await store(journal, accept(other))
+    page = await journal.erasable(made.tenant, "", "msg_~", 10)
+    assert [(m.message_id, is_open) for m, is_open in page] == sorted(
+        [(made.message_id, False), (other.message_id, True)]
+    )
+    assert await journal.erase_messages("ten_nobody", [made.message_id], now) == 0
+    assert await journal.erase_messages(made.tenant, [made.message_id], now) == 1
+    (left,) = await journal.load([made.message_id])
+    assert (left.message.to, left.message.content, left.message.metadata) == ({}, Content(), {})
+    assert (left.message.reference, left.message.erased_at, left.status) == ("order-17", now, "delivered")
+    assert left.events[-1].data["error"] == {"class": "unknown", "code": "7", "detail": ""}
+    assert await journal.find_all_refs("c", "about:digest", 10) == []
+    assert [item.message_id for item in await journal.outbox_due(made.tenant, now + DAY, 10)] == [made.message_id]
+    assert [m.message_id for m, _ in await journal.erasable(made.tenant, "", "msg_~", 10)] == [other.message_id]
+    (untouched,) = await journal.load([other.message_id])
+    assert untouched.message == other
+    assert [m.message.message_id for m in await journal.messages_to(made.to["phone"], now - DAY, 9)] == [
+        other.message_id
+    ]
+
+
+async def test_who_wrote_is_erased_and_that_something_came_is_kept(journal, now):
+    mine = Inbound("c", "sms", "+4520123456", "+4570101010", "secret", "in-1")
+    for n, (tenant, inbound) in enumerate([("ten_1", mine), ("ten_2", replace(mine, carrier_message_id="in-2"))]):
+        record = InboundRecord(new_inbound_id(now), tenant, inbound, now)
+        assert await journal.store_inbound(record, [OutboxEntry(1, f"whk_{n}", "inbound.received", now, "secret")])
+    assert await journal.erase_inbound("ten_1", "+4520123457", now + HOUR) == 0
+    assert await journal.erase_inbound("ten_1", "+4520123456", now) == 0, "not before"
+    assert await journal.erase_inbound("ten_1", "+4520123456", now + HOUR) == 1
+    assert await journal.erase_inbound("ten_1", None, now + HOUR) == 0, "once more there is nothing to erase"
+    (left,) = await journal.inbound("ten_1", 10)
+    assert (left.inbound.sender, left.inbound.text, left.inbound.recipient) == ("", None, "+4570101010")
+    assert [item.tenant for item in await journal.outbox_due(None, now + DAY, 10)] == ["ten_2"]
+    repeated = InboundRecord(new_inbound_id(now), "ten_1", mine, now)
+    assert not await journal.store_inbound(repeated), "the carrier brings it again"
+
+
+async def test_an_erasure_is_open_until_it_is_done(journal, now):
+    erasure = Erasure("era_1", "ten_1", "hash", "+4520123456", "operator", now)
+    await journal.put_erasure(erasure)
+    assert await journal.open_erasures() == [erasure] == await journal.erasures("ten_1", None, 10)
+    done = replace(erasure, address=None, messages=7, after_id="msg_1", done_at=now)
+    await journal.put_erasure(done)
+    assert await journal.open_erasures() == []
+    assert await journal.erasure("ten_1", "era_1") == done
+    assert await journal.erasure("ten_2", "era_1") is None
+
+
+async def test_consents_are_withdrawn_by_channel_and_category_and_outlive_their_recipient(journal, now):
+    def consent(n: int, channel: str = "sms", recipient: str = "hash") -> Consent:
+        proof = ("form", "192.0.2.1", None, now, now, now)
+        return Consent(f"con_{n}", "ten_1", channel, "marketing", recipient, "+4520123456", *proof)
+
+    made = [consent(1), consent(2), consent(3, "whatsapp"), consent(4, recipient="other")]
+    for one in made:
+        await journal.put_consent(one)
+    assert await journal.consents("ten_1", None, None, 10) == made[::-1]
+    assert await journal.consents("ten_1", "hash", "con_3", 10) == [made[1], made[0]]
+    later = now + HOUR
+    await journal.withdraw_consents(made[0], later)
+    gone = {c.id for c in await journal.consents("ten_1", None, None, 10) if c.withdrawn_at == later}
+    assert gone == {"con_1", "con_2"}
+    assert [c.id for c in await journal.consents_changed(now, "con_3", 10)] == ["con_4", "con_1", "con_2"]
+    await journal.erase_consents("ten_1", "hash", later + HOUR)
+    left = {c.id: c for c in await journal.consents("ten_1", "hash", None, 10)}
+    assert {(c.address, c.ip, c.source) for c in left.values()} == {(None, None, "form")}
+    assert (left["con_1"].withdrawn_at, left["con_3"].withdrawn_at) == (later, later + HOUR)
+    assert await journal.consent("ten_1", "con_4") == made[3]

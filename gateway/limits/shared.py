@@ -65,8 +65,8 @@ class SharedLimits:
     """
 
     def __init__(self, url: str, monotonic: Callable[[], float], accepted: Accepted | None = None) -> None:
-        # `_answer` bounds each question as a whole: a time-out of the client's own costs a task for each write and a timer
-        # for each answer it reads, half of what a question costs.
+        # `_answer` bounds each question as a whole: a time-out of the client's own costs a task for each write and a
+        # timer for each answer it reads, half of what a question costs.
         self._redis: Redis = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=ANSWER_S)
         self._sha = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
         self._waiting: list[_Question] = []

@@ -197,6 +197,26 @@ async def test_without_redis_each_worker_counts_for_itself_until_it_is_back(redi
     await limits.close()
 
 
+@needs_redis
+async def test_a_redis_that_hangs_is_away_and_nobody_waits_for_it_twice(redis: RedisServer) -> None:
+    now = 100.0
+    limits = SharedLimits(redis.url, lambda: now)
+    assert (await limits.take(ask(rate=2))).refused is None
+    redis.hang()
+    try:
+        taken = await asyncio.gather(*(limits.take(ask(rate=2)) for _ in range(3)))
+        assert limits.away
+        assert [t.refused for t in taken].count(None) == 2  # counted here, from nothing
+    finally:
+        redis.go_on()
+    now += 60
+    async with asyncio.timeout(30):
+        while limits.away:
+            await limits.take(ask(scope="other:live", rate=100))
+            now += 2
+    await limits.close()
+
+
 # --- floods
 async def test_who_sends_on_although_refused_is_answered_later_and_nobody_else() -> None:
     now, held = 100.0, []

@@ -86,6 +86,13 @@ class InboundParts:
             for _, delivery in early:
                 delivery.acknowledge(c.ESME_RMSGQFUL)
             return
+        self._join(stored)
+        for part, delivery in early:
+            self._take(part, delivery)
+        self._look_later()
+
+    def _join(self, stored: list[StoredPart]) -> None:
+        """Take in what the journal has: our own from before, and what another worker was brought."""
         clock = self._context.clock
         now, at = clock.now(), clock.monotonic()
         for each in stored:
@@ -96,10 +103,10 @@ class InboundParts:
             if each.number:
                 self._add(part, _Delivery(None), came)
             else:
-                self._reassembler.whole(part, came)
-        for part, delivery in early:
-            self._take(part, delivery)
-        self._look_later()
+                for delivery in self._reassembler.whole(part, came, at):
+                    assert isinstance(delivery, _Delivery)
+                    delivery.given = True
+                    delivery.acknowledge()
 
     # --- what comes -----------------------------------------------------------------------------------------------
 
@@ -143,7 +150,16 @@ class InboundParts:
             self._timer = clock.call_later(wait, self._expire)
 
     def _expire(self) -> None:
+        """Before a message is given without its missing parts: another worker may have them, or have stored it."""
         self._timer = None
+        if self._reassembler.due(self._context.clock.monotonic()):
+            self._context.system.send("mo", PartsWanted(self._carrier.name, self._looked_up))
+        self._look_later()
+
+    def _looked_up(self, stored: list[StoredPart] | None) -> None:
+        if stored is None or self._closed:
+            return
+        self._join(stored)
         for message in self._reassembler.expire(self._context.clock.monotonic()):
             log.warning("a message from a handset is incomplete", carrier=self._carrier.name, parts=message.parts)
             self._hand_over(message)

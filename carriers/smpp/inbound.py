@@ -173,9 +173,20 @@ class Reassembler:
             given.append(self._give(key, now))
         return given
 
-    def whole(self, part: InboundPart, at: float) -> None:
-        """Know that the message of a part, which came at `at`, is stored: its parts are repetitions from now on."""
+    def whole(self, part: InboundPart, at: float, now: float) -> tuple[object, ...]:
+        """Know that the message of a part was stored at `at`: its parts are repetitions, for as long as they may come.
+
+        Returns the deliveries of those that waited here: acknowledge them.
+        """
+        if at + self._timeout_s <= now:
+            return ()
         self._done[part.key] = at + self._timeout_s
+        waited = self._sets.pop(part.key, None)
+        return () if waited is None else tuple(waited.deliveries)
+
+    def due(self, now: float) -> bool:
+        """Tell whether `expire` has something to give."""
+        return any(waiting.due <= now for waiting in self._sets.values())
 
     def expire(self, now: float) -> list[InboundMessage]:
         """Give what waited too long, without the parts that did not come."""

@@ -545,7 +545,8 @@ class Journal(Protocol):
             parts: those it was put together from: forgotten with it, and remembered as whole.
 
         Returns:
-            False: a message with this carrier and carrier_message_id is stored already; no message was written.
+            False: a message with this carrier and carrier_message_id, or of these parts within five minutes, is
+            stored already; no message was written.
         """
 
     async def store_part(self, part: StoredPart) -> None:

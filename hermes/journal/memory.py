@@ -71,6 +71,7 @@ from hermes.journal.rows import (
     IDEMPOTENCY_KEPT,
     PARKED_KEPT,
     PARTS_KEPT,
+    PARTS_TOGETHER,
     day_of_id,
     from_json,
     inbound_from_json,
@@ -600,6 +601,9 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
         self._reach()
         store, message = self._store, record.inbound
         if parts is not None:
+            whole = store.parts.get((parts, 0))
+            if whole is not None and whole.received_at >= record.received_at - PARTS_TOGETHER:
+                return False
             store.parts = {at: part for at, part in store.parts.items() if at[0] != parts}
             store.parts[parts, 0] = StoredPart(parts, 0, 0, b"", record.received_at)
         if message.carrier_message_id is not None:

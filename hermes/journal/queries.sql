@@ -257,9 +257,16 @@ SELECT id, ref, receipt, stored_at FROM parked_receipt WHERE id = ANY ($1::bigin
 DELETE FROM parked_receipt WHERE id = ANY ($1::bigint[])
 
 -- name: store_inbound
-WITH kept AS (
+-- Of a message put together from parts the row with number 0 decides: who writes it stores the message.
+WITH whole AS (
+    INSERT INTO inbound_part (carrier, sender, recipient, reference, total, number, data_coding, octets, received_at)
+    SELECT $3, $13::text, $14::text, $15::integer, $16::smallint, 0, 0, '', $5 WHERE $13::text IS NOT NULL
+    ON CONFLICT (carrier, sender, recipient, reference, total, number) DO UPDATE SET received_at = EXCLUDED.received_at
+    WHERE inbound_part.received_at < EXCLUDED.received_at - interval '5 minutes'
+    RETURNING 1
+), kept AS (
     INSERT INTO inbound (inbound_id, tenant, carrier, carrier_message_id, received_at, body)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    SELECT $1, $2, $3, $4, $5, $6 WHERE $13::text IS NULL OR EXISTS (SELECT FROM whole)
     ON CONFLICT (carrier, carrier_message_id) WHERE carrier_message_id IS NOT NULL DO NOTHING
     RETURNING 1
 ), deliveries AS (
@@ -272,10 +279,6 @@ WITH kept AS (
     DELETE FROM inbound_part
     WHERE carrier = $3 AND sender = $13::text AND recipient = $14::text
         AND reference = $15::integer AND total = $16::smallint AND number > 0
-), whole AS (
-    INSERT INTO inbound_part (carrier, sender, recipient, reference, total, number, data_coding, octets, received_at)
-    SELECT $3, $13::text, $14::text, $15::integer, $16::smallint, 0, 0, '', $5 WHERE $13::text IS NOT NULL
-    ON CONFLICT (carrier, sender, recipient, reference, total, number) DO UPDATE SET received_at = EXCLUDED.received_at
 )
 SELECT EXISTS (SELECT FROM kept)
 

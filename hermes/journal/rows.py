@@ -30,6 +30,7 @@ _decode_receipt = msgspec.json.Decoder(DeliveryReceipt).decode
 
 IDEMPOTENCY_KEPT: Final = timedelta(hours=24)
 PARKED_KEPT: Final = timedelta(days=1)
+PARTS_TOGETHER: Final = timedelta(minutes=5)  # the same reference again after that: another message
 PARTS_KEPT: Final = timedelta(days=1)  # of inbound messages; they wait five minutes for each other while a node runs
 DEAD_WORKERS_SHOWN: Final = timedelta(days=1)
 

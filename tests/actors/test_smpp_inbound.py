@@ -112,9 +112,44 @@ def test_parts_wait_five_minutes_in_all_restarts_included(bench: Bench) -> None:
     bench.parts()
     bench.mo.of(PartsWanted)[0].given([bench.stored(2, age_s=290)])
     bench.clock.advance(8)
-    assert bench.texts() == []
+    assert len(bench.mo.of(PartsWanted)) == 1
     bench.clock.advance(8)
+    bench.mo.of(PartsWanted)[-1].given(None)  # the journal is away
+    assert bench.texts() == []
+    bench.clock.advance(2)
+    bench.mo.of(PartsWanted)[-1].given([bench.stored(2, age_s=308)])
     assert bench.texts() == [("two", KEY)]
+
+
+@pytest.mark.parametrize(
+    ("others", "texts"),
+    [
+        ([1], [("one two", KEY)]),  # another worker was brought it
+        ([0], []),  # it has stored the message
+    ],
+)
+def test_before_a_message_is_given_without_a_part_the_journal_is_asked_for_it(
+    bench: Bench, others: list[int], texts: list[Any]
+) -> None:
+    parts = bench.parts()
+    bench.mo.of(PartsWanted)[0].given([])
+    parts.take(bench.part(2), bench.answers.append)
+    bench.clock.advance(HOLD_PART_S)
+    bench.mo.of(PartReceived)[0].stored(True)
+    assert bench.answers == [0]
+    bench.clock.advance(300)
+    bench.mo.of(PartsWanted)[-1].given([bench.stored(n, age_s=60) for n in others])
+    assert bench.texts() == texts
+    bench.clock.advance(600)
+    assert bench.texts() == texts
+
+
+def test_a_message_of_hours_ago_does_not_stand_for_one_that_comes_now(bench: Bench) -> None:
+    parts = bench.parts()
+    parts.take(bench.part(2), bench.answers.append)
+    bench.mo.of(PartsWanted)[0].given([bench.stored(0, age_s=7_200)])
+    parts.take(bench.part(1), bench.answers.append)
+    assert bench.texts() == [("one two", KEY)]
 
 
 def test_one_that_is_closed_gives_nothing_more(bench: Bench) -> None:

@@ -832,6 +832,10 @@ async def test_parts_are_kept_until_their_message_is_stored(journal, now):
     assert (await journal.stored_parts("a"))[-1] == second  # oldest first
     assert await journal.store_inbound(written(at=now + 2 * HOUR), [], key)
     whole = StoredPart(key, 0, 0, b"", now + 2 * HOUR)
+    twice = written("inb_2", at=now + 2 * HOUR + timedelta(minutes=5))
+    assert not await journal.store_inbound(twice, [OutboxEntry(1, "whk_1", "inbound.received", now, "{}")], key)
+    assert [record.inbound_id for record in await journal.inbound("ten_1", 10)] == ["inb_1"]
+    assert await journal.outbox_due("ten_1", now + 9 * HOUR, 10) == []
     assert await journal.stored_parts("a") == [part_of(other, 1, now), whole]
     await journal.store_part(second)  # it was on its way when the message became whole
     assert await journal.stored_parts("a") == [part_of(other, 1, now), whole]
@@ -841,6 +845,9 @@ async def test_parts_are_kept_until_their_message_is_stored(journal, now):
     assert await journal.stored_parts("b") == [part_of(elsewhere, 1, now)]
     await journal.housekeep(now + 25 * HOUR, 30)
     assert await journal.stored_parts("a") == [whole, again]
+    later = now + 2 * HOUR + timedelta(minutes=6)
+    assert await journal.store_inbound(written("inb_3", at=later), [], key)  # the same number, another message
+    assert [part.number for part in await journal.stored_parts("a")] == [0]
 
 
 async def test_messages_to_a_number_are_found_newest_first(journal, now):

@@ -2,7 +2,7 @@
 
 What the file says cannot be changed here. What was set live is in the journal, secrets encrypted, and comes back at
 the next start. A change is checked, stored, then in force: a provider actor is started, told, or drained and removed,
-and the routing table is replaced whole.
+and the routing table is replaced whole. Other workers are told, and come to the same.
 
 Invariant: what a method has returned is stored and in force.
 """
@@ -29,7 +29,7 @@ from hermes.domain.health import CarrierHealth
 from hermes.domain.quality import Quality
 from hermes.domain.rates import WrongDeck, read_deck
 from hermes.errors import SettingsError
-from hermes.journal.base import Journal, LiveSetting
+from hermes.journal.base import LOST, NEWS_LIVE, Journal, JournalError, LiveSetting
 from hermes.journal.sealing import CannotUnseal, Sealer
 from hermes.logs import get_logger
 from hermes.runtime import AddChild, ChildSpec, Clock, NotAlive, Ref, RemoveChild, RuntimeFault
@@ -37,7 +37,9 @@ from hermes.settings import CarrierSettings, MatchSettings, RouteSettings, check
 
 log = get_logger("hermes.fleet")
 
+ONE_WORKER_ONLY: Final = "smpp needs a node with one worker: its binds are not shared between processes yet"
 START_WITHIN_S: Final = 1.5  # a carrier opens without reaching its other side
+RETRY_S: Final = 0.5  # to come to what another worker stored
 LOG_OUT_S: Final = 12.0  # for an SMPP carrier's binds to take their answers and leave
 DRAIN_S: Final = 610.0  # the longest `timeout_s` there is, and some
 
@@ -60,6 +62,7 @@ class Fleet:
         fixed: the plans of the settings' carriers that are enabled, in order, and the sandbox's.
         off: the settings' carriers with `enabled = false`.
         routes: the settings' routes.
+        workers: how many processes of this node share a carrier's limits.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class Fleet:
         fixed: Mapping[str, CarrierPlan],
         off: Sequence[CarrierSettings] = (),
         routes: Sequence[RouteSettings] = (),
+        workers: int = 1,
     ) -> None:
+        self._workers = workers
         self._journal = journal
         self._clock = clock
         self._sealer = sealer
@@ -81,6 +86,8 @@ class Fleet:
         self._context: Context | None = None
         self._place: Callable[[CarrierPlan], tuple[str, ChildSpec]] | None = None
         self._changing = asyncio.Lock()
+        self._stale = False
+        self._refreshing = False
         self._background: set[asyncio.Task[None]] = set()
         self.plans: dict[str, CarrierPlan] = dict(fixed)
         self.health: dict[str, CarrierHealth] = {}
@@ -104,25 +111,75 @@ class Fleet:
         if name in self.plans or name in self._off:
             log.warning("the settings file has a carrier of the same name; the stored one is not used", carrier=name)
             return
-        common: dict[str, Any] = msgspec.json.decode(row.body)
-        try:
-            options = {} if row.sealed is None else self._sealer.unseal(name, row.sealed)
-            settings = _checked({**common, **options})
-            plan = self._plan(settings)
-        except (CannotUnseal, SettingRefused, SettingsError) as exc:
-            why = f"its settings cannot be used: {exc}"
-            log.error("stored carrier is off", carrier=name, reason=why)
-            self._stored[name] = _Stored(msgspec.convert({**common, "options": {}}, CarrierSettings), why)
-            return
-        self._stored[name] = _Stored(settings)
-        if settings.enabled:
+        stored, plan = self._read(row)
+        self._stored[name] = stored
+        if plan is not None and stored.settings.enabled:
             self.plans[name] = plan
             self.callbacks[name] = plan.carrier
+
+    def _read(self, row: LiveSetting) -> tuple[_Stored, CarrierPlan | None]:
+        """Read a carrier of the journal; no plan: its settings cannot be used."""
+        common: dict[str, Any] = msgspec.json.decode(row.body)
+        try:
+            options = {} if row.sealed is None else self._sealer.unseal(row.name, row.sealed)
+            settings = _checked({**common, **options})
+            return _Stored(settings), self._plan(settings)
+        except (CannotUnseal, SettingRefused, SettingsError) as exc:
+            why = f"its settings cannot be used: {exc}"
+            log.error("stored carrier is off", carrier=row.name, reason=why)
+            return _Stored(msgspec.convert({**common, "options": {}}, CarrierSettings), why), None
+
+    # --- what other workers change
+    def _told(self, topic: str, detail: str) -> None:
+        if topic in (NEWS_LIVE, LOST):
+            self._stale = True
+            if not self._refreshing:
+                self._refreshing = True
+                self._run(self._refresh())
+
+    async def _refresh(self) -> None:
+        """Come to what is stored, whoever stored it."""
+        try:
+            while self._stale:
+                self._stale = False
+                try:
+                    async with self._changing:
+                        await self._take(await self._journal.live_settings())
+                except (JournalError, Refused):
+                    self._stale = True  # the journal is away, or a carrier's actor is being restarted
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            self._refreshing = False
+
+    async def _take(self, rows: Sequence[LiveSetting]) -> None:
+        mine = {*self._fixed, *self._off}
+        carriers = {row.name: row for row in rows if row.kind == "carrier" and row.name not in mine}
+        for name in [name for name in self._stored if name not in carriers]:
+            del self._stored[name]
+            if name in self.plans:
+                self._retire(name)
+        for name, row in carriers.items():
+            stored, plan = self._read(row)
+            if self._stored.get(name) == stored:
+                continue
+            if plan is not None and stored.settings.enabled:
+                try:
+                    await self._start(stored.settings, plan)
+                except SettingRefused as exc:
+                    log.error("a carrier that another worker took cannot be used here", carrier=name, reason=str(exc))
+                    stored = _Stored(stored.settings, str(exc))
+            elif name in self.plans:
+                self._retire(name)
+            self._stored[name] = stored
+        routes = next((row.body for row in rows if row.kind == "routes"), "[]")
+        self._live_routes = msgspec.json.decode(routes, type=list[RouteSettings])
+        self._route()
 
     def attach(self, context: Context, place: Callable[[CarrierPlan], tuple[str, ChildSpec]]) -> None:
         """Keep the tree and the routing table up to date; `place` says where a carrier stands (`tree.place`)."""
         self._context = context
         self._place = place
+        self._journal.on_news(self._told)
 
     # --- looking
     def table(self) -> RoutingTable:
@@ -283,7 +340,7 @@ class Fleet:
 
     def _plan(self, settings: CarrierSettings) -> CarrierPlan:
         try:
-            return plan_of(settings, self._clock)
+            return plan_of(settings, self._clock, self._workers)
         except WrongSetting as exc:
             raise SettingRefused(exc.key, exc.why) from exc
         except SettingsError as exc:
@@ -377,8 +434,8 @@ class Fleet:
         task.add_done_callback(self._background.discard)
 
 
-def plan_of(settings: CarrierSettings, clock: Clock) -> CarrierPlan:
-    """Make the carrier that these settings describe, and the limits its actor keeps.
+def plan_of(settings: CarrierSettings, clock: Clock, workers: int = 1) -> CarrierPlan:
+    """Make the carrier that these settings describe, and the limits its actor keeps: its part, with several workers.
 
     Raises:
         SettingsError: names the carrier, the key and the reason.
@@ -387,12 +444,14 @@ def plan_of(settings: CarrierSettings, clock: Clock) -> CarrierPlan:
         deck = read_deck(settings.rates) if settings.rates is not None else None
     except WrongDeck as exc:
         raise WrongSetting(settings.name, "rates", str(exc)) from None
+    if workers > 1 and settings.kind == "smpp":
+        raise WrongSetting(settings.name, "kind", ONE_WORKER_ONLY)
     options = {"timeout_s": settings.timeout_s, **settings.options}
     carrier = make_carrier(settings.kind, settings.name, settings.channel, options, clock=clock, cost=settings.cost)
     return CarrierPlan(
         carrier,
-        max_in_flight=settings.max_in_flight,
-        throughput_per_s=settings.throughput_per_s,
+        max_in_flight=-(-settings.max_in_flight // workers),
+        throughput_per_s=settings.throughput_per_s / workers,
         timeout_s=settings.timeout_s,
         on_ambiguous=settings.on_ambiguous,
         tenant=settings.tenant,

@@ -291,6 +291,7 @@ class Gateway:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self.closing = False  # no connection is to be used for another request
         self._hosts = Hosts(edge.clock, edge.settings.server.allow_private_callbacks, edge.resolve)
         self._signing = Signing(edge, edge.settings.server.max_body_bytes * BATCH_TIMES)
         docs = Docs(edge)
@@ -329,7 +330,10 @@ class Gateway:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Raises nothing but cancellation."""
-        return await self._answer(request)
+        answer = await self._answer(request)
+        if self.closing and isinstance(answer, Reply):
+            answer.hang_up()
+        return answer
 
     async def handle_worker(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer another worker, which came by the control channel: about this one only. Raises as `handle`."""

@@ -204,6 +204,10 @@ class Reply(web.StreamResponse):
             self._answer_head += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
         self._answer_keep = not close
 
+    def hang_up(self) -> None:
+        """Close the connection with this answer."""
+        self._answer_keep = False
+
     @property
     def keep_alive(self) -> bool | None:
         """Whether the connection stays open; asked after `prepare`."""

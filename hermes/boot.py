@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import secrets
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -61,11 +62,28 @@ DRAIN_S: Final = 10.0  # at a stop, for what carriers hold unanswered
 # were 5.2 ms more for each timer beside a guest that computes without end; this is 1.2 ms, and costs guests nothing.
 GUEST_SWITCH_S: Final = 0.001
 GUEST_SHUTDOWN_S: Final = 5.0  # for a guest to clean up
+LEAVE_S: Final = 3.0  # for callers to send once more on the connections they have, before these are closed
 FLUSH_S: Final = 3.0  # and for the journal's queue
 LOOKS: Final = 3
 ROOT_SHUTDOWN_S: Final = 10.0
 
 OnReady = Callable[["Node"], Awaitable[None] | None]
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """What a worker process is given by its parent (`hermes.parent`).
+
+    Attributes:
+        workers: how many there are.
+        connect: the way to the parent's embedded database; None: the settings name another.
+        listener: bound to the node's address.
+    """
+
+    worker_id: str
+    workers: int
+    connect: Mapping[str, Any] | None
+    listener: socket.socket
 
 
 class Node:
@@ -74,9 +92,18 @@ class Node:
     Args:
         settings: checked; they may name no carrier: those added live are in the journal.
         data_dir: holds the embedded database and the keys; made if missing.
+        place: where it stands among several; None: it is the whole node.
     """
 
-    def __init__(self, settings: Settings, data_dir: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path,
+        environ: Mapping[str, str] | None = None,
+        *,
+        place: Place | None = None,
+    ) -> None:
+        self._place = place
         environ = os.environ if environ is None else environ
         self.settings = settings
         self.data_dir = config.make_data_dir(data_dir)
@@ -90,25 +117,27 @@ class Node:
         self._tracing: asyncio.Task[None] | None = None
         self._embedded: EmbeddedPostgres | None = None
         self._stopped = asyncio.Event()
+        self._leaving: asyncio.Task[None] | None = None
         self._exit_code = 0
         self._ready = False
         self._announced = False
         self._gone = Gone()
         self._handing_on: asyncio.Task[None] | None = None
-        connect: Any = settings.database.url
+        connect: Any = place.connect if place is not None and place.connect else settings.database.url
         if connect is None:
             self._embedded = EmbeddedPostgres(data_dir)
         self._connect = connect
         key_file = settings.database.secrets_key_file
         self._sealer = Sealer(Path(key_file) if key_file else data_dir / "secrets.key", own=key_file is None)
+        self._workers = 1 if place is None else place.workers
         self._fixed = self._plans()
         self._guests = mount_guests(settings.guests, self.system)
-        self._workers = 1
+        self._http: HttpServer | None = None
 
     # --- building -------------------------------------------------------------------------------------------------
 
     def _plans(self) -> dict[str, CarrierPlan]:
-        plans = {c.name: plan_of(c, self.clock) for c in self.settings.carriers if c.enabled}
+        plans = {c.name: plan_of(c, self.clock, self._workers) for c in self.settings.carriers if c.enabled}
         sandbox = make_carrier("mock", SANDBOX, "sms", {}, clock=self.clock, cost=0.0)
         plans[SANDBOX] = CarrierPlan(sandbox, breaker_failures=0)
         return plans
@@ -125,7 +154,7 @@ class Node:
             self._connect = self._embedded.connect_kwargs()
         journal = PostgresJournal(
             self._connect,
-            worker_id=ulid(),
+            worker_id=ulid() if self._place is None else self._place.worker_id,
             clock=self.clock,
             batch_window_ms=settings.database.batch_window_ms,
             queue_limit=settings.database.queue_limit,
@@ -135,7 +164,7 @@ class Node:
         await journal.start()
         journal.on_fenced(self._fenced)
         journal.on_batch(self._committed)
-        hash_secret = config.kept_secret(self.data_dir / "key-hash.secret", lambda: secrets.token_hex(32))
+        hash_secret = config.key_hash_secret(self.data_dir)
         self.directory = Directory(journal, self.clock, hash_secret.encode(), settings.tenant_defaults)
         await self.directory.load()
         redis = settings.redis.url
@@ -147,7 +176,7 @@ class Node:
         self.suppressions = Suppressions(journal, self.directory, self.clock)
         await self.suppressions.load()
         off = [c for c in settings.carriers if not c.enabled]
-        self.fleet = fleet = Fleet(journal, self.clock, self._sealer, self._fixed, off, settings.routes)
+        self.fleet = fleet = Fleet(journal, self.clock, self._sealer, self._fixed, off, settings.routes, self._workers)
         await fleet.load()
         self.context = Context(
             self.system,
@@ -193,8 +222,8 @@ class Node:
         self._root = await self.system.spawn_async(root, name="root")
         self._root_watch = asyncio.ensure_future(self._watch_root(self._root))
         self._ready = True
-        await self._accepting()
-        config.write_node_file(self.data_dir, self.url)
+        if self._place is None:
+            config.write_node_file(self.data_dir, self.url)
         gc.collect()
         gc.freeze()  # what lives as long as the node is no work for later collections
         gc.set_threshold(20_000, 20, 50)  # a message makes few cycles; 7 % less CPU than (700, 10, 10)
@@ -226,7 +255,11 @@ class Node:
             explain=lambda message: explained(self.context.routes, message),
             new_message_id=self.context.shards.new_message_id,
         )
-        return HttpServer(edge, server.host, server.port, control=self._control)
+        listener = None if self._place is None else self._place.listener
+        self._http = HttpServer(
+            edge, server.host, server.port, listener=listener, accepting=self._accepting, control=self._control
+        )
+        return self._http
 
     async def _opened(self, server: Any) -> None:
         if not self._announced:  # started again, it is where it was
@@ -274,6 +307,16 @@ class Node:
         """Ask `run` to stop; safe to call more than once."""
         self._stopped.set()
 
+    def leave(self) -> None:
+        """Stop as one that another worker takes over from: no caller is refused. Safe to call more than once."""
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._leave())
+
+    async def _leave(self) -> None:
+        if self._http is not None:
+            await self._http.leave(LEAVE_S)
+        self.request_stop()
+
     async def wait(self) -> int:
         """Wait until the node is asked to stop, or must; returns the exit code."""
         await self._stopped.wait()
@@ -305,7 +348,8 @@ class Node:
                 await context.tracer.flush(FLUSH_S)
         if self._embedded is not None:
             await self._embedded.stop()
-        config.remove_node_file(self.data_dir)
+        if self._place is None:
+            config.remove_node_file(self.data_dir)
 
     async def _drain(self, context: Context) -> None:
         """Wait for the answers of carriers, and for what they lead to to be written."""
@@ -369,7 +413,11 @@ async def serve(settings: Settings, data_dir: Path, *, on_ready: OnReady | None 
     Raises:
         HermesError: it could not start.
     """
-    node = Node(settings, data_dir)
+    return await run(Node(settings, data_dir), on_ready=on_ready)
+
+
+async def run(node: Node, *, on_ready: OnReady | None = None) -> int:
+    """Run a node as `serve` does."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, node.request_stop)

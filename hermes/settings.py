@@ -163,6 +163,7 @@ class ServerSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         port: 0 takes any free one.
+        workers: processes that share the port; 1: no parent process.
         control_host: where workers on other machines reach this one; None: nowhere, those of this machine use a socket.
         public_url: how the world reaches this node, without a slash at the end; None: http://host:port.
         max_body_bytes: of one message; a batch may have 32 times as many.
@@ -173,6 +174,7 @@ class ServerSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     host: Annotated[str, _text(_host)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
+    workers: Annotated[int, Meta(ge=1, le=32)] = 1
     control_host: Annotated[str, _text(_own_host)] | None = None
     public_url: Annotated[str, _text(_http_url)] | None = None
     max_body_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 256 << 10
@@ -926,6 +928,11 @@ def kept_secret(path: Path, make: Callable[[], str]) -> str:
     if not text:
         raise SettingsError(f"{path}: is empty; remove it, and a new one is made at the next start")
     return text
+
+
+def key_hash_secret(data_dir: Path) -> str:
+    """Read the secret under which API keys are hashed; nodes over one database need the same."""
+    return kept_secret(data_dir / "key-hash.secret", lambda: secrets.token_hex(32))
 
 
 def operator_key(data_dir: Path, environ: Mapping[str, str]) -> str:

@@ -148,7 +148,9 @@ def serve(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on one port; more than 1 is not available yet.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=32, help="Processes on one port.", show_default="from the settings, or 1")
+    ] = None,
 ) -> None:
     """Run a node until SIGTERM or SIGINT."""
     from hermes.cli import node

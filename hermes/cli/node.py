@@ -50,18 +50,47 @@ def serve(
     host: str | None,
     port: int | None,
     data_dir: Path | None,
-    workers: int,
+    workers: int | None,
 ) -> int:
     """Run a node until it is told to stop; returns the exit code.
 
     Raises:
-        SettingsError: the settings are wrong, or ask for what is not built yet.
+        SettingsError: the settings are wrong.
         HermesError: the node could not start.
     """
-    if workers > 1:
-        raise SettingsError("--workers: not available yet; one process serves all")
-    loaded = settings.load(config, environ, options=_address(host, port))
-    return _run(loaded, settings.data_folder(data_dir, environ), _ready)
+    options = _address(host, port) | ({} if workers is None else {"server.workers": workers})
+    loaded = settings.load(config, environ, options=options)
+    folder = settings.data_folder(data_dir, environ)
+    if loaded.server.workers > 1:
+        return _run_workers(loaded, folder, config, options, environ)
+    return _run(loaded, folder, _ready)
+
+
+def _run_workers(
+    loaded: Settings, folder: Path, config: Path | None, options: dict[str, Any], environ: Mapping[str, str]
+) -> int:
+    from hermes.parent import Parent
+
+    smpp = [carrier.name for carrier in loaded.carriers if carrier.kind == "smpp" and carrier.enabled]
+    if smpp:
+        raise SettingsError(
+            f"server.workers: smpp carriers ({', '.join(smpp)}) need a node with one worker: their binds are not "
+            "shared between processes yet"
+        )
+    logs.configure(loaded.log.format, loaded.log.level)
+    if loaded.redis.url is None:
+        logs.get_logger("hermes.node").warning(
+            "without [redis] each worker counts tenants' limits for itself", workers=loaded.server.workers
+        )
+    source = {"config": None if config is None else str(config.absolute()), "options": options}
+    try:
+        return asyncio.run(Parent(loaded, folder, source, environ).run())
+    except OSError as exc:
+        reason = _address_error(exc)
+        if reason is None:
+            raise
+        server = loaded.server
+        raise client.Failed(f"cannot listen on {server.host} port {server.port}: {reason}") from exc
 
 
 def _ready(node: Node) -> None:

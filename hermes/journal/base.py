@@ -38,6 +38,7 @@ NEWS_ERRAND: Final = "errand"  # there are errands for a worker (its id)
 NEWS_ANSWER: Final = "answer"  # to one that waits (its id, and what `actors.errands` puts there)
 NEWS_PARKED: Final = "parked"  # a receipt (its row's id)
 NEWS_SUPPRESSIONS: Final = "suppressions"  # entries were added or removed
+NEWS_SEEN: Final = "seen"  # changes of the directory are in force at another worker (whose they are, and their names)
 NEWS_LIVE: Final = "live"  # a carrier or the routes were set or removed while the node ran
 
 
@@ -586,6 +587,12 @@ class Journal(Protocol):
     # --- tenants and keys: each change is stored with its row of the audit log, and other workers are told of it
     def on_directory(self, callback: Callable[[str | None], None]) -> None:
         """Call `callback(tenant)` when another worker changed a tenant, its keys or endpoints; None: any may have."""
+
+    def take_unseen(self) -> list[str]:
+        """Name the changes of other workers that were told since the last call; to be given to `seen`."""
+
+    async def seen(self, changes: Sequence[str]) -> None:
+        """Tell those who made these changes that this worker goes by them now: they wait for it, a second at most."""
 
     async def put_tenant(self, tenant: Tenant, change: Change | None = None) -> None:
         """Insert or replace a tenant."""

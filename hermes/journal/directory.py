@@ -105,6 +105,7 @@ class Directory:
     async def _refresh(self) -> None:
         while self._stale:
             stale, self._stale = self._stale, set()
+            changes = self._journal.take_unseen()
             try:
                 async with self._changing:
                     if None in stale:
@@ -113,6 +114,7 @@ class Directory:
                         for tenant_id in stale:
                             if tenant_id is not None:
                                 self._replace(tenant_id, await self._journal.tenant_rows(tenant_id))
+                await self._journal.seen(changes)
             except JournalError:
                 self._stale |= stale
                 await asyncio.sleep(REFRESH_RETRY_S)

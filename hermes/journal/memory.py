@@ -713,6 +713,12 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
     def on_directory(self, callback: Callable[[str | None], None]) -> None:
         self._store.watchers.append((self.worker_id, callback))
 
+    def take_unseen(self) -> list[str]:
+        return []
+
+    async def seen(self, changes: Sequence[str]) -> None:
+        self._reach()
+
     def _changed(self, tenant: str, change: Change | None) -> None:
         """Store the change's row of the audit log, and tell the other workers on the next turn of the loop."""
         if change is not None:

@@ -60,6 +60,7 @@ from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirecto
 from hermes.journal.postgres_erasure import PostgresErasure
 from hermes.journal.postgres_suppressions import PostgresSuppressions
 from hermes.journal.postgres_workers import NEWS_CHANNEL, PostgresWorkers
+from hermes.journal.postgres_workers import declare_gone as declare_gone
 from hermes.journal.process import started_at, this_host
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import (
@@ -145,6 +146,9 @@ class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, 
         self._link.on_look.append(self._writer.look)
         self._on_fenced: list[Callable[[], None]] = []
         self._on_directory: list[Callable[[str | None], None]] = []
+        self._unseen: list[str] = []
+        self._awaited: dict[str, asyncio.Semaphore] = {}
+        self._living = 1
         self._on_news: list[Callable[[str, str], None]] = []
         self._link.listen(DIRECTORY_CHANNEL, self._told_of_directory)
         self._link.listen(NEWS_CHANNEL, self._told)

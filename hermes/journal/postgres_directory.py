@@ -5,17 +5,31 @@ A change, its row of the audit log and the news for the other workers are one tr
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from hermes.journal.base import VERSIONS_KEPT, ApiKey, Change, Endpoint, Policy, Template, Tenant, TenantRows
+from hermes.domain.message import ulid
+from hermes.journal.base import (
+    NEWS_SEEN,
+    VERSIONS_KEPT,
+    ApiKey,
+    Change,
+    Endpoint,
+    Policy,
+    Template,
+    Tenant,
+    TenantRows,
+)
 from hermes.journal.link import Link
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import from_json, storable, to_json
 from hermes.runtime.clock import Clock
 
-DIRECTORY_CHANNEL: Final = "hermes_directory"  # NOTIFY: "<worker that changed it> <tenant>"
+DIRECTORY_CHANNEL: Final = "hermes_directory"  # NOTIFY: "<worker that changed it> <tenant> <name of the change>"
+SEEN_WITHIN_S: Final = 1.0  # what the other workers have to come to a change, before its caller is answered
 
 
 class PostgresDirectory:
@@ -25,18 +39,59 @@ class PostgresDirectory:
     _link: Link
     _clock: Clock
     _on_directory: list[Callable[[str | None], None]]
+    _unseen: list[str]
+    _awaited: dict[str, asyncio.Semaphore]
+    _living: int
+    _news: Callable[[str, str], tuple[str, str, str]]
 
     def on_directory(self, callback: Callable[[str | None], None]) -> None:
         self._on_directory.append(callback)
 
     def _told_of_directory(self, payload: str | None) -> None:
-        worker, _, tenant = (payload or "").partition(" ")
+        worker, _, rest = (payload or "").partition(" ")
+        tenant, _, name = rest.partition(" ")
         if worker != self.worker_id:
+            if name:
+                self._unseen.append(f"{worker} {name}")
             for callback in self._on_directory:
                 callback(tenant or None)
 
+    def take_unseen(self) -> list[str]:
+        unseen, self._unseen = self._unseen, []
+        return unseen
+
+    async def seen(self, changes: Sequence[str]) -> None:
+        if changes:
+            async with self._link.borrow() as connection, connection.transaction():
+                for change in changes:
+                    await connection.execute(*self._news(NEWS_SEEN, change))
+
+    def _seen_elsewhere(self, detail: str) -> None:
+        """Another worker goes by a change."""
+        worker, _, name = detail.partition(" ")
+        waiting = self._awaited.get(name) if worker == self.worker_id else None
+        if waiting is not None:
+            waiting.release()
+
     async def _changed(self, query: str, tenant: str, change: Change | None, *arguments: Any) -> bool:
         """Carry out a change. False: no row was there to be changed, and nothing is told or noted."""
+        others, name = self._living - 1, ulid()
+        seen = self._awaited[name] = asyncio.Semaphore(0)
+        try:
+            if not await self._store_change(query, tenant, change, arguments, name):
+                return False
+            # Whoever was told that it is done finds it done at every worker; one that hangs is not waited for long.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SEEN_WITHIN_S):
+                    for _ in range(others):
+                        await seen.acquire()
+        finally:
+            del self._awaited[name]
+        return True
+
+    async def _store_change(
+        self, query: str, tenant: str, change: Change | None, arguments: tuple[Any, ...], name: str
+    ) -> bool:
         async with self._link.borrow() as connection, connection.transaction():
             if not await connection.fetch(QUERIES[query], *arguments):
                 return False
@@ -52,7 +107,7 @@ class PostgresDirectory:
                     None if change.before is None else to_json(change.before),
                     None if change.after is None else to_json(change.after),
                 )
-            await connection.execute("SELECT pg_notify($1, $2)", DIRECTORY_CHANNEL, f"{self.worker_id} {tenant}")
+            await connection.execute("SELECT pg_notify($1, $2)", DIRECTORY_CHANNEL, f"{self.worker_id} {tenant} {name}")
         return True
 
     # --- tenants

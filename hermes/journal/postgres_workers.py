@@ -7,23 +7,44 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+import asyncpg
+
 from hermes.journal.base import (
     LOST,
+    NEWS_SEEN,
     NEWS_WORKERS,
     SHARDS,
     Errand,
     Fenced,
     shard_of,
 )
-from hermes.journal.link import Link
+from hermes.journal.link import LOST as LOST_CONNECTION
+from hermes.journal.link import Connect, Link, translate
 from hermes.journal.process import is_gone
 from hermes.journal.queries import QUERIES
 from hermes.journal.writer import GroupCommitWriter
 from hermes.runtime.clock import Clock
 
 NEWS_CHANNEL: Final = "hermes_news"  # NOTIFY: "<worker that tells> <topic> <detail>"
+GONE_WITHIN_S: Final = 15.0  # a statement; it waits for the dead worker's last batch
 _CLAIMING: Final = 0x4865726D6576  # advisory lock: one worker claims shards at a time
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+async def declare_gone(connect: Connect, worker_id: str) -> None:
+    """Declare a worker dead whose process is known to have ended, and tell the others.
+
+    Raises:
+        JournalAway: the database cannot be reached.
+    """
+    connection = await Link(connect, "hermes parent").open(timeout_s=GONE_WITHIN_S)
+    try:
+        await connection.execute(QUERIES["declare_dead"], worker_id, True)
+        await connection.execute(QUERIES["notify"], NEWS_CHANNEL, f"parent {NEWS_WORKERS} ")
+    except (asyncpg.PostgresError, *LOST_CONNECTION) as exc:
+        raise translate(exc) from None
+    finally:
+        connection.terminate()
 
 
 class PostgresWorkers:
@@ -38,6 +59,8 @@ class PostgresWorkers:
     _shards: dict[int, datetime]
     _on_news: list[Callable[[str, str], None]]
     _steady_since: float
+    _living: int
+    _seen_elsewhere: Callable[[str], None]
 
     # --- who lives
     def _changed_at(self, available: bool) -> None:
@@ -57,6 +80,7 @@ class PostgresWorkers:
         if self.worker_id not in living:
             self._writer.fence()
             raise Fenced("this worker was declared dead")
+        self._living = len(living)
         return sorted(living)
 
     async def _declare_dead(self, worker_id: str, gone: bool) -> bool:
@@ -101,6 +125,9 @@ class PostgresWorkers:
             if worker == self.worker_id:
                 return
             topic, _, detail = rest.partition(" ")
+        if topic == NEWS_SEEN:
+            self._seen_elsewhere(detail)
+            return
         for callback in self._on_news:
             callback(topic, detail)
 

@@ -42,15 +42,25 @@ class Sealer:
     def __repr__(self) -> str:
         return f"Sealer({str(self.path)!r})"
 
+    def make_key(self) -> None:
+        """Make the key file if there is none.
+
+        Raises:
+            SettingsError: it cannot be made.
+        """
+        if self._keys is None:
+            if not self.path.exists():
+                write_private(self.path, Fernet.generate_key().decode() + "\n")
+            self._keys = _read(self.path)
+
     def seal(self, name: str, values: dict[str, Any]) -> bytes:
         """Encrypt an object, bound to the name of what it belongs to.
 
         Raises:
             SettingsError: the key file cannot be made.
         """
-        if self._keys is None:
-            write_private(self.path, Fernet.generate_key().decode() + "\n")
-            self._keys = _read(self.path)
+        self.make_key()
+        assert self._keys is not None
         return self._keys.encrypt(json.dumps([name, values]).encode())
 
     def unseal(self, name: str, sealed: bytes) -> dict[str, Any]:
@@ -59,6 +69,8 @@ class Sealer:
         Raises:
             CannotUnseal: this key file is not the one, or the secret is another's.
         """
+        if self._keys is None and self.path.exists():  # another worker has made it
+            self._keys = _read(self.path)
         if self._keys is None:
             raise CannotUnseal(f"the key file {self.path} is missing")
         try:

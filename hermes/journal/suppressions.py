@@ -58,6 +58,10 @@ class Suppressions:
 
     async def load(self) -> None:
         """Read everything; call once after the journal started."""
+        await self._read()
+        await self.consents.load()
+
+    async def _read(self) -> None:
         index = SuppressionIndex()
         self._told_meanwhile = []
         after = ""
@@ -68,7 +72,6 @@ class Suppressions:
         for sign, entries in self._told_meanwhile:
             _apply(index, sign, entries)
         self._index, self._told_meanwhile = index, None
-        await self.consents.load()
 
     # --- what other workers change
     def _told(self, topic: str, detail: str) -> None:
@@ -90,7 +93,7 @@ class Suppressions:
         try:
             while True:
                 try:
-                    await self.load()
+                    await self._read()
                     break
                 except JournalAway:
                     await asyncio.sleep(RETRY_S)

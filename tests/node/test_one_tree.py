@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hermes.testing.database import shared_cluster
 from tests.node.harness import SOON_S, Node, running, until
+from tests.node.test_workers import alive, shared, workers
 
 pytestmark = pytest.mark.slow
+
+MESSAGES = 20  # over as many connections
 
 
 @pytest.fixture
@@ -34,7 +38,10 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
 
 
 async def samples(node: Node) -> dict[tuple[Any, ...], float]:
-    text = (await node.ask("GET", "/metrics")).body
+    return parsed((await node.ask("GET", "/metrics")).body)
+
+
+def parsed(text: str) -> dict[tuple[Any, ...], float]:
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -116,3 +123,48 @@ async def test_two_processes_are_one_tree_and_one_sum_until_one_is_gone(two: tup
     await b.final(sent["id"])
     assert await b.terminate() == 0
     assert (await samples(a))["hermes_accepted_total",] == 2
+
+
+async def test_processes_on_one_port_are_one_tree_and_one_sum_whichever_is_reached(tmp_path: Path, data: Path) -> None:
+    async with workers(tmp_path, data) as node:
+        await until(partial(shared, node), SOON_S, "the two share all shards")
+        tenant = await node.tenant()
+        for _ in range(MESSAGES):
+            sent = await node.send(tenant.key, {"channel": "sms", "to": "+4520120001", "content": {"text": "Hi"}})
+            await node.final(sent["id"])
+
+        async def looked_at_from_both() -> list[dict[tuple[Any, ...], float]]:
+            """What each of the two shows; a process puts its own mark into the ids of its requests."""
+            seen: dict[str, dict[tuple[Any, ...], float]] = {}
+            while len(seen) < 2:
+                answer = await node.ask("GET", "/metrics")
+                seen[answer.headers["X-Request-Id"][:16]] = parsed(answer.body)
+            return list(seen.values())
+
+        for shown in await looked_at_from_both():
+            assert (shown["hermes_accepted_total",], shown["hermes_workers",]) == (MESSAGES, 2)
+            assert shown["hermes_final_total", ("channel", "sms"), ("status", "delivered")] == MESSAGES
+            assert shown["hermes_workers_unreachable",] == 0
+        before = await alive(node)
+        assert sum(row["open"] for row in before.values()) == 0
+        assert (await node.ask("POST", "/v1/carriers/mock-push/pause")).status == 200
+        lines = (await tree(node))["children"]
+        assert [line["detail"]["pid"] for line in lines] == [
+            row["pid"] for row in sorted(before.values(), key=lambda row: str(row["id"]))
+        ]
+        assert [line["detail"]["shards"] for line in lines] == [32, 32]
+        overview = (await node.ask("GET", "/v1/overview")).body
+        assert (overview["workers"], overview["accepted"], overview["carriers_by_state"]["paused"]) == (2, MESSAGES, 1)
+
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+
+        async def renewed() -> bool:
+            found = await alive(node)
+            return killed not in found and len(found) == 2 and await states(node) == [True, True]
+
+        await until(renewed, SOON_S, "a new process has taken its place")
+        for shown in await looked_at_from_both():
+            assert shown["hermes_accepted_total",] == MESSAGES, "what the killed one had counted was seen by the other"
+        of_push = (await node.ask("GET", "/v1/actors/provider/mock-push")).body["children"]
+        assert [child["detail"]["state"] for child in of_push] == ["paused", "paused"]

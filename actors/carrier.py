@@ -47,7 +47,9 @@ logger = getLogger("hermes.carrier")  # asked for every answer: structlog's woul
 
 HIGH_WATER: Final = 0.9  # of queue_limit: the gateway refuses new messages for this carrier
 LOW_WATER: Final = 0.7
-PASS_BY_S: Final = 1.0  # a job that was asked for and waits longer for its cascade's word holds no other
+# A job that was asked for and waits longer for its cascade's word holds no other: longer than a commit takes while the
+# database is being restarted, which must not change an order.
+PASS_BY_S: Final = 30.0
 
 
 class Pump:

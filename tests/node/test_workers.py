@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 
 from hermes.parent import RESTARTS_A_WORKER, failures_after, intensity
 from hermes.runtime.intensity import count_restart
+from hermes.testing.database import shared_cluster
 from tests.node.harness import (
     FIRST_START_WITHIN_S,
     MOCKS,
@@ -26,6 +27,7 @@ from tests.node.harness import (
     is_alive,
     mock,
     receipt,
+    running,
     until,
     waiting_for_receipts,
 )
@@ -222,6 +224,47 @@ async def test_a_renewal_refuses_no_message(tmp_path: Path, data: Path) -> None:
 
 async def _taken_everywhere(node: Node, key: str, body: dict[str, Any]) -> bool:
     return all([(await node.ask("POST", "/v1/messages", body, key=key)).status == 202 for _ in range(SEVERAL)])
+
+
+async def test_a_node_that_dies_is_taken_over_by_the_other_and_nothing_is_sent_again(tmp_path: Path) -> None:
+    """Two nodes with data folders of their own over one PostgreSQL."""
+    cluster = await shared_cluster()
+    async with AsyncExitStack() as stack:
+        connect = await stack.enter_async_context(cluster.database())
+        url = f"postgresql://{connect['user']}@/{connect['database']}?host={connect['host']}&port={connect['port']}"
+        nodes = []
+        for name in ("a", "b"):
+            (tmp_path / name / "data").mkdir(parents=True)
+            for secret in ("key-hash.secret", "operator.key"):
+                (tmp_path / name / "data" / secret).write_text("of-both-nodes\n")
+            nodes.append(await stack.enter_async_context(running(tmp_path / name, server=f'[database]\nurl = "{url}"')))
+        a, b = nodes
+        found = await until(lambda: shared(a), MOVED_WITHIN_S, "the nodes share the shards")
+        assert set(found) == {a.pid, b.pid}
+        tenant = await a.tenant()
+        late = {"channel": "sms", "to": "+4520120006", "content": {"text": "Hi"}}  # a receipt after 3 s
+        ids = [
+            (await b.send(tenant.key, {**late, "on_ambiguous": policy}))["id"]
+            for policy in ("never", "resend")
+            for _ in range(20)
+        ]
+
+        async def submitted() -> bool:
+            found = (await a.messages(ids)).values()
+            return all(message["attempts"] and message["attempts"][0]["submitted_at"] for message in found)
+
+        await until(submitted, SOON_S, "every message is at its carrier")
+        b.kill()
+        began = time.monotonic()
+
+        async def moved() -> bool:
+            return [row["shards"] for row in (await alive(a)).values()] == [64]
+
+        await until(moved, MOVED_WITHIN_S, "the other node has all shards")
+        print(f"moved after {time.monotonic() - began:.1f} s")
+        done = await a.all_final(ids, FINAL_WITHIN_S)
+        assert {message["status"] for message in done.values()} == {"delivered"}
+        assert all(len(message["attempts"]) == 1 for message in done.values())
 
 
 async def test_smpp_with_several_workers_is_refused_by_name(tmp_path: Path) -> None:

@@ -112,8 +112,12 @@ async def test_two_processes_are_one_tree_and_one_sum_until_one_is_gone(two: tup
         return await states(a) == [True, True] and (await samples(b))["hermes_accepted_total",] == 1
 
     await until(anew, SOON_S, "the new process is there, and knows what was counted before it")
-    of_push = [c["detail"]["state"] for c in (await a.ask("GET", "/v1/actors/provider/mock-push")).body["children"]]
-    assert of_push == ["paused", "paused"], "the new process has taken the order over"
+
+    async def both_paused() -> bool:
+        of_push = (await a.ask("GET", "/v1/actors/provider/mock-push")).body["children"]
+        return [child["detail"]["state"] for child in of_push] == ["paused", "paused"]
+
+    await until(both_paused, SOON_S, "the new process has taken the order over")
     rows = (await a.ask("GET", "/v1/workers")).body["data"]
     assert sorted(row["state"] for row in rows) == ["alive", "alive", "dead"]
 
@@ -166,5 +170,20 @@ async def test_processes_on_one_port_are_one_tree_and_one_sum_whichever_is_reach
         await until(renewed, SOON_S, "a new process has taken its place")
         for shown in await looked_at_from_both():
             assert shown["hermes_accepted_total",] == MESSAGES, "what the killed one had counted was seen by the other"
-        of_push = (await node.ask("GET", "/v1/actors/provider/mock-push")).body["children"]
-        assert [child["detail"]["state"] for child in of_push] == ["paused", "paused"]
+
+        async def both_paused() -> bool:  # the one that is asked looks for new workers once a second
+            of_push = (await node.ask("GET", "/v1/actors/provider/mock-push")).body["children"]
+            return [child["detail"]["state"] for child in of_push] == ["paused", "paused"]
+
+        await until(both_paused, SOON_S, "the new process has taken the order over")
+
+        old = set(await alive(node))
+        os.kill(node.pid, signal.SIGHUP)
+
+        async def all_renewed() -> bool:
+            found = await alive(node)
+            return len(found) == 2 and not old & set(found) and await states(node) == [True, True]
+
+        await until(all_renewed, 2 * SOON_S, "both processes are new")
+        for shown in await looked_at_from_both():
+            assert shown["hermes_accepted_total",] == MESSAGES, "those that left have left their counts"

@@ -229,7 +229,11 @@ class Node:
         gc.set_threshold(20_000, 20, 50)  # a message makes few cycles; 7 % less CPU than (700, 10, 10)
 
     async def _accepting(self) -> None:
-        """Wait until there is a shard to accept messages in: other workers may have to give one back first."""
+        """Come to know the other workers, and wait for a shard to accept in: they may have to give one back."""
+        if not self._announced and self._http is not None:  # started again, it is where it was
+            await self.journal.announce(self._control.url)
+            self._announced = True
+            await self._http.gateway.carriers.take_over_orders()
         waiting = [asyncio.ensure_future(event.wait()) for event in (self.context.shards.accepting, self._stopped)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for one in waiting:
@@ -262,10 +266,6 @@ class Node:
         return self._http
 
     async def _opened(self, server: Any) -> None:
-        if not self._announced:  # started again, it is where it was
-            await self.journal.announce(self._control.url)
-            self._announced = True
-            await server.gateway.carriers.take_over_orders()
         self.url = config.base_url(self.settings.server.host, server.port)
 
     def _is_ready(self) -> bool:

@@ -534,7 +534,13 @@ class CascadeActor(Actor):
             self._context.metrics.timer_late_seconds.observe((now - due).total_seconds())
             self._take(rules.TimePassed())
             return
-        self._park_if_idle()
+        if self._idle_since is None or self._lingers_for() <= 0:  # an earlier alarm may be left from before it was idle
+            self._park_if_idle()
+
+    def _lingers_for(self) -> float:
+        """Seconds that an idle message still stays in memory."""
+        assert self._idle_since is not None
+        return self._context.linger_s - (self._context.clock.monotonic() - self._idle_since)
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -687,7 +693,7 @@ class CascadeActor(Actor):
                 context.lingering[self.ref] = None
                 if len(context.lingering) > context.linger_limit:
                     context.lingering.popitem(last=False)[0].send_system(PARK_NOW)
-            wait = min(wait, context.linger_s)
+            wait = min(wait, self._lingers_for())
         else:
             if self._idle_since is not None:
                 self._wake_up()

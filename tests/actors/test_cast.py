@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from hermes.domain.message import Content, Message, Step
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import JournalAway
 from hermes.runtime import SystemClock
+from hermes.testing import ManualClock
 from tests.actors.cast import SECRET, CastNode, message, mock, start_cast
 
 Answer = SendResult | SendError | asyncio.Future[Any]
@@ -144,6 +146,19 @@ async def test_a_waiting_cascade_is_parked_and_a_receipt_wakes_it() -> None:
     ack = carrier.report(f"{m.message_id}-0-1", "delivered")
     assert (await node.final(m.message_id)).status == "delivered"
     await node.until(lambda: ack == [True])
+    await node.stop()
+
+
+async def test_a_cascade_that_waits_stays_in_memory_for_as_long_as_the_context_says() -> None:
+    """The alarm set while the message lay in its carrier's queue, a second ahead, does not park it."""
+    clock = ManualClock()
+    node = await start_cast([plan(Scripted())], clock=clock, linger_s=10.0)
+    m = replace(message(node.tenant), created_at=clock.now(), expires_at=clock.now() + timedelta(hours=1))
+    await node.submit(m)
+    await clock.elapse(9.0)
+    assert node.system.whereis(f"cascade/{m.message_id}") is not None
+    await clock.elapse(2.0)
+    assert node.system.whereis(f"cascade/{m.message_id}") is None
     await node.stop()
 
 

@@ -213,6 +213,11 @@ class Fleet:
         """Whether nothing can be sent but by test keys: no carrier is there, or none is enabled."""
         return not any(name != SANDBOX for name in self.plans)
 
+    @property
+    def unset(self) -> bool:
+        """Whether no carrier is meant to be used: not one that is off for want of its key, either."""
+        return self.empty and not any(stored.settings.enabled for stored in self._stored.values())
+
     def default_success(self, channel: str, mode: str) -> str:
         """`submitted` where none of the channel's carriers gives receipts."""
         if mode != "live":

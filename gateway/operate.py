@@ -14,7 +14,9 @@ from hermes.domain.message import rfc3339
 from hermes.metrics import CONTENT_TYPE, OVER, Metrics
 from hermes.samples import Samples, added, encoded, told_apart
 
-NO_CARRIERS: Final = "no carriers yet: only test keys can send; add a [[carrier]] to the settings, or POST /v1/carriers"
+NO_CARRIERS: Final = (
+    "no carriers left: only test keys can send; add a [[carrier]] to the settings, or POST /v1/carriers"
+)
 
 
 class Operate:

@@ -78,19 +78,21 @@ class Place:
         workers: how many there are.
         connect: the way to the parent's embedded database; None: the settings name another.
         listener: bound to the node's address.
+        first: the node itself is being started; a worker that follows another takes what there is.
     """
 
     worker_id: str
     workers: int
     connect: Mapping[str, Any] | None
     listener: socket.socket
+    first: bool = True
 
 
 class Node:
     """One Hermes process.
 
     Args:
-        settings: checked; they may name no carrier: those added live are in the journal.
+        settings: checked; they may name no carrier, if the journal has one that was added live.
         data_dir: holds the embedded database and the keys; made if missing.
         place: where it stands among several; None: it is the whole node.
     """
@@ -178,6 +180,8 @@ class Node:
         off = [c for c in settings.carriers if not c.enabled]
         self.fleet = fleet = Fleet(journal, self.clock, self._sealer, self._fixed, off, settings.routes, self._workers)
         await fleet.load()
+        if fleet.unset and (self._place is None or self._place.first):
+            settings.refuse_no_carrier()
         self.context = Context(
             self.system,
             self.clock,

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from hermes import settings as config
 from hermes.domain.message import ulid
-from hermes.errors import HermesError
+from hermes.errors import HermesError, SettingsError
 from hermes.journal import postgres
 from hermes.journal.base import JournalError
 from hermes.journal.embedded import EmbeddedPostgres
@@ -102,6 +102,7 @@ class Parent:
         self._stopping = False
         self._exit_code = 0
         self._renewing = False
+        self._started = False
 
     async def run(self) -> int:
         """Run the node until SIGTERM or SIGINT; returns the exit code.
@@ -121,6 +122,7 @@ class Parent:
             await postgres.migrate(self._connect)
             self._reserve()
             await asyncio.gather(*(self._first(slot) for slot in range(self._workers)))
+            self._started = True
             loop.add_signal_handler(signal.SIGHUP, self._renew_soon)
             url = config.base_url(self._settings.server.host, self._address[1])
             config.write_node_file(self._data_dir, url)
@@ -170,6 +172,7 @@ class Parent:
             "worker_id": worker_id,
             "workers": self._workers,
             "listener": listener.fileno(),
+            "first": not self._started,
             "connect": self._connect if self._embedded is not None else None,
         }
         with theirs:
@@ -214,6 +217,8 @@ class Parent:
         stop.cancel()
         if ready.done() and not ready.result() and not self._stop.is_set():
             self._exit_code = child.process.returncode or 1
+            if self._exit_code == 2:
+                raise SettingsError("a worker refused its settings; it says why above")
             raise WorkerFailed("a worker could not start; it says why above")
         self._run(self._watch(child))
 

@@ -427,6 +427,23 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guests: tuple[GuestSettings, ...] = ()
     tenant_defaults: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
+    @property
+    def names_carrier(self) -> bool:
+        """Whether the file has a carrier that is enabled; others may be in the journal."""
+        return any(carrier.enabled for carrier in self.carriers)
+
+    def refuse_no_carrier(self) -> NoReturn:
+        """Refuse to start: neither here nor in the journal is a carrier.
+
+        Raises:
+            SettingsError: always.
+        """
+        why = "every carrier has enabled = false" if self.carriers else "no carrier is set, so nothing could be sent"
+        raise SettingsError(
+            f"carrier: {why}; add a [[carrier]] to the file named with --config, or try `hermes demo`, "
+            "which needs no settings"
+        )
+
 
 SECTIONS: Final[dict[str, type[Section]]] = {
     "server": ServerSettings,

@@ -24,7 +24,9 @@ async def run(given: Mapping[str, Any], channel: socket.socket) -> int:
         Path(given["config"]) if given["config"] is not None else None, os.environ, options=given["options"]
     )
     logs.configure(loaded.log.format, loaded.log.level)
-    place = boot.Place(given["worker_id"], given["workers"], given["connect"], socket.socket(fileno=given["listener"]))
+    place = boot.Place(
+        given["worker_id"], given["workers"], given["connect"], socket.socket(fileno=given["listener"]), given["first"]
+    )
     node = boot.Node(loaded, Path(given["data_dir"]), place=place)
     loop = asyncio.get_running_loop()
 

@@ -37,9 +37,6 @@ DEMO_CARRIERS: Final = tuple(
 )
 
 
-NEXT: Final = "add a [[carrier]] to the file named with --config, or POST /v1/carriers; `hermes demo` has mock ones"
-
-
 class AddressTaken(client.Failed):
     """Somebody else listens on the address."""
 
@@ -61,6 +58,8 @@ def serve(
     options = _address(host, port) | ({} if workers is None else {"server.workers": workers})
     loaded = settings.load(config, environ, options=options)
     folder = settings.data_folder(data_dir, environ)
+    if not loaded.names_carrier and loaded.database.url is None and not (folder / "postgres").exists():
+        loaded.refuse_no_carrier()  # before a database is made in which there can be none
     if loaded.server.workers > 1:
         return _run_workers(loaded, folder, config, options, environ)
     return _run(loaded, folder, _ready)
@@ -94,10 +93,7 @@ def _run_workers(
 
 
 def _ready(node: Node) -> None:
-    log = logs.get_logger("hermes.node")
-    log.info("ready", url=node.url)
-    if node.fleet.empty:
-        log.warning("no carriers yet: only test keys can send", next=NEXT)
+    logs.get_logger("hermes.node").info("ready", url=node.url)
 
 
 def demo(

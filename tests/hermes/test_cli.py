@@ -1039,11 +1039,11 @@ def test_doctor_finds_everything_well(told: FakeNode, run: Run, tmp_path: Path) 
 
 
 def test_doctor_says_what_the_node_says_of_its_carriers(told: FakeNode, run: Run) -> None:
-    told.note = "no carriers yet: \x1b[31mred"
+    told.note = "no carriers left: \x1b[31mred"
     result = run("doctor", "--json")
     assert result.code == 1
     (said,) = [entry for entry in result.document["checks"] if not entry["ok"]]
-    assert said["name"] == "carriers" and said["detail"].startswith("no carriers yet") and "\x1b" not in said["detail"]
+    assert said["name"] == "carriers" and said["detail"].startswith("no carriers left") and "\x1b" not in said["detail"]
 
 
 def test_doctor_finds_each_thing_that_is_wrong(
@@ -1111,8 +1111,7 @@ class FakeBoot(ModuleType):
         directory = Directory(self.journal, SystemClock(), b"secret")
         await directory.load()
         url = f"http://127.0.0.1:{settings.server.port}"
-        fleet = SimpleNamespace(empty=not settings.carriers)
-        told = on_ready(SimpleNamespace(url=url, operator_key=KEY, directory=directory, fleet=fleet))
+        told = on_ready(SimpleNamespace(url=url, operator_key=KEY, directory=directory))
         if told is not None:
             await told
         return self.code
@@ -1186,7 +1185,7 @@ def test_address_error_is_found_where_it_is_wrapped(boot: FakeBoot, run: Run, co
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--workers", "2"], "hermes: --workers: not available yet"),
+        ([], "hermes: carrier: no carrier is set"),
         (["--config", "no-such-file.toml"], "hermes: no-such-file.toml: cannot be read: No such file"),
     ],
 )
@@ -1196,11 +1195,9 @@ def test_serve_with_wrong_settings_exits_2(boot: FakeBoot, run: Run, argv: list[
     assert result.err.startswith(said)
 
 
-@pytest.mark.parametrize("carriers", [True, False])
-def test_serve_starts_without_a_carrier_and_says_so(boot: FakeBoot, run: Run, config: str, carriers: bool) -> None:
-    result = run("serve", *(["--config", config] if carriers else []))
-    assert result.code == 0 and boot.settings is not None
-    assert ("no carriers yet" in result.err) == (not carriers)
+def test_serve_leaves_it_to_the_journal_whether_there_is_a_carrier(boot: FakeBoot, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    assert run("serve", "--data-dir", str(tmp_path)).code == 0 and boot.settings is not None
 
 
 def test_serve_tells_every_wrong_setting_on_a_line(boot: FakeBoot, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

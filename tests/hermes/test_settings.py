@@ -292,6 +292,14 @@ def test_file_that_cannot_be_used_is_refused_with_its_path(tmp_path: Path, conte
     assert str(caught.value).startswith(f"{path}: {reason}")
 
 
+def test_without_an_enabled_carrier_the_way_to_the_demo_is_shown() -> None:
+    disabled = CarrierSettings(name="a", kind="mock", channel="sms", enabled=False)
+    for settings in (Settings(), Settings(carriers=(disabled,))):
+        assert not settings.names_carrier
+        with pytest.raises(SettingsError, match=r"^carrier: .*`hermes demo`"):
+            settings.refuse_no_carrier()
+
+
 # --- variables are typed by their field
 
 
@@ -372,6 +380,7 @@ def test_example_loads_and_its_carriers_can_be_made() -> None:
     from hermes.runtime.clock import SystemClock
 
     settings = load(EXAMPLE, {})
+    assert settings.names_carrier
     for carrier in settings.carriers:
         registry.make_carrier(carrier.kind, carrier.name, carrier.channel, carrier.options, clock=SystemClock())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.carriers.http.servers import free_port
-from tests.node.harness import Node, mock, running
+from tests.node.harness import Node, NodeFailed, mock, running
 
 CANARY = "canary-1f6b9c"
 NEW = {
@@ -48,22 +48,24 @@ async def test_a_live_carrier_survives_kill_9_and_its_secret_is_nowhere(tmp_path
 
 
 @pytest.mark.slow
-async def test_a_node_starts_without_a_carrier_says_so_and_sends_once_one_is_added(tmp_path: Path, data: Path) -> None:
-    async with running(tmp_path, "", data=data) as node:
-        assert node.log.count("no carriers yet") == 1
-        said = (await node.ask("GET", "/readyz")).body
-        assert said["status"] == "ok" and said["note"].startswith("no carriers yet")
+async def test_a_node_starts_with_live_carriers_alone_and_not_without_any(tmp_path: Path, data: Path) -> None:
+    async with running(tmp_path, mock("email"), data=data) as node:
         tenant = await node.tenant()
-        message = {"channel": "sms", "to": "+4520120001", "content": {"text": "hi"}}
-        tried = await node.send(tenant.test_key, message)
-        assert (await node.final(tried["id"]))["status"] == "delivered"
         assert (await node.ask("POST", "/v1/carriers", NEW)).status == 201
-        assert (await node.ask("GET", "/readyz")).body == {"status": "ok"}
-        node.kill()
+        assert await node.terminate() == 0
+        node.configure("")
         await node.start()
-        assert node.log.count("no carriers yet") == 1
-        sent = await node.send(tenant.key, message)
+        sent = await node.send(tenant.key, {"channel": "sms", "to": "+4520120001", "content": {"text": "hi"}})
         assert (await node.final(sent["id"]))["status"] == "delivered"
+        assert (await node.ask("GET", "/readyz")).body == {"status": "ok"}
+
+        assert (await node.ask("DELETE", "/v1/carriers/live")).status in (200, 204)
+        said = (await node.ask("GET", "/readyz")).body
+        assert said["status"] == "ok" and said["note"].startswith("no carriers left")
+        assert await node.terminate() == 0
+        with pytest.raises(NodeFailed, match="the node ended with 2") as refused:
+            await node.start()
+        assert "carrier: no carrier is set" in str(refused.value) and "`hermes demo`" in str(refused.value)
 
 
 async def check_without_its_key(node: Node, key_file: Path) -> None:

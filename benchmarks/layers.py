@@ -92,7 +92,8 @@ class Bench:
         self.edge = cast(Edge, SimpleNamespace(directory=self.directory, operator_key="operator", clock=self.clock))
         self.request: Any = SimpleNamespace(headers={"Authorization": f"Bearer {key}"}, remote="127.0.0.1")
         self.accepted = Accepted(journal.accepted, self.clock.monotonic)
-        self.pipeline = Pipeline(self.directory.rules(tenant), self.suppressions.blocks)
+        lists = self.suppressions
+        self.pipeline = Pipeline(self.directory.rules(tenant), lists.listed, lists.consents.given)
         self.caller = authenticate(self.edge, self.request, Access.SEND)
 
     # --- each layer, for all messages

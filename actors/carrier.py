@@ -18,6 +18,7 @@ from actors.context import CarrierPlan, Context
 from actors.lanes import Lane, Lanes, lane_of
 from actors.messages import (
     CancelSubmitted,
+    ChooseAgain,
     DropSuppressed,
     GoAhead,
     Job,
@@ -212,16 +213,14 @@ class CarrierActor(Actor):
         if not self._queue and self._is_fit() and self._has_room():
             self._send_or_ask(job)
             return
-        fit = self._state == "up" or self._health.available(self._context.clock.monotonic())
-        if not fit and not job.write_ahead:
-            job.cascade.send_system(NotTaken(job, at_once=True))  # it became unfit while the job was on its way
-            return
         now = self._context.clock.monotonic()
         entry = self._queue.put(submission.tenant, submission.category, submission.segments or 1, job, now)
         if entry is None:
             job.cascade.send(NotTaken(job))
             return
         job.entry = entry
+        if self._state != "up" and not job.write_ahead and not self._health.available(now):
+            job.cascade.send_system(ChooseAgain(job))  # it became unfit while the job was on its way
         if len(self._queue) >= HIGH_WATER * self._plan.queue_limit:
             self._context.full_carriers.add(self._name)
         self._pump()
@@ -273,9 +272,15 @@ class CarrierActor(Actor):
         self._health.since = context.clock.now()
         log.warning("carrier state", carrier=self._name, state=state, was=was, reason=self._health.reason(now))
         if not self._health.available(now):
-            self._give_back(at_once=True)
+            self._offer_elsewhere()
             if self._health.breaker.opened_at is not None and not self._pump_set:
                 self._set_pump()  # an open breaker half-opens by itself: look again then
+
+    def _offer_elsewhere(self) -> None:
+        """Let every job that has not left go to another carrier; who finds none stays in its place."""
+        for entry in self._queue.entries():
+            job: Job = entry.item
+            job.cascade.send_system(ChooseAgain(job))
 
     def _give_back(self, *, at_once: bool) -> None:
         """Return every job that has not left."""

@@ -23,6 +23,7 @@ from actors.context import Context
 from actors.messages import (
     CancelMail,
     CancelSubmitted,
+    ChooseAgain,
     GoAhead,
     HandOver,
     Job,
@@ -194,6 +195,8 @@ class CascadeActor(Actor):
             self._take(message)
         elif kind is NotTaken:
             self._on_not_taken(message)
+        elif kind is ChooseAgain:
+            self._on_choose_again(message.job)
         elif kind is NotWanted:
             submission = message.job.submission
             if self._jobs.pop((submission.step, submission.attempt), None) is not None:
@@ -488,6 +491,23 @@ class CascadeActor(Actor):
             self._dispatch(attempt)
         else:
             self._hold_hand_over()
+
+    def _on_choose_again(self, job: Job) -> None:
+        """Its carrier became unfit: move what has not left to one that is fit, or have it noted where it waits."""
+        key = (job.submission.step, job.submission.attempt)
+        attempt = self.state.find(*key)
+        if attempt is None or self._jobs.get(key) is not job or job.left or attempt.status != "queued":
+            return
+        unfit = attempt.carrier
+        self._choose_again(attempt)
+        if attempt.carrier == unfit:
+            self._note_soon = True
+            return
+        job.withdrawn = True
+        del self._jobs[key]
+        self._tell_carrier(unfit, WithdrawJob(job))
+        attempt.dispatched = False
+        self._dispatch(attempt)
 
     def _on_sending(self, message: rules.Sending) -> None:
         """A carrier asks before it calls: write it ahead (policy never), or take back the note that it has not left."""

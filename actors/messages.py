@@ -98,12 +98,23 @@ class NotTaken:
     """To a cascade: the job did not leave and is not queued any more.
 
     Attributes:
-        at_once: the carrier became unfit (down, paused, breaker open): ask another, or the same to hold it. False:
-            the queue is full or the actor ended; try again in a moment.
+        at_once: the carrier is taken out of service: ask another. False: the queue is full or the actor ended; try
+            again in a moment.
     """
 
     job: Job
     at_once: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class ChooseAgain:
+    """To a cascade: the carrier became unfit (down, paused, breaker open) and the job has not left.
+
+    It keeps its place in the carrier's queue, so that it stays before what comes later; the cascade may withdraw it and
+    ask another carrier.
+    """
+
+    job: Job
 
 
 @dataclass(slots=True, frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from actors.carrier import CarrierActor
 from actors.context import CarrierPlan, Context
-from actors.messages import CancelSubmitted, Job, NotTaken
+from actors.messages import CancelSubmitted, ChooseAgain, Job, NotTaken
 from actors.shipment import Shipment
 from actors.smpp_connection import ConnectionActor, Line
 from carriers.base import SendError, SendResult
@@ -266,19 +266,31 @@ class SMPPDispatcher(CarrierActor):
         self._look_at_health()
         self.room()
 
+    def _offer_elsewhere(self) -> None:
+        again = sorted(self._again)
+        self._again = [shipment for shipment in again if shipment.untouched]  # in order, so a heap
+        for shipment in again:
+            if not shipment.untouched:
+                self._give_up(shipment)
+            elif not shipment.job.withdrawn:
+                shipment.job.cascade.send_system(ChooseAgain(shipment.job))
+        super()._offer_elsewhere()
+
     def _give_back(self, *, at_once: bool) -> None:
-        super()._give_back(at_once=at_once)
         again, self._again = self._again, []
         for shipment in sorted(again):
             job = shipment.job
-            if shipment.untouched:
-                if not job.withdrawn:
-                    job.cascade.send_system(NotTaken(job, at_once))
-            else:
-                shipment.give_up("some parts were taken before the carrier was lost")
-                verdict = shipment.verdict()
-                if verdict is not None:
-                    self._answer(job, verdict)
+            if not shipment.untouched:
+                self._give_up(shipment)
+            elif not job.withdrawn:
+                job.cascade.send_system(NotTaken(job, at_once))
+        super()._give_back(at_once=at_once)
+
+    def _give_up(self, shipment: Shipment) -> None:
+        shipment.give_up("some parts were taken before the carrier was lost")
+        verdict = shipment.verdict()
+        if verdict is not None:
+            self._answer(shipment.job, verdict)
 
     # --- ending and showing ---------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from actors import provider
 from carriers.base import SendError, SendResult
 from hermes.domain.commands import ControlCarrier
+from hermes.runtime import Actor
 from tests.actors.cast import CastNode, message, start_cast
 from tests.actors.test_cast import Scripted, plan, types
+from tests.actors.test_lanes import job
 
 
 def failing() -> SendError:
@@ -72,6 +75,41 @@ async def test_what_waits_for_a_paused_carrier_moves_to_the_next() -> None:
     stored = await node.stored(messages[1].message_id)
     assert types(stored)[0] == "accepted"
     held.set_result(SendResult(("x",)))
+    await node.stop()
+
+
+class Listening(Actor):
+    """Stands for a cascade that hears what its carrier says, and has not got to it yet."""
+
+    def __init__(self, heard: list[tuple[str, Any]]) -> None:
+        self._heard = heard
+
+    def handle(self, message: Any) -> None:
+        self._heard.append((type(message).__name__, getattr(message, "job", message)))
+
+
+async def test_what_waits_when_the_carrier_becomes_unfit_keeps_its_place_before_what_comes_later() -> None:
+    carrier = Scripted()
+    held: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    carrier.answers = [held]
+    node = await start_cast([plan(carrier, max_in_flight=1)])
+    heard: list[tuple[str, Any]] = []
+    cascade = node.system.spawn(Listening, heard)
+    jobs = [replace(job(n, allowed=True), cascade=cascade, allowed=False) for n in range(6)]
+    for each in jobs[:4]:
+        node.system.send("provider/scripted", each)
+    await node.until(lambda: shown(node, "scripted")["queue"] == 3)
+    await order(node, "scripted", "pause")
+    await node.until(lambda: len(heard) == 3)
+    assert heard == [("ChooseAgain", each) for each in jobs[1:4]]
+    for each in jobs[4:]:  # on their way when it became unfit
+        node.system.send("provider/scripted", each)
+    await node.until(lambda: len(heard) == 5)
+    assert shown(node, "scripted")["queue"] == 5
+    await order(node, "scripted", "resume")
+    held.set_result(SendResult(("x",)))
+    await node.until(lambda: len(carrier.asked) == 6)
+    assert [submission.message_id for submission in carrier.asked] == [each.submission.message_id for each in jobs]
     await node.stop()
 
 

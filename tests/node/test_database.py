@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 
 from hermes.journal.embedded import EmbeddedPostgres
 from tests.node.harness import (
-    READY_WITHIN_S,
+    READY_AGAIN_WITHIN_S,
     SOON_S,
     Node,
     copy_data,
@@ -121,7 +121,7 @@ async def away_and_back(node: Node, mail: MailServer, take_away: Deed, bring_bac
         await take_away()
         await while_away(stage)
         await bring_back()
-        print(f"ready again after {await node.wait_ready(READY_WITHIN_S):.2f} s")
+        print(f"ready again after {await node.wait_ready(READY_AGAIN_WITHIN_S):.2f} s")
         await receipts_are_taken_again(stage)
         assert node.pid == pid
 

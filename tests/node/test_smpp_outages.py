@@ -120,7 +120,6 @@ async def test_kill_between_the_parts_of_a_handsets_message_loses_none_and_tells
 
 
 AWAY_S = 60.0
-BREAKS_WITHIN_S = 2  # until everybody knows that the bind is down
 RATE = 200  # messages a second, of two tenants in two lanes
 LANES = ("transactional", "marketing")
 SHORT_LIVED = 20  # one in so many lives for five seconds only
@@ -187,14 +186,7 @@ async def test_a_minute_without_the_carrier_loses_nothing_and_keeps_the_order_of
                 assert (message["status"], number in sent) == ("expired", False)
             elif number % SHORT_LIVED:
                 assert (message["status"], number in sent) == ("delivered", True)
-        # What was accepted while the connection broke may be tried, and tried again behind the next one.
-        breaking = {
-            int(message["to"]["phone"][5:])
-            for message in found.values()
-            if abs((datetime.fromisoformat(message["created_at"]) - gone).total_seconds()) < BREAKS_WITHIN_S
-        }
-        assert len(breaking) < count / 10
-        place = {number: at for at, number in enumerate(sent) if number not in breaking}
+        place = {number: at for at, number in enumerate(sent)}
         for key in {key for key, _ in ids.values()}:
             for lane in range(len(LANES)):
                 mine = [place[n] for owner, n in ids.values() if owner == key and n % 2 == lane and n in place]

@@ -28,6 +28,7 @@ from typing import Any
 from benchmarks._node import MOCKS, BenchNode, node
 
 CONNECTIONS = 64
+BATCH_CONNECTIONS = 8  # a batch on each is what the node keeps in its queues at most
 STEPS = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 7000.0, 8000.0, 10000.0, 12000.0)  # messages/s, for --saturate
 KEPT_UP = 0.95  # of the rate that was offered: less, and the step is past saturation
 _ID = re.compile(rb'"(msg_[0-9A-Z]{26})"')
@@ -95,7 +96,7 @@ class Load:
     async def run(self) -> None:
         """Send everything and wait for every answer."""
         loop = asyncio.get_running_loop()
-        for _ in range(CONNECTIONS):
+        for _ in range(BATCH_CONNECTIONS if self.batch else CONNECTIONS):
             await loop.create_connection(lambda: Connection(self), self.target.host, self.target.port)
         start = time.perf_counter()
         sent = 0

@@ -52,7 +52,7 @@ class RateLayer:
             f"{whose} sends at most {taken.limit} messages a second.",
             layer=self.name,
             retry_after_s=taken.wait_s,
-            headers=headers(taken, taken.refused or "tenant"),
+            headers=headers(taken),
         )
 
 
@@ -65,22 +65,24 @@ def _over_quota(taken: Taken, quota: str, message: Message) -> Problem:
     left_s = max((ends - message.created_at).total_seconds(), 0.0)
     limit = f"{taken.limit / MICROS:g}" if kind == "spend" else str(taken.limit)
     why = f"at most {limit} {_UNITS[kind]} go in a {period} (UTC); the next one begins at {ends:%Y-%m-%dT%H:%M:%SZ}"
-    window_s = int((ends - begins).total_seconds())
     return Problem(
         "quota_exceeded",
         f"{quota}: {why}",
         errors=[FieldError(f"quotas.{quota}", why)],
         layer=RateLayer.name,
         retry_after_s=left_s,
-        headers=f'RateLimit-Policy: "{quota}";q={taken.limit};w={window_s}\r\n'
-        f'RateLimit: "{quota}";r={taken.remaining};t={max(math.ceil(left_s), 1)}\r\n',
+        headers=_policy(taken, int((ends - begins).total_seconds()), left_s),
     )
 
 
-def headers(taken: Taken, policy: str = "tenant") -> str:
-    """Write the header lines of a rate (draft-ietf-httpapi-ratelimit-headers-09, 3 and 4)."""
-    wait_s = math.ceil(taken.wait_s) if taken.remaining == 0 else 0
+def headers(taken: Taken) -> str:
+    """Write the header lines of the narrowest rate that applies."""
+    return _policy(taken, 1, taken.wait_s if taken.remaining == 0 else 0.0)
+
+
+def _policy(taken: Taken, window_s: int, wait_s: float) -> str:
+    """Write what is left of a limit (draft-ietf-httpapi-ratelimit-headers-09, 3 and 4); which one, the detail says."""
     return (
-        f'RateLimit-Policy: "{policy}";q={taken.limit};w=1\r\n'
-        f'RateLimit: "{policy}";r={taken.remaining};t={max(wait_s, 1)}\r\n'
+        f'RateLimit-Policy: "tenant";q={taken.limit};w={window_s}\r\n'
+        f'RateLimit: "tenant";r={taken.remaining};t={max(math.ceil(wait_s), 1)}\r\n'
     )

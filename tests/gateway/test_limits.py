@@ -310,7 +310,9 @@ async def test_a_channels_rate_names_the_channel(api: Api) -> None:
     await set_tenant(api, channel_rates={"sms": 1})
     answers = [await api.send() for _ in range(4)]
     over = next(a for a in answers if a.status == 429)
-    assert over.headers["RateLimit-Policy"] == '"sms";q=1;w=1' and "sms" in over.json["detail"]
+    assert {a.headers["RateLimit-Policy"] for a in answers} == {'"tenant";q=1;w=1'}
+    assert over.headers["RateLimit"] == '"tenant";r=0;t=' + over.headers["Retry-After"]
+    assert "channel sms" in over.json["detail"]
     mail = {"channel": "email", "to": "a@example.com", "content": {"text": "Hi"}}
     assert (await api.send(mail)).status == 202
     await set_tenant(api, layers={"rate": {"enabled": False}})

@@ -255,8 +255,8 @@ async def test_who_used_the_quota_up_is_told_which_and_until_when(api: Api) -> N
     over = next(a for a in answers if a.status == 429)
     assert (over.code, over.json["layer"], over.fields) == ("quota_exceeded", "rate", ["quotas.messages_per_day"])
     wait_s = int(over.headers["Retry-After"])
-    assert over.headers["RateLimit-Policy"] == '"messages_per_day";q=3;w=86400'
-    assert over.headers["RateLimit"] == f'"messages_per_day";r=0;t={wait_s}'
+    assert over.headers["RateLimit-Policy"] == '"tenant";q=3;w=86400'
+    assert over.headers["RateLimit"] == f'"tenant";r=0;t={wait_s}'
     now = datetime.now(UTC)
     ends = datetime.fromisoformat((await shown(api))["messages_per_day"]["resets_at"])
     assert abs((ends - now).total_seconds() - wait_s) < 600 and wait_s <= 86_400

@@ -40,7 +40,7 @@ from carriers.base import Submission
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Attempt, Cascade
 from hermes.domain.commands import AlreadyBegun, AlreadyFinal, SuppressRecipient
-from hermes.domain.erasure import without_words
+from hermes.domain.erasure import erased, without_words
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, Event, webhook_type
 from hermes.domain.message import Message
 from hermes.domain.receipt import DeliveryReceipt
@@ -91,12 +91,12 @@ class _Alarm:
 
 
 class Forget:
-    """To a cascade: its message was erased; this is what is left of it."""
+    """To a cascade: its message was erased at this time."""
 
-    __slots__ = ("message",)
+    __slots__ = ("at",)
 
-    def __init__(self, message: Message) -> None:
-        self.message = message
+    def __init__(self, at: datetime) -> None:
+        self.at = at
 
 
 class _ParkNow:
@@ -206,7 +206,7 @@ class CascadeActor(Actor):
         elif kind is _ParkNow:
             self._park_if_idle()
         elif kind is Forget:
-            self.state.message = message.message
+            self.state.message = erased(self.state.message, message.at)
         elif kind is HandOver:
             self._handing_over = True
         elif kind is CancelMail:

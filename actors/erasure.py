@@ -14,8 +14,9 @@ from typing import Any, Final
 from actors.background import Background, sleep
 from actors.cascade import Forget
 from actors.context import Context
+from actors.messages import Forward
 from hermes.domain.commands import AlreadyFinal, CancelMessage, ErasureAsked, NotFound
-from hermes.domain.erasure import Erasure, erased, reaches
+from hermes.domain.erasure import Erasure, reaches
 from hermes.domain.message import Message, ulid
 from hermes.journal.base import JournalError
 from hermes.logs import get_logger
@@ -112,15 +113,20 @@ class ErasureActor(Actor):
         return True
 
     async def _forget(self, tenant: str, messages: list[Message]) -> int:
-        """Erase final messages, in the memory of their cascades and in the journal."""
+        """Erase final messages, in the memory of their cascades, on whatever worker, and in the journal."""
         if not messages:
             return 0
-        now = self._context.clock.now()
-        for message in messages:
-            cascade = self.system.whereis("cascade/" + message.message_id)
+        forget = Forget(self._context.clock.now())
+        ids = [message.message_id for message in messages]
+        for message_id in ids:
+            cascade = self.system.whereis("cascade/" + message_id)
             if cascade is not None:
-                cascade.send_system(Forget(erased(message, now)))
-        return await self._context.journal.erase_messages(tenant, [m.message_id for m in messages], now)
+                cascade.send_system(forget)
+        count = await self._context.journal.erase_messages(tenant, ids, forget.at)
+        for message_id in ids:
+            if not self._context.shards.owns(message_id):
+                self.system.send("errands", Forward(message_id, forget))
+        return count
 
     # --- what is older than a tenant keeps
     async def _keep_no_longer(self) -> None:
@@ -136,18 +142,21 @@ class ErasureActor(Actor):
             await sleep(context.clock, RETENTION_EVERY_S)
 
     async def _expire(self, tenant: str, before: datetime) -> None:
-        """Erase a tenant's final messages that were created before, and what was written to it."""
+        """Erase a tenant's final messages that were created before, this worker's, and what was written to it."""
         journal = self._context.journal
         end = "msg_" + ulid(int(before.timestamp() * 1000))[:10]
         after = kept_from = self._kept_from.get(tenant, "")
-        waiting = False  # an open one was seen: it is looked at again
+        waiting = False  # an open one was seen, or another worker's: it is looked at again
         while page := await journal.erasable(tenant, after, end, PAGE):
-            over = [message for message, is_open in page if not is_open]
-            self._counts["expired"] += await self._forget(tenant, over)
+            over = []
             for message, is_open in page:
-                waiting = waiting or is_open
+                over_now = not is_open and self._context.shards.owns(message.message_id)
+                waiting = waiting or not over_now
+                if over_now:
+                    over.append(message)
                 if not waiting:
                     kept_from = message.message_id
+            self._counts["expired"] += await self._forget(tenant, over)
             after = page[-1][0].message_id
             await sleep(self._context.clock, PAUSE_S)
         self._kept_from[tenant] = kept_from

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from actors.background import Background, sleep
+from actors.cascade import Forget
 from actors.context import Context
 from actors.messages import CancelMail, Forward, Gained, ReceiptMail, RescheduleMail, Wake
 from hermes.domain import cascade as rules
@@ -48,6 +49,10 @@ class _Wish(msgspec.Struct):
 
 class _Crash(msgspec.Struct):
     detail: str
+
+
+class _Forget(msgspec.Struct):
+    at: datetime
 
 
 class _Look:
@@ -189,6 +194,9 @@ class ErrandsActor(Actor):
         elif type(mail) is rules.Crashed:
             errand = Errand(message_id, "crashed", _text(_Crash(mail.detail)))
             self._send(errand, partial(self._again, errand))
+        elif type(mail) is Forget:
+            errand = Errand(message_id, "forget", _text(_Forget(mail.at)))
+            self._send(errand, partial(self._again, errand))
         elif mail is None:
             errand = Errand(message_id, "wake", "{}")
             self._send(errand, partial(self._again, errand))
@@ -264,6 +272,12 @@ class ErrandsActor(Actor):
             self._look()
 
     def _carry_out(self, errand: Errand) -> None:
+        if errand.kind == "forget":  # what is not in memory is erased where it is stored
+            cascade = self.system.whereis("cascade/" + errand.message_id)
+            if cascade is not None:
+                cascade.send_system(Forget(msgspec.json.decode(errand.body, type=_Forget).at))
+            self._finish(errand)
+            return
         mail: object | None = None
         if errand.kind == "receipt":
             receipt = msgspec.json.decode(errand.body, type=_Receipt)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.cascade import CascadeActor
+from actors.context import CarrierPlan
 from actors.shards import Shards, quota, surplus
+from hermes.domain.cascade import Cascade
 from hermes.domain.commands import (
     AlreadyFinal,
     CancelMessage,
+    ErasureAsked,
     ReceiptArrived,
     Refused,
     RescheduleMessage,
     Submit,
     SuppressRecipient,
 )
-from hermes.domain.message import Message
+from hermes.domain.erasure import Erasure
+from hermes.domain.message import Content, Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import SHARDS, shard_of
 from hermes.journal.memory import MemoryJournal
@@ -73,6 +79,12 @@ class Pair:
         made.message_id = node.context.shards.new_message_id(made.created_at)
         return made
 
+    def memory_of(self, message_id: str) -> Cascade:
+        """What the message's one cascade, on whichever worker, has in memory."""
+        cascades = (actor for actor in gc.get_objects() if type(actor) is CascadeActor)
+        (state,) = (actor.state for actor in cascades if actor.state.message.message_id == message_id)
+        return state
+
 
 async def submit(node: CastNode, made: Message) -> str:
     await node.system.call(f"tenant/{made.tenant}", Submit(made))
@@ -82,10 +94,12 @@ async def submit(node: CastNode, made: Message) -> str:
 CARRIERS = {"receipt_delay_ms": 20}
 
 
-async def join(first: CastNode, name: str = "worker-2") -> CastNode:
+async def join(first: CastNode, name: str = "worker-2", carriers: Sequence[CarrierPlan] | None = None) -> CastNode:
     journal = first.journal.peer(name)  # type: ignore[attr-defined]
     await journal.start()
-    return await start_cast([mock("mock-sms", "sms", **CARRIERS), mock("mock-email", "email", **CARRIERS)], journal)
+    if carriers is None:
+        carriers = [mock("mock-sms", "sms", **CARRIERS), mock("mock-email", "email", **CARRIERS)]
+    return await start_cast(carriers, journal)
 
 
 @pytest.fixture
@@ -162,6 +176,31 @@ async def test_what_one_worker_suppresses_the_other_does_not_send(pair: Pair) ->
     await pair.second.until(lambda: len(pair.second.context.suppressions))
     message_id = await submit(pair.second, made)
     assert (await pair.second.final(message_id)).status == "failed"
+
+
+async def test_an_erasure_reaches_the_cascade_that_another_worker_still_has() -> None:
+    journal = MemoryJournal()
+    await journal.start()
+    slow = [mock("mock-sms", "sms", latency_ms=3_600_000)]
+    first = await start_cast(slow, journal)
+    second = await join(first, carriers=slow)
+    pair = Pair(first, second)
+    await first.until(lambda: len(second.context.shards.open) == 32 == len(first.context.shards.open), 30.0)
+    message_id = await submit(second, pair.of(second))
+    await second.until(lambda: pair.memory_of(message_id).attempts)
+    now = second.context.clock.now()
+    erasure = Erasure(
+        "era_" + first.context.shards.new_message_id(now)[4:], first.tenant, "hash", "+4520120001", "test", now
+    )
+    await first.journal.put_erasure(erasure)
+    first.system.send("erasures", ErasureAsked())
+    # Cancelled, and yet in a carrier's hands: whatever that says of it is to be written without its words.
+    await first.until(lambda: pair.memory_of(message_id).message.erased_at, 30.0)
+    held = pair.memory_of(message_id)
+    assert (held.status, held.message.to, held.message.content) == ("cancelled", {}, Content())
+    await first.until(lambda: not journal._store.errands)
+    await second.stop(crash=True)
+    await first.stop(crash=True)
 
 
 async def test_shards_move_with_what_waits_in_them_and_back_when_a_worker_ends() -> None:

@@ -134,6 +134,7 @@ class ErrandsActor(Actor):
         self._asks: OrderedDict[str, tuple[Reply, float]] = OrderedDict()  # until when, monotonic
         self._doing: dict[int, Errand] = {}  # given to the waker, or to be tried again later
         self._done: list[Errand] = []
+        self._forgetting = False
         self._looking = False
         self._look_again = False
         self._forwarded = 0
@@ -220,13 +221,14 @@ class ErrandsActor(Actor):
 
     async def _store(self) -> None:
         while self._out:
-            batch, self._out = self._out[:AT_ONCE], self._out[AT_ONCE:]
+            batch = self._out[:AT_ONCE]  # there until it is stored, so that `terminate` tells these, too
             error: JournalError | None = None
             try:
                 await self._context.journal.send_errands([errand for errand, _ in batch])
                 self._forwarded += len(batch)
             except JournalError as exc:
                 error = exc
+            del self._out[: len(batch)]
             for _, stored in batch:
                 stored(error)
             if error is not None:
@@ -310,15 +312,14 @@ class ErrandsActor(Actor):
 
     def _finish(self, errand: Errand) -> None:
         self._done.append(errand)
-        if len(self._done) == 1:
+        if not self._forgetting:
+            self._forgetting = True
             self._background.run(self._forget())
 
     async def _forget(self) -> None:
-        while True:
-            await sleep(self._context.clock, 0.0)
+        while self._done:
+            await sleep(self._context.clock, 0.0)  # those that are done at once go in one statement
             done = self._done[:AT_ONCE]
-            if not done:
-                return
             try:
                 await self._context.journal.errands_done(done)
             except JournalError:
@@ -327,6 +328,7 @@ class ErrandsActor(Actor):
             del self._done[: len(done)]
             for errand in done:
                 self._doing.pop(errand.id, None)
+        self._forgetting = False
 
     def terminate(self, reason: Any) -> None:
         """Carriers offer again what is not stored; callers are told to ask again."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from actors.cascade import CascadeActor
 from actors.context import CarrierPlan
+from actors.messages import Forward, ReceiptMail
 from actors.shards import Shards, quota, surplus
 from hermes.domain.cascade import Cascade
 from hermes.domain.commands import (
@@ -28,7 +29,7 @@ from hermes.domain.commands import (
 from hermes.domain.erasure import Erasure
 from hermes.domain.message import Content, Message
 from hermes.domain.receipt import DeliveryReceipt
-from hermes.journal.base import SHARDS, shard_of
+from hermes.journal.base import SHARDS, Errand, shard_of
 from hermes.journal.memory import MemoryJournal
 from tests.actors.cast import CastNode, message, mock, start_cast
 
@@ -168,6 +169,47 @@ async def test_a_cancel_at_the_other_worker_is_answered_by_the_owner(pair: Pair)
         await pair.first.system.call(tenant, CancelMessage(message_id), timeout_s=30.0)
     with pytest.raises(AlreadyFinal):
         await pair.first.system.call(tenant, RescheduleMessage(message_id, made.expires_at), timeout_s=30.0)
+
+
+async def test_errands_that_are_done_while_others_are_being_forgotten_are_forgotten_too(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = pair.second.journal
+    forget = journal.errands_done
+
+    async def slowly(errands: Sequence[Errand]) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await forget(errands)
+
+    monkeypatch.setattr(journal, "errands_done", slowly)
+    for n in range(60):
+        await pair.first.journal.send_errands([Errand(pair.of(pair.second).message_id, "wake", "{}")])
+        for _ in range(n % 12):
+            await asyncio.sleep(0)
+    await pair.first.until(lambda: not pair.first.journal._store.errands)  # type: ignore[attr-defined]
+    await pair.second.until(lambda: pair.second.system.info("errands").detail["doing"] == 0)
+
+
+async def test_a_receipt_that_is_being_stored_when_the_actor_ends_is_offered_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storing = asyncio.Event()
+
+    async def never(errands: Sequence[Errand]) -> None:
+        storing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pair.first.journal, "send_errands", never)
+    told: list[bool] = []
+    mail = ReceiptMail(DeliveryReceipt("mock-sms", "m-1", "delivered"), told.append, (0, 1, 0))
+    pair.first.system.send("errands", Forward(pair.of(pair.second).message_id, mail))
+    await storing.wait()
+    ref = pair.first.system.whereis("errands")
+    assert ref is not None
+    ref.stop()
+    await ref.ended()
+    assert told == [False]
 
 
 async def test_what_one_worker_suppresses_the_other_does_not_send(pair: Pair) -> None:

@@ -22,6 +22,7 @@ PING_EVERY_S: Final = 0.3
 PING_TIMEOUT_S: Final = 0.5  # with the pause before it: a server that hangs is away after 0.8 s at most
 CONNECT_TIMEOUT_S: Final = 3.0
 READ_TIMEOUT_S: Final = 15.0
+PAUSE_S: Final = 10.0  # within a transaction: whoever is silent as long as a lease holds no lock any more
 BACK_OFF_S: Final = (0.1, 1.0)  # first and longest pause between two tries to connect
 
 # Our hot queries look rows up by their keys. Plans made while the tables were empty must still do that when
@@ -121,6 +122,7 @@ class Link:
         arguments["server_settings"] = {
             "application_name": self._name,
             "timezone": "UTC",
+            "idle_in_transaction_session_timeout": str(int(PAUSE_S * 1000)),
             **PLAN_BY_KEYS,
             **arguments.get("server_settings", {}),
             **(settings or {}),

@@ -39,6 +39,7 @@ from hermes.journal.link import Link
 from hermes.journal.migrator import SchemaRefused
 from hermes.journal.partitions import PARTITIONED, ensure_days, partition_day, partition_name
 from hermes.journal.postgres import PostgresJournal, migrate
+from hermes.journal.postgres_workers import _CLAIMING
 from hermes.journal.queries import QUERIES
 from hermes.journal.writer import Batch
 from hermes.testing.database import roomy_memory, shared_cluster
@@ -219,6 +220,18 @@ async def test_many_workers_claim_at_once_without_sharing_a_shard(bench):
     workers = [await bench.worker(claim=False) for _ in range(4)]
     claims = await asyncio.gather(*(worker.claim_shards(16) for worker in workers))
     assert sorted(shard for claim in claims for shard in claim) == list(range(SHARDS))
+
+
+async def test_a_process_that_is_stopped_while_it_claims_holds_up_nobody_for_long(bench, journal, monkeypatch):
+    monkeypatch.setattr(link, "PAUSE_S", 0.2)
+    stopped = await journal._link.open()
+    await stopped.execute("BEGIN")
+    await stopped.execute("SELECT pg_advisory_xact_lock($1)", _CLAIMING)
+    await stopped.execute("SELECT FROM shard FOR UPDATE")
+    await journal.stop()
+    other = await bench.worker(claim=False)
+    assert len(await other.claim_shards()) == SHARDS  # a statement that waits gives up after 15 s
+    stopped.terminate()
 
 
 async def test_a_worker_id_is_used_once(bench, journal):

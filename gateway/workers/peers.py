@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -35,19 +35,17 @@ class Told(NamedTuple):
 
     def read(self, shape: type[T]) -> T | None:
         """Read the document of a good answer; None for anything else, also for what another version would say."""
-        if self.status != 200:
-            return None
-        try:
-            return msgspec.json.decode(self.body, type=shape)
-        except (ValueError, RecursionError):
-            return None
+        return self._read(msgspec.json.decode, shape)
 
     def read_packed(self, shape: type[T]) -> T | None:
         """Read a good answer in MessagePack; None as `read`."""
+        return self._read(msgspec.msgpack.decode, shape)
+
+    def _read(self, decode: Callable[..., T], shape: type[T]) -> T | None:
         if self.status != 200:
             return None
         try:
-            return msgspec.msgpack.decode(self.body, type=shape)
+            return decode(self.body, type=shape)
         except (ValueError, RecursionError):
             return None
 

@@ -122,10 +122,11 @@ async def measure(limits: Limits, redis: RedisServer | None, clients: int, round
 async def exact(workers: list[Limits], clients: int) -> None:
     """Have more asked at once than a rate and a burst let go, and see that exactly those go."""
     asked = ask("ten_exact", rate=clients)
-    taken = await asyncio.gather(*(workers[n % len(workers)].take(asked) for n in range(4 * clients)))
+    offered = 4 * (clients + asked.burst)
+    taken = await asyncio.gather(*(workers[n % len(workers)].take(asked) for n in range(offered)))
     went = sum(one.refused is None for one in taken)
     assert went == clients + asked.burst, f"{went} went, not {clients + asked.burst}"
-    print(f"{4 * clients} at once over {len(workers)} workers: {went} went, {clients} + {asked.burst} may")
+    print(f"{offered} at once over {len(workers)} workers: {went} went, {clients} + {asked.burst} may")
 
 
 async def main(clients: int, rounds: int) -> None:

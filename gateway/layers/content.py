@@ -17,7 +17,11 @@ LONGEST_NAME: Final = 11
 LONGEST_NUMBER: Final = 20  # digits of the address field (3GPP TS 23.040, 9.1.2.5)
 
 _is_number: Final = re.compile(r"\+?[0-9]{1,20}").fullmatch
-_link: Final = re.compile(r"(?:https?://|(?<![\w.@-])www\.)([^\s/?#\"'<>()\[\]]+)", re.IGNORECASE)
+# http://, https:// or www. in any case (ſ is an s). It begins with a set of letters, which the engine looks for
+# quickly: a quarter of the time of re.IGNORECASE.
+_link: Final = re.compile(
+    r"[hHwW](?:(?<=[hH])[tT][tT][pP][sSſ]?://|(?<=[wW])(?<![\w.@-][wW])[wW]{2}\.)([^\s/?#\"'<>()\[\]]+)"
+)
 
 
 class ContentLayer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -86,6 +87,36 @@ def fields(layer: Any, sent: Message) -> list[str]:
 )
 def test_content(set_: dict[str, Any], sent: Message, refused: list[str]) -> None:
     assert fields(ContentLayer(ContentSettings(**set_)), sent) == refused
+
+
+LINK = re.compile(r"(?:https?://|(?<![\w.@-])www\.)[^\s/?#\"'<>()\[\]]+", re.IGNORECASE)  # as one would write it
+PIECES = (
+    "http",
+    "HTTP",
+    "Https",
+    "httpſ",
+    "://",
+    "www.",
+    "Www.",
+    "h",
+    "w",
+    "s",
+    "a.b",
+    "é",
+    "@",
+    "-",
+    ".",
+    " ",
+    "/",
+    "(",
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_a_link_is_found_wherever_it_begins_and_however_it_is_written(text: str) -> None:
+    layer = ContentLayer(ContentSettings(link_hosts=("acme.example",)))
+    refused = fields(layer, message(content=Content(text=text)))
+    assert refused == (["content.text"] if LINK.search(text) else [])
 
 
 def test_a_refusal_does_not_repeat_the_text() -> None:

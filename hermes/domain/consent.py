@@ -49,20 +49,27 @@ class ConsentIndex:
     def __init__(self) -> None:
         self._by_scope: dict[tuple[str, str, str], dict[str, set[str]]] = {}
 
-    def take(self, consent: Consent) -> None:
-        """Take in a record as it is stored now; once more is harmless."""
+    def take(self, consent: Consent) -> bool:
+        """Take in a record as it is stored now; once more is harmless.
+
+        Returns:
+            Whether a consent counted until now and does not any more.
+        """
         scope = (consent.tenant, consent.channel, consent.category)
         if consent.withdrawn_at is None and consent.address is not None:
             self._by_scope.setdefault(scope, {}).setdefault(consent.address, set()).add(consent.id)
-            return
+            return False
+        ended = False
         addresses = self._by_scope.get(scope, {})
         # Of an erased recipient only the id is known.
         for address in [consent.address] if consent.address is not None else list(addresses):
             ids = addresses.get(address)
-            if ids is not None:
+            if ids is not None and consent.id in ids:
+                ended = True
                 ids.discard(consent.id)
                 if not ids:
                     del addresses[address]
+        return ended
 
     def given(self, tenant: str, channel: str, address: str, category: str) -> bool:
         """Tell whether this recipient agreed to messages of this category on this channel."""

@@ -7,6 +7,7 @@ directory and read what changed since.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,12 +28,18 @@ class Consents:
     """Every consent record.
 
     Invariant: what a method has returned is stored; what is in memory is stored.
+
+    Args:
+        on_ended: called when some count no more, whichever worker was told.
     """
 
-    def __init__(self, journal: Journal, directory: Directory, clock: Clock) -> None:
+    def __init__(
+        self, journal: Journal, directory: Directory, clock: Clock, on_ended: Callable[[], None] = lambda: None
+    ) -> None:
         self._journal = journal
         self._directory = directory
         self._clock = clock
+        self._on_ended = on_ended
         self._index = ConsentIndex()
         self._read_until = _EVER
         self._stale = False
@@ -46,10 +53,14 @@ class Consents:
     async def _read(self) -> None:
         since, after = (self._read_until if self._read_until == _EVER else self._read_until - OVERLAP), ""
         while page := await self._journal.consents_changed(since, after, PAGE):
-            for consent in page:
-                self._index.take(consent)
-                self._read_until = max(self._read_until, consent.changed_at)
+            self._take(page)
+            self._read_until = max(self._read_until, *(consent.changed_at for consent in page))
             since, after = page[-1].changed_at, page[-1].id
+
+    def _take(self, stored: Sequence[Consent]) -> None:
+        ended = [consent for consent in stored if self._index.take(consent)]
+        if ended:
+            self._on_ended()
 
     def _changed_elsewhere(self, tenant_id: str | None) -> None:
         self._stale = True
@@ -101,7 +112,9 @@ class Consents:
         return consent
 
     async def withdraw(self, tenant: str, id: str, *, by: Author) -> Consent | None:
-        """Let a recipient's consent for this channel and category count no more, however often it was given.
+        """Let a recipient's consent for this channel and category count no more, for what is queued too.
+
+        It counts no more however often it was given.
 
         Returns:
             The record of this id as it is now; None: the tenant has no such record.
@@ -112,9 +125,9 @@ class Consents:
         now = self._clock.now()
         facts = {"consent": id, "channel": found.channel, "category": found.category}
         change = Change(now, by.name, tenant, "consent.withdrawn", found.recipient, facts, None, by.request_id)
-        for consent in await self._journal.withdraw_consents(found, now, change):
-            self._index.take(consent)
-        return await self._journal.consent(tenant, id)
+        stored = await self._journal.withdraw_consents(found, now, change)
+        self._take(stored)
+        return next((consent for consent in stored if consent.id == id), None)
 
     async def page(self, tenant: str, address: str | None, before_id: str | None, limit: int) -> list[Consent]:
         """Load a page of a tenant's records, newest first: all, or those of one recipient (as `same_recipient`)."""
@@ -128,6 +141,5 @@ class Consents:
     async def erase(self, tenant: str, recipient: str) -> int:
         """Leave of a recipient's records that somebody had agreed; they count no more. Returns how many there were."""
         left = await self._journal.erase_consents(tenant, recipient, self._clock.now())
-        for consent in left:
-            self._index.take(consent)
+        self._take(left)
         return len(left)

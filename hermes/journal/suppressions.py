@@ -1,7 +1,8 @@
 """Who must not be written to: read from the journal at start, kept in memory, written through.
 
 Every change is stored before it is seen; other workers tell theirs (`Journal.on_news`). A question never waits.
-Whoever holds queued messages registers in `on_added` and looks at them again when there are new entries.
+Whoever holds queued messages registers in `on_added` and looks at them again when there are new entries, or consents
+that count no more.
 """
 
 from __future__ import annotations
@@ -12,18 +13,15 @@ from typing import Final
 
 from hermes.domain.address import NoAddress as NoAddress
 from hermes.domain.address import same_recipient
-from hermes.domain.consent import Consent
 from hermes.domain.message import ulid
 from hermes.domain.suppression import OPTED_OUT, Suppression, SuppressionIndex
 from hermes.journal.base import LOST, NEWS_SUPPRESSIONS, Journal, JournalAway
 from hermes.journal.consents import Consents
-from hermes.journal.directory import Author, Directory
+from hermes.journal.directory import Directory
 from hermes.journal.rows import suppressions_told
 from hermes.runtime.clock import Clock
 
 PAGE: Final = 10_000  # entries read at once at start
-
-
 RETRY_S: Final = 0.5  # while the journal is away
 
 
@@ -46,7 +44,7 @@ class Suppressions:
         self._directory = directory
         self._clock = clock
         self._index = SuppressionIndex()
-        self.consents = Consents(journal, directory, clock)
+        self.consents = Consents(journal, directory, clock, self._look_again)
         # What was changed while everything is read; None while it is not.
         self._told_meanwhile: list[tuple[str, Sequence[Suppression]]] | None = None
         self.on_added: list[Callable[[], None]] = []
@@ -86,8 +84,11 @@ class Suppressions:
         if self._told_meanwhile is not None:
             self._told_meanwhile.append((sign, entries))
         if sign == "+":
-            for callback in self.on_added:
-                callback()
+            self._look_again()
+
+    def _look_again(self) -> None:
+        for callback in self.on_added:
+            callback()
 
     async def _load_again(self) -> None:
         try:
@@ -99,8 +100,7 @@ class Suppressions:
                     await asyncio.sleep(RETRY_S)
         finally:
             self._loading = None
-        for callback in self.on_added:
-            callback()
+        self._look_again()
 
     def blocks(self, tenant: str, channel: str, address: str, category: str) -> bool:
         """Tell whether this tenant may not write to this recipient on this channel, in this category.
@@ -124,13 +124,6 @@ class Suppressions:
             return self._index.blocks(tenant, channel, address, category)
         layer = self._directory.rules(found).layers.do_not_contact
         return layer.enabled and self._index.blocks(tenant, channel, address, category, layer.exempt_categories)
-
-    async def withdraw_consent(self, tenant: str, id: str, *, by: Author) -> Consent | None:
-        """Let a consent count no more, for what is queued too; as `Consents.withdraw`."""
-        found = await self.consents.withdraw(tenant, id, by=by)
-        for callback in self.on_added:
-            callback()
-        return found
 
     def entry(self, tenant: str | None, channel: str | None, address: str, reason: str) -> Suppression:
         """Make an entry, not stored yet.

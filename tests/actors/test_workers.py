@@ -30,6 +30,7 @@ from hermes.domain.erasure import Erasure
 from hermes.domain.message import Content, Message
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import SHARDS, Errand, shard_of
+from hermes.journal.directory import Author
 from hermes.journal.memory import MemoryJournal
 from tests.actors.cast import CastNode, message, mock, start_cast
 
@@ -243,6 +244,20 @@ async def test_an_erasure_reaches_the_cascade_that_another_worker_still_has() ->
     await first.until(lambda: not journal._store.errands)
     await second.stop(crash=True)
     await first.stop(crash=True)
+
+
+async def test_a_consent_withdrawn_at_one_worker_has_the_other_look_at_what_it_queued(pair: Pair) -> None:
+    consents, there = pair.first.context.suppressions.consents, pair.second.context.suppressions
+    whom = (pair.first.tenant, "sms", "+4520120001", "marketing")
+    by = Author("test", None)
+    made = await consents.add(whom[0], "sms", "marketing", whom[2], "form", None, None, None, by=by)
+    await pair.second.until(lambda: there.consents.given(*whom))
+    looked: list[bool] = []
+    there.on_added.append(lambda: looked.append(there.consents.given(*whom)))
+    withdrawn = await consents.withdraw(whom[0], made.id, by=by)
+    assert withdrawn is not None and withdrawn.withdrawn_at is not None
+    await pair.second.until(lambda: looked)
+    assert looked == [False]
 
 
 async def test_shards_move_with_what_waits_in_them_and_back_when_a_worker_ends() -> None:

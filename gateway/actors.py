@@ -16,7 +16,7 @@ from gateway.edge import Call, Edge, Reply
 from gateway.operate import open_messages
 from gateway.overview import level_names, level_number
 from gateway.problems import Problem, invalid, not_found
-from gateway.shapes import ActorView, LogLevelBody, LogLevels, Nothing
+from gateway.shapes import ActorView, LogLevelBody, LogLevels
 from gateway.workers import actors as names
 from gateway.workers.peers import ASK_WITHIN_S, ORDER_WITHIN_S, Told
 from hermes import logs
@@ -46,7 +46,6 @@ Node = dict[str, Any]
 T = TypeVar("T")
 Act = Callable[[Call, str], Awaitable[Node]]  # on the actor of this name in this process
 
-_nothing = msgspec.json.Decoder(Nothing)
 _log_level = msgspec.json.Decoder(LogLevelBody)
 
 
@@ -109,9 +108,7 @@ class Actors:
 
     # --- over all workers
     async def _ordered(self, call: Call, act: Act) -> Reply:
-        raw = await call.optional_body(self._edge.settings.server.max_body_bytes)
-        if raw:
-            decode_json(_nothing, raw)
+        await call.no_body(self._edge.settings.server.max_body_bytes)
         return await self._each(call, act, ORDER_WITHIN_S)
 
     async def _each(self, call: Call, act: Act, within_s: float = ASK_WITHIN_S) -> Reply:

@@ -19,7 +19,6 @@ from gateway.shapes import (
     Explanation,
     FieldError,
     MessageBody,
-    Nothing,
     RoutePage,
 )
 from gateway.submission import build
@@ -31,7 +30,6 @@ from hermes.runtime import CallTimeout, NotAlive, RuntimeFault
 
 _ORDERS: Final = {"paused": "pause", "draining": "drain"}
 
-_nothing = msgspec.json.Decoder(Nothing)
 _explain = msgspec.json.Decoder(ExplainBody)
 
 
@@ -157,9 +155,7 @@ class Carriers:
         raise not_found("carrier")
 
     async def _order(self, call: Call, order: str) -> Reply:
-        raw = await call.optional_body(self._edge.settings.server.max_body_bytes)
-        if raw:
-            decode_json(_nothing, raw)
+        await call.no_body(self._edge.settings.server.max_body_bytes)
         carrier = self._known(call)
         if carrier.off is not None:
             raise invalid("name", f"this carrier is off: {carrier.off}")

@@ -6,11 +6,12 @@ from typing import Final
 
 import msgspec
 
-from gateway.decode import decode_json, decode_query
+from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.messages import utc
+from gateway.paging import asked_page, cut
 from gateway.problems import invalid, not_found
-from gateway.shapes import ConsentBody, ConsentPage, ConsentProofView, ConsentQuery, ConsentView, Nothing
+from gateway.shapes import ConsentBody, ConsentPage, ConsentProofView, ConsentQuery, ConsentView
 from gateway.tenants import find_tenant
 from hermes.domain.address import NoAddress, same_recipient
 from hermes.domain.consent import Consent
@@ -18,7 +19,6 @@ from hermes.domain.message import rfc3339
 from hermes.journal.base import WriteRefused
 
 _body: Final = msgspec.json.Decoder(ConsentBody)
-_nothing: Final = msgspec.json.Decoder(Nothing)
 
 
 class ConsentRecords:
@@ -26,7 +26,6 @@ class ConsentRecords:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._suppressions = edge.suppressions
         self._consents = edge.suppressions.consents
         self._limit = edge.settings.server.max_body_bytes
 
@@ -70,11 +69,8 @@ class ConsentRecords:
     async def withdraw(self, call: Call) -> Reply:
         """Let a recipient's consent for a channel and category count no more, for what is queued too."""
         tenant = find_tenant(call)
-        raw = await call.optional_body(self._limit)
-        if raw:
-            decode_json(_nothing, raw)
-        withdrawal = self._suppressions.withdraw_consent(tenant.id, call.params["consent"], by=author(call))
-        found = await writing(withdrawal)
+        await call.no_body(self._limit)
+        found = await writing(self._consents.withdraw(tenant.id, call.params["consent"], by=author(call)))
         if found is None:
             raise not_found("consent")
         return call.reply(200, _view(found))
@@ -82,9 +78,7 @@ class ConsentRecords:
     async def list(self, call: Call) -> Reply:
         """List the records, newest first; of one recipient with `address`."""
         tenant = find_tenant(call)
-        asked = decode_query(ConsentQuery, call.request.query.items())
-        if asked.cursor is not None and not asked.cursor.isprintable():
-            raise invalid("cursor", "is no cursor of this list")
+        asked = asked_page(call, ConsentQuery)
         address = None
         if asked.address is not None:
             # A plus sign that nobody encoded arrives as a space.
@@ -93,8 +87,7 @@ class ConsentRecords:
             if address is None:
                 raise invalid("address", "is no address")
         found = await reading(self._consents.page(tenant.id, address, asked.cursor, asked.limit + 1))
-        page = found[: asked.limit]
-        following = page[-1].id if len(found) > len(page) else None
+        page, following = cut(found, asked.limit)
         return call.reply(200, ConsentPage([_view(consent) for consent in page], following))
 
 

@@ -18,8 +18,10 @@ from aiohttp import HttpVersion11, web
 from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.decode import decode_json
 from gateway.limits.base import Limits
 from gateway.problems import Problem, from_refusal, invalid, not_found
+from gateway.shapes import Nothing
 from gateway.workers.counts import Gone
 from gateway.workers.peers import Peers
 from hermes.domain.commands import Listed, Refused, SettingRefused
@@ -40,6 +42,7 @@ ANSWER_WITHIN_S: Final = 1.8  # of the contract's 2 s, from the moment the reque
 BODY_WITHIN_S: Final = 30.0  # a body that takes longer is a caller that holds a connection, not a slow network
 
 encode: Final = msgspec.json.Encoder().encode
+_nothing: Final = msgspec.json.Decoder(Nothing)
 
 
 class Fleet(Protocol):
@@ -357,6 +360,16 @@ class Call:
         if body:
             self._check_type()
         return body
+
+    async def no_body(self, limit: int) -> None:
+        """Read the body of an order that says all by its path: none, or an object without fields.
+
+        Raises:
+            Problem: as `json_body`, and malformed_json, schema_invalid.
+        """
+        raw = await self.optional_body(limit)
+        if raw:
+            decode_json(_nothing, raw)
 
     def _check_type(self) -> None:
         kind = self.request.headers.get("Content-Type")

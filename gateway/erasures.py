@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.decode import decode_json, decode_query
+from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, author, reading, writing
+from gateway.paging import asked_page, cut
 from gateway.problems import invalid, not_found
 from gateway.shapes import ErasureBody, ErasurePage, ErasureView, PageQuery
 from gateway.tenants import find_tenant
@@ -64,12 +65,10 @@ class Erasures:
     async def list(self, call: Call) -> Reply:
         """List a tenant's erasures, newest first; of those that are done nobody knows whom they were for."""
         tenant = find_tenant(call)
-        asked = decode_query(PageQuery, call.request.query.items())
-        if asked.cursor is not None and not asked.cursor.isprintable():
-            raise invalid("cursor", "is no cursor of this list")
+        asked = asked_page(call, PageQuery)
         found = await reading(self._journal.erasures(tenant.id, asked.cursor, asked.limit + 1))
-        page = found[: asked.limit]
-        return call.reply(200, ErasurePage([_view(e) for e in page], page[-1].id if len(found) > len(page) else None))
+        page, following = cut(found, asked.limit)
+        return call.reply(200, ErasurePage([_view(erasure) for erasure in page], following))
 
 
 def _view(erasure: Erasure) -> ErasureView:

@@ -39,7 +39,6 @@ from gateway.shapes import (
     ListQuery,
     LookupBody,
     MessageBody,
-    Nothing,
     Refusal,
     RescheduleBody,
     Verdict,
@@ -78,7 +77,6 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 _message: Final = msgspec.json.Decoder(MessageBody)
 _batch = msgspec.json.Decoder(_Batch)
 _lookup = msgspec.json.Decoder(LookupBody)
-_nothing = msgspec.json.Decoder(Nothing)
 _reschedule = msgspec.json.Decoder(RescheduleBody)
 
 
@@ -262,9 +260,7 @@ class Messages:
 
     async def cancel(self, call: Call) -> Reply:
         """Cancel a message, and show it."""
-        raw = await call.optional_body(self._limit)
-        if raw:
-            decode_json(_nothing, raw)
+        await call.no_body(self._limit)
         return await self._order(call, CancelMessage((await self._find(call, 0.5)).message.message_id))
 
     async def reschedule(self, call: Call) -> Reply:

@@ -10,9 +10,9 @@ import msgspec
 from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, author, writing
 from gateway.limits.base import Ask
-from gateway.problems import Problem, not_found
+from gateway.problems import Problem
 from gateway.shapes import SigningBody, SigningSecret, SigningView
-from gateway.tenants import find_tenant
+from gateway.tenants import find_key, find_tenant
 from hermes.domain.signing import WINDOW_S, BadSignature, check_signature
 
 SIGNATURE: Final = "X-Hermes-Signature"
@@ -84,11 +84,8 @@ class Signing:
 
     async def secret(self, call: Call) -> Reply:
         """Show what requests with a key are signed with."""
-        tenant = find_tenant(call)
-        for key in self._edge.directory.keys(tenant.id):
-            if key.id == call.params["key"]:
-                return call.reply(200, SigningSecret(key.id, self._edge.directory.signing_secret(key)))
-        raise not_found("key")
+        key = find_key(call, find_tenant(call))
+        return call.reply(200, SigningSecret(key.id, self._edge.directory.signing_secret(key)))
 
 
 def _refused(detail: str) -> Problem:

@@ -16,7 +16,7 @@ import msgspec
 from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, author, writing
 from gateway.problems import Problem, invalid, not_found
-from gateway.shapes import KeyCreated, Nothing, Promotion, SignupBody, SignupView, Stage
+from gateway.shapes import KeyCreated, Promotion, SignupBody, SignupView, Stage
 from gateway.tenants import find_tenant, name_of_tenant
 from hermes.domain.address import is_email
 from hermes.journal.base import ApiKey
@@ -25,7 +25,6 @@ from hermes.journal.directory import Author
 HOUR_S: Final = 3600.0
 
 _signup_body = msgspec.json.Decoder(SignupBody)
-_nothing = msgspec.json.Decoder(Nothing)
 
 
 class Signup:
@@ -65,9 +64,7 @@ class Signup:
     async def promote(self, call: Call) -> Reply:
         """Ask for production, grant it (the operator), or collect the first live key."""
         tenant = find_tenant(call)
-        raw = await call.optional_body(self._limit)
-        if raw:
-            decode_json(_nothing, raw)
+        await call.no_body(self._limit)
         by = author(call)
         if tenant.stage == "production":
             return call.reply(200, Promotion(tenant.id, "production", None))

@@ -13,8 +13,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.decode import decode_json, decode_query
+from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, reading, writing
+from gateway.paging import asked_page, cut
 from gateway.problems import Problem, invalid, not_found
 from gateway.shapes import (
     MOST_ROWS,
@@ -26,6 +27,7 @@ from gateway.shapes import (
     SuppressionPage,
     SuppressionView,
 )
+from gateway.tenants import done, find_tenant
 from hermes.domain.message import rfc3339
 from hermes.domain.state import CHANNELS
 from hermes.domain.suppression import Suppression
@@ -69,7 +71,7 @@ class SuppressionLists:
         tenant = self._tenant(call)
         if not await writing(self._suppressions.remove(tenant, call.params["suppression"])):
             raise not_found("suppression")
-        return Reply(204, b"", call.request_id)
+        return done(call)
 
     async def import_csv(self, call: Call) -> Reply:
         """Add the recipients of a CSV file: a line of names (address; channel and reason if wanted), then rows."""
@@ -85,14 +87,13 @@ class SuppressionLists:
     async def export_csv(self, call: Call) -> Reply:
         """Get the list as CSV, newest first; the header Link names the next part."""
         tenant = self._tenant(call)
-        asked = decode_query(ExportQuery, call.request.query.items())
-        found = await reading(self._suppressions.page(tenant, _cursor(asked.cursor), asked.limit + 1))
-        page = found[: asked.limit]
+        asked = asked_page(call, ExportQuery)
+        found = await reading(self._suppressions.page(tenant, asked.cursor, asked.limit + 1))
+        page, following = cut(found, asked.limit)
         file = io.StringIO()
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows((e.channel or "", e.address, e.reason, rfc3339(e.created_at)) for e in page)
-        following = _next(page, found)
         path = call.request.rel_url.raw_path
         headers = f'Link: <{path}?limit={asked.limit}&cursor={following}>; rel="next"\r\n' if following else ""
         return Reply(
@@ -102,10 +103,10 @@ class SuppressionLists:
     async def list(self, call: Call) -> Reply:
         """List who must not be written to, newest first."""
         tenant = self._tenant(call)
-        asked = decode_query(PageQuery, call.request.query.items())
-        found = await reading(self._suppressions.page(tenant, _cursor(asked.cursor), asked.limit + 1))
-        page = found[: asked.limit]
-        return call.reply(200, SuppressionPage([_view(e) for e in page], _next(page, found)))
+        asked = asked_page(call, PageQuery)
+        found = await reading(self._suppressions.page(tenant, asked.cursor, asked.limit + 1))
+        page, following = cut(found, asked.limit)
+        return call.reply(200, SuppressionPage([_view(e) for e in page], following))
 
     # --- inside
     def _tenant(self, call: Call) -> str | None:
@@ -114,15 +115,7 @@ class SuppressionLists:
         Raises:
             Problem: not_found, also when it is not the caller's own.
         """
-        tenant_id = call.params.get("id")
-        if tenant_id is None:
-            return None
-        caller = call.caller
-        if self._edge.directory.tenant(tenant_id) is None or (
-            caller.key is not None and caller.key.tenant != tenant_id
-        ):
-            raise not_found("tenant")
-        return tenant_id
+        return find_tenant(call).id if "id" in call.params else None
 
     def _entries(self, tenant: str | None, raw: bytes, errors: builtins.list[RefusedRow]) -> Iterator[Suppression]:
         """Read a file. A row that is wrong is left out and told.
@@ -189,16 +182,6 @@ def _check_names(names: Sequence[str]) -> None:
         raise invalid("body", f"the first line names {unknown[0][:40]!r}; known are {', '.join(COLUMNS)}")
     if "address" not in names or len(set(names)) != len(names):
         raise invalid("body", "the first line names the columns, each once, address among them")
-
-
-def _cursor(given: str | None) -> str | None:
-    if given is not None and not given.isprintable():
-        raise invalid("cursor", "is no cursor of this list")
-    return given
-
-
-def _next(page: Sequence[Suppression], found: Sequence[Suppression]) -> str | None:
-    return page[-1].id if len(found) > len(page) else None
 
 
 def _view(entry: Suppression) -> SuppressionView:

@@ -15,6 +15,7 @@ from gateway.decode import decode_json, decode_query
 from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.hosts import Hosts
 from gateway.layers.settings import wrong_layers
+from gateway.paging import asked_page, cut
 from gateway.problems import invalid, invalid_fields, not_found
 from gateway.shapes import (
     ChangePage,
@@ -30,7 +31,6 @@ from gateway.shapes import (
     KeyPage,
     KeyRotated,
     KeyView,
-    Nothing,
     PageQuery,
     Replayed,
     RotateBody,
@@ -46,7 +46,7 @@ from hermes.domain.address import is_email, phone_number
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
 from hermes.domain.message import UTC, rfc3339
 from hermes.domain.webhooks import ReplayDue
-from hermes.journal.base import Tenant
+from hermes.journal.base import ApiKey, Tenant
 from hermes.tenancy import named
 
 DEFAULT_OVERLAP_S = 0.0  # of a rotated key: the old one ends at once
@@ -57,7 +57,6 @@ _tenant_change = msgspec.json.Decoder(TenantChange)
 _key_body = msgspec.json.Decoder(KeyBody)
 _rotate_body = msgspec.json.Decoder(RotateBody)
 _endpoint_body = msgspec.json.Decoder(EndpointBody)
-_nothing = msgspec.json.Decoder(Nothing)
 
 
 class Tenants:
@@ -159,16 +158,14 @@ class Tenants:
         """Make a key's successor with the same rights, and show it this once."""
         tenant = find_tenant(call)
         overlap_s = await self._overlap(call, DEFAULT_OVERLAP_S)
-        self._key(call, tenant)
-        rotation = self._directory.rotate_key(tenant.id, call.params["key"], overlap_s, by=author(call))
+        rotation = self._directory.rotate_key(tenant.id, find_key(call, tenant).id, overlap_s, by=author(call))
         key, text = await writing(rotation)
         return call.reply(201, KeyRotated(key.id, text))
 
     async def delete_key(self, call: Call) -> Reply:
         """End a key at once."""
         tenant = find_tenant(call)
-        self._key(call, tenant)
-        await writing(self._directory.revoke_key(tenant.id, call.params["key"], by=author(call)))
+        await writing(self._directory.revoke_key(tenant.id, find_key(call, tenant).id, by=author(call)))
         return done(call)
 
     # --- the audit log
@@ -254,11 +251,9 @@ class Tenants:
     async def list_dead_letters(self, call: Call) -> Reply:
         """List webhooks that were given up, newest first."""
         tenant = find_tenant(call)
-        asked = decode_query(PageQuery, call.request.query.items())
-        if asked.cursor is not None and not asked.cursor.isprintable():
-            raise invalid("cursor", "is no cursor of this list")
+        asked = asked_page(call, PageQuery)
         found = await reading(self._edge.journal.dead_letters(tenant.id, asked.cursor, asked.limit + 1))
-        page = found[: asked.limit]
+        page, following = cut(found, asked.limit)
         letters = [
             DeadLetter(
                 item.id,
@@ -273,14 +268,12 @@ class Tenants:
             )
             for item in page
         ]
-        return call.reply(200, DeadLetterPage(letters, page[-1].id if len(found) > asked.limit else None))
+        return call.reply(200, DeadLetterPage(letters, following))
 
     async def replay_dead_letter(self, call: Call) -> Reply:
         """Send a webhook that was given up again, with all its tries."""
         tenant = find_tenant(call)
-        raw = await call.optional_body(self._limit)
-        if raw:
-            decode_json(_nothing, raw)
+        await call.no_body(self._limit)
         letter = call.params["letter"]
         now = self._edge.clock.now()
         if not letter.isprintable() or not await writing(self._edge.journal.replay_dead_letter(tenant.id, letter, now)):
@@ -330,10 +323,6 @@ class Tenants:
                     raise invalid(f"numbers[{n}]", "is another tenant's")
         return settings
 
-    def _key(self, call: Call, tenant: Tenant) -> None:
-        if all(key.id != call.params["key"] for key in self._directory.keys(tenant.id)):
-            raise not_found("key")
-
     async def _overlap(self, call: Call, default: float) -> float:
         raw = await call.optional_body(self._limit)
         asked = decode_json(_rotate_body, raw) if raw else RotateBody()
@@ -351,6 +340,18 @@ def find_tenant(call: Call) -> Tenant:
     if tenant is None or (caller.key is not None and caller.key.tenant != tenant.id):
         raise not_found("tenant")
     return tenant
+
+
+def find_key(call: Call, tenant: Tenant) -> ApiKey:
+    """Find the key of the path.
+
+    Raises:
+        Problem: not_found.
+    """
+    for key in call.edge.directory.keys(tenant.id):
+        if key.id == call.params["key"]:
+            return key
+    raise not_found("key")
 
 
 def _fields(asked: TenantBody | TenantChange) -> dict[str, str]:

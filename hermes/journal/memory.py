@@ -11,10 +11,10 @@ writes wait), `peer()` is a second worker over the same database, `kill()` a pro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from hermes.domain.consent import Consent
@@ -28,12 +28,10 @@ from hermes.domain.suppression import Suppression
 from hermes.domain.usage import ACCEPTED, AcceptedLine, UsageDelta
 from hermes.journal.base import (
     KEEP,
-    NEWS_ERRAND,
     NEWS_LIVE,
     NEWS_PARKED,
     NEWS_SUPPRESSIONS,
     NEWS_WORKERS,
-    SHARDS,
     VERSIONS_KEPT,
     ApiKey,
     Change,
@@ -66,6 +64,7 @@ from hermes.journal.base import (
 )
 from hermes.journal.memory_consents import MemoryConsents
 from hermes.journal.memory_erasure import MemoryErasure
+from hermes.journal.memory_workers import MemoryWorkers
 from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
     IDEMPOTENCY_KEPT,
@@ -87,8 +86,6 @@ from hermes.journal.rows import (
     to_json,
 )
 from hermes.runtime.clock import Clock, SystemClock
-
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -146,7 +143,7 @@ class _Store:
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
 
-class MemoryJournal(MemoryErasure, MemoryConsents):
+class MemoryJournal(MemoryWorkers, MemoryErasure, MemoryConsents):
     """A `Journal` in memory; see the module docstring.
 
     Args:
@@ -164,8 +161,8 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
         lease_s: float = 10.0,
         _store: _Store | None = None,
     ) -> None:
-        self.worker_id: Final = worker_id
-        self._clock: Final[Clock] = clock or SystemClock()
+        self.worker_id = worker_id
+        self._clock: Clock = clock or SystemClock()
         self._store: _Store = _store or _Store()
         self._queue_limit: Final = queue_limit
         self._lease_s: Final = lease_s
@@ -242,76 +239,6 @@ class MemoryJournal(MemoryErasure, MemoryConsents):
         self._store.workers[self.worker_id] = _Worker(
             WorkerRow(self.worker_id, "memory", 0, "", now, lease, dead=False, shards=0)
         )
-
-    async def living_workers(self) -> list[str]:
-        self._reach()
-        now = self._clock.now()
-        if self._fenced or self._store.workers[self.worker_id].row.dead:
-            raise Fenced("this worker was declared dead")
-        for worker in self._store.workers.values():
-            if worker.gone and not worker.row.dead:
-                worker.row.dead, worker.dead_at = True, now
-        return sorted(id_ for id_, worker in self._store.workers.items() if not worker.row.dead)
-
-    async def claim_shards(self, limit: int = SHARDS) -> dict[int, datetime]:
-        await self.living_workers()
-        store, now = self._store, self._clock.now()
-        for shard in range(SHARDS):
-            if len(self._shards) >= limit:
-                break
-            owner = store.owners.get(shard)
-            if owner is None:
-                self._shards[shard] = _NEVER
-            elif owner != self.worker_id and store.workers[owner].row.dead:
-                self._shards[shard] = min(now, store.workers[owner].row.lease_until)
-            else:
-                continue
-            store.owners[shard] = self.worker_id
-        return dict(self._shards)
-
-    def leave_shards(self, shards: Collection[int]) -> None:
-        for shard in shards:
-            self._shards.pop(shard, None)
-
-    async def release_shards(self, shards: Collection[int]) -> None:
-        self._reach()
-        for shard in shards:
-            if self._store.owners.get(shard) == self.worker_id:
-                del self._store.owners[shard]
-        self._tell_others(NEWS_WORKERS)
-
-    # --- workers tell each other
-    def on_news(self, callback: Callable[[str, str], None]) -> None:
-        self._store.news.append((self.worker_id, callback))
-
-    def _tell_others(self, topic: str, detail: str = "") -> None:
-        for worker_id, callback in self._store.news:
-            if worker_id != self.worker_id:
-                asyncio.get_running_loop().call_soon(callback, topic, detail)
-
-    async def tell(self, topic: str, detail: str = "") -> None:
-        self._reach()
-        self._tell_others(topic, detail)
-
-    async def send_errands(self, errands: Sequence[Errand]) -> None:
-        self._reach()
-        store = self._store
-        for errand in errands:
-            store.errand_id += 1
-            store.errands[store.errand_id] = replace(errand, id=store.errand_id)
-        owners = {store.owners.get(shard_of(errand.message_id)) for errand in errands}
-        for owner in sorted(owner for owner in owners if owner is not None):
-            self._tell_others(NEWS_ERRAND, owner)
-
-    async def errands(self, limit: int, *, not_ids: Sequence[int] = ()) -> list[Errand]:
-        self._reach()
-        mine = (e for e in self._store.errands.values() if shard_of(e.message_id) in self._shards)
-        return [errand for errand in mine if errand.id not in not_ids][:limit]
-
-    async def errands_done(self, errands: Sequence[Errand]) -> None:
-        self._reach()
-        for errand in errands:
-            self._store.errands.pop(errand.id, None)
 
     async def stop(self) -> None:
         if self._stopped:

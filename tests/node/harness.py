@@ -20,12 +20,14 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
 import psutil  # type: ignore[import-untyped]
+
+from hermes.testing.database import shared_cluster
 
 REPOSITORY = Path(__file__).parents[2]
 HERMES = (sys.executable, "-m", "hermes.cli")
@@ -355,14 +357,39 @@ async def running(
 ) -> AsyncIterator[Node]:
     """A node that runs until the block ends, with all that belongs to it."""
     node = Node(folder, carriers, server=server, data=data)
-    try:
-        await node.start(READY_WITHIN_S if data is not None else FIRST_START_WITHIN_S)
+    async with started(node, READY_WITHIN_S if data is not None else FIRST_START_WITHIN_S):
         yield node
+
+
+@asynccontextmanager
+async def started(node: Node, within_s: float) -> AsyncIterator[None]:
+    """Start a node, and end it with the block, with all that belongs to it."""
+    try:
+        await node.start(within_s)
+        yield
     except BaseException:
         print(f"what the node said:\n{node.log[-8000:]}")
         raise
     finally:
         await node.close()
+
+
+@asynccontextmanager
+async def two_of_one_database(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
+    """Two nodes with data folders of their own, one PostgreSQL, and one secret for the hashes of keys."""
+    cluster = await shared_cluster()
+    async with AsyncExitStack() as stack:
+        connect = await stack.enter_async_context(cluster.database())
+        url = f"postgresql://{connect['user']}@/{connect['database']}?host={connect['host']}&port={connect['port']}"
+        nodes = []
+        for name in ("a", "b"):
+            data_dir = folder / name / "data"
+            data_dir.mkdir(parents=True, mode=0o700)
+            secret = data_dir / "key-hash.secret"
+            secret.write_text("0f" * 32)
+            secret.chmod(0o600)
+            nodes.append(await stack.enter_async_context(running(folder / name, server=f'[database]\nurl = "{url}"\n')))
+        yield nodes[0], nodes[1]
 
 
 async def receipt(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hermes.testing.database import shared_cluster
-from tests.node.harness import SOON_S, Node, running, until
+from tests.node.harness import SOON_S, Node, two_of_one_database, until
 
 pytestmark = pytest.mark.slow
 
@@ -20,20 +18,8 @@ SMS = {"channel": "sms", "to": PHONE, "content": {"text": "Hi"}}
 
 @pytest.fixture
 async def two(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
-    """Two nodes with one database, and one secret for the hashes of keys."""
-    cluster = await shared_cluster()
-    async with AsyncExitStack() as stack:
-        connect = await stack.enter_async_context(cluster.database())
-        url = f"postgresql://{connect['user']}@/{connect['database']}?host={connect['host']}&port={connect['port']}"
-        nodes = []
-        for name in ("a", "b"):
-            (tmp_path / name / "data").mkdir(parents=True, mode=0o700)
-            secret = tmp_path / name / "data" / "key-hash.secret"
-            secret.write_text("0f" * 32)
-            secret.chmod(0o600)
-            server = f'[database]\nurl = "{url}"\n'
-            nodes.append(await stack.enter_async_context(running(tmp_path / name, server=server)))
-        yield nodes[0], nodes[1]
+    async with two_of_one_database(tmp_path) as nodes:
+        yield nodes
 
 
 async def test_one_worker_erases_what_another_holds_and_both_know_who_agreed(two: tuple[Node, Node]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hermes.testing.database import shared_cluster
-from tests.node.harness import SOON_S, Node, running, until
+from tests.node.harness import SOON_S, Node, two_of_one_database, until
 from tests.node.test_workers import alive, shared, workers
 
 pytestmark = pytest.mark.slow
@@ -24,17 +22,8 @@ MESSAGES = 20  # over as many connections
 
 @pytest.fixture
 async def two(tmp_path: Path) -> AsyncIterator[tuple[Node, Node]]:
-    """Two nodes on one machine, with data folders of their own and one database."""
-    cluster = await shared_cluster()
-    async with AsyncExitStack() as stack:
-        connect = await stack.enter_async_context(cluster.database())
-        url = f"postgresql://{connect['user']}@/{connect['database']}?host={connect['host']}&port={connect['port']}"
-        nodes = []
-        for name in ("a", "b"):
-            (tmp_path / name).mkdir()
-            server = f'[database]\nurl = "{url}"\n'
-            nodes.append(await stack.enter_async_context(running(tmp_path / name, server=server)))
-        yield nodes[0], nodes[1]
+    async with two_of_one_database(tmp_path) as nodes:
+        yield nodes
 
 
 async def samples(node: Node) -> dict[tuple[Any, ...], float]:

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ import pytest
 
 from hermes.parent import RESTARTS_A_WORKER, failures_after, intensity
 from hermes.runtime.intensity import count_restart
-from hermes.testing.database import shared_cluster
 from tests.node.harness import (
     FIRST_START_WITHIN_S,
+    HERMES,
     MOCKS,
+    REPOSITORY,
     SOON_S,
     Node,
+    environment,
     is_alive,
     mock,
     receipt,
-    running,
+    started,
+    two_of_one_database,
     until,
     waiting_for_receipts,
 )
@@ -46,14 +49,8 @@ async def workers(folder: Path, data: Path, carriers: str = MOCKS, *, server: st
     """A node with two workers; each request comes over a connection of its own, to either of them."""
     node = Node(folder, carriers, server=f"workers = 2\n{server}", data=data)
     node._session = aiohttp.ClientSession(node.url, connector=aiohttp.TCPConnector(limit=0, force_close=True))
-    try:
-        await node.start(FIRST_START_WITHIN_S)
+    async with started(node, FIRST_START_WITHIN_S):
         yield node
-    except BaseException:
-        print(f"what the node said:\n{node.log[-8000:]}")
-        raise
-    finally:
-        await node.close()
 
 
 async def alive(node: Node) -> dict[int, dict[str, Any]]:
@@ -234,18 +231,7 @@ async def _taken_everywhere(node: Node, key: str, body: dict[str, Any]) -> bool:
 
 
 async def test_a_node_that_dies_is_taken_over_by_the_other_and_nothing_is_sent_again(tmp_path: Path) -> None:
-    """Two nodes with data folders of their own over one PostgreSQL."""
-    cluster = await shared_cluster()
-    async with AsyncExitStack() as stack:
-        connect = await stack.enter_async_context(cluster.database())
-        url = f"postgresql://{connect['user']}@/{connect['database']}?host={connect['host']}&port={connect['port']}"
-        nodes = []
-        for name in ("a", "b"):
-            (tmp_path / name / "data").mkdir(parents=True)
-            for secret in ("key-hash.secret", "operator.key"):
-                (tmp_path / name / "data" / secret).write_text("of-both-nodes\n")
-            nodes.append(await stack.enter_async_context(running(tmp_path / name, server=f'[database]\nurl = "{url}"')))
-        a, b = nodes
+    async with two_of_one_database(tmp_path) as (a, b):
         found = await until(lambda: shared(a), MOVED_WITHIN_S, "the nodes share the shards")
         assert set(found) == {a.pid, b.pid}
         tenant = await a.tenant()
@@ -275,8 +261,6 @@ async def test_a_node_that_dies_is_taken_over_by_the_other_and_nothing_is_sent_a
 
 
 async def test_smpp_with_several_workers_is_refused_by_name(tmp_path: Path) -> None:
-    from tests.node.harness import HERMES, REPOSITORY, environment
-
     config = tmp_path / "hermes.toml"
     config.write_text(
         "[server]\nworkers = 2\n[[carrier]]\nname = 'direct'\nkind = 'smpp'\nchannel = 'sms'\n"

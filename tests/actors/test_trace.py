@@ -5,31 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
-import structlog
 
 from hermes import logs
 from hermes.domain.commands import ControlCarrier
 from tests.actors.cast import CastNode, message, mock, start_cast
 from tests.actors.test_smpp import centre, ends, node_of, send, smpp
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """The log as boot sets it up, in JSON at level info."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    out = io.StringIO()
-    logs.configure("json", "info", out)
-    yield out
-    logs.allow(())
-    logs.follow(lambda: ({}, None))
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.reset_defaults()
 
 
 def debug_for(node: CastNode, actor: str) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import pytest
-import structlog
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from hermes import logs
 from hermes.runtime import Actor
 from tests.actors.cast import mock
 from tests.browser.conftest import Page
@@ -185,19 +183,7 @@ async def test_hostile_text_is_text(api: Api, page: Page) -> None:
     assert page.all("main img") == [] and page.all("main b") == []
 
 
-@pytest.fixture
-def log() -> Iterator[None]:
-    """The log as boot sets it up; the test runner's afterwards."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    logs.configure("json", "info", io.StringIO())
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.reset_defaults()
-
-
-async def test_log_is_followed(api: Api, page: Page, log: None) -> None:
+async def test_log_is_followed(api: Api, page: Page, log: io.StringIO) -> None:
     await page.open("log")
     await page.see("Log", css="h1")
     logging.getLogger("hermes.test").warning("something to see", extra={"carrier": "<i>telco</i>"})

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import pytest
-import structlog
 
 from hermes import logs
 from hermes.runtime import Actor
@@ -22,19 +21,10 @@ Start = Callable[..., Awaitable[Api]]
 
 
 @pytest.fixture
-async def log(api: Api) -> AsyncIterator[io.StringIO]:
-    """The node's log, in JSON at level info, as boot sets it up."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    out = io.StringIO()
-    logs.configure("json", "info", out)
+async def log(api: Api, log: io.StringIO) -> io.StringIO:
+    """The node's log."""
     logs.follow(api.node.system.whose_log)
-    yield out
-    logs.allow(())
-    logs.follow(lambda: ({}, None))
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.reset_defaults()
+    return log
 
 
 def lines(out: io.StringIO) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.workers import counts, peers
 from gateway.workers.control import ControlServer
-from hermes import logs
 from hermes.journal.base import JournalAway
 from hermes.journal.memory import MemoryJournal
 from hermes.runtime import SystemClock
@@ -292,19 +290,7 @@ async def test_workers_are_listed_with_what_is_open_on_each(two: Two, looking_al
         assert "control" not in rows[0] and "http" not in str(rows)
 
 
-@pytest.fixture
-def log() -> Iterator[None]:
-    """The log of this process, which both workers of a test write to and show."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    logs.configure("json", "info", io.StringIO())
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.reset_defaults()
-
-
-async def test_log_lines_of_all_workers_come_in_order_and_once(two: Two, log: None) -> None:
+async def test_log_lines_of_all_workers_come_in_order_and_once(two: Two, log: io.StringIO) -> None:
     last = (await two.get("/v1/log"))["last"]
     for n in range(5):
         logging.getLogger("hermes.x").warning("line %d", n)

@@ -416,8 +416,8 @@ def actor_log_level(
 
 
 @app.command()
-def openapi(data_dir: DataDir = None) -> None:
-    """Print the OpenAPI document of the node."""
+def openapi(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Print the OpenAPI document of the node: JSON, with and without --json."""
     from hermes.cli import client
 
     client.print_json(client.connect(os.environ, data_dir).get("/openapi.json"))

@@ -64,12 +64,22 @@ class ErasureActor(Actor):
         while True:
             await self._asked.wait()
             self._asked.clear()
-            try:
-                for erasure in await self._context.journal.open_erasures():
-                    await self._erase(erasure)
-            except JournalError:
+            if not await self._erase_open():
                 self._asked.set()
                 await sleep(self._context.clock, RETRY_S)
+
+    async def _erase_open(self) -> bool:
+        """Erase whom there is to erase; one that cannot be now does not hold up the others. False: some are left."""
+        left = False
+        try:
+            for erasure in await self._context.journal.open_erasures():
+                try:
+                    await self._erase(erasure)
+                except JournalError:
+                    left = True
+        except JournalError:
+            return False
+        return not left
 
     async def _look(self) -> None:
         while True:

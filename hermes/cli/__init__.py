@@ -61,6 +61,7 @@ Port = Annotated[
     typer.Option(min=0, max=65535, help="Port to listen on; 0: any. Default: 8080.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
 Tenant = Annotated[str, typer.Argument(help="The tenant's id, ten_...", show_default=False)]
 
 
@@ -577,7 +578,7 @@ def tenant_promote(tenant: Tenant, data_dir: DataDir = None, as_json: Json = Fal
 @_tenants.command("audit")
 def tenant_audit(
     tenant: Annotated[str | None, typer.Argument(help="The tenant's id. Default: all.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    limit: Limit = 50,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -663,7 +664,7 @@ def key_revoke(tenant: Tenant, key_id: KeyId, data_dir: DataDir = None, as_json:
 @_dead_letters.command("list")
 def dead_letters_list(
     tenant: Tenant,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Limit = 100,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -722,7 +723,7 @@ def suppression_add(
 @_suppressions.command("list")
 def suppression_list(
     tenant: ListOf,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Limit = 100,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -797,7 +798,7 @@ def consent_list(
     address: Annotated[
         str | None, typer.Argument(help="Of this recipient; - reads it from standard input.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    limit: Limit = 100,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:

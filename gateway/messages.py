@@ -98,9 +98,10 @@ class Messages:
     # --- sending
     async def send(self, call: Call) -> Reply:
         """Send one message."""
+        started = self._clock.monotonic()
         try:
             raw = await call.json_body(self._limit)
-            started = self._clock.monotonic()
+            started = self._clock.monotonic()  # the contract counts from here
             pipeline = self._pipeline(call.caller)
             message = await self._read(raw, call.caller, pipeline)
             if self._traced:
@@ -114,7 +115,7 @@ class Messages:
         except Problem as problem:
             self._count(problem)
             if problem.status == 429:
-                await self._floods.hold(_tenant(call.caller)[0])
+                await self._floods.hold(_tenant(call.caller)[0], self._left_s(started))
             raise
         self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
         headers = f"Location: /v1/messages/{message.message_id}\r\n{limits}"
@@ -138,7 +139,7 @@ class Messages:
         if len(problems) == len(results) and all(problem.status == 503 for problem in problems):
             raise problems[0]
         if len(problems) == len(results) and all(problem.status == 429 for problem in problems):
-            await self._floods.hold(_tenant(call.caller)[0], len(problems))
+            await self._floods.hold(_tenant(call.caller)[0], self._left_s(started), len(problems))
         answer = BatchAnswer(
             [
                 BatchResult(result.status, problem=result.body(call.request_id))
@@ -451,7 +452,7 @@ class Messages:
         if ref is None:
             raise _overloaded()
         submit = Submit(message, idempotency, counts)
-        left_s = ANSWER_WITHIN_S - (self._clock.monotonic() - started)
+        left_s = self._left_s(started)
         if left_s <= 0:
             raise _overloaded()
         try:
@@ -507,6 +508,10 @@ class Messages:
             if found and _is_visible(call.caller, found[0].message):
                 return found[0]
         raise not_found("message")
+
+    def _left_s(self, started: float) -> float:
+        """Tell for how long the answer to a request read at this time may still be waited for."""
+        return ANSWER_WITHIN_S - (self._clock.monotonic() - started)
 
     def _count(self, problem: Problem) -> None:
         if not problem.counted:

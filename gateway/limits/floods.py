@@ -33,12 +33,12 @@ class Floods:
         self._second = 0
         self._refused: dict[str, int] = {}
 
-    async def hold(self, tenant: str, refusals: int = 1) -> None:
-        """Count what was refused, and wait with the answer when that was too much."""
+    async def hold(self, tenant: str, left_s: float, refusals: int = 1) -> None:
+        """Count what was refused, and wait with the answer, as long as it may be waited, when that was too much."""
         second = int(self._monotonic())
         if second != self._second:
             self._second = second
             self._refused = {}
         count = self._refused[tenant] = self._refused.get(tenant, 0) + refusals
         if count > AT_ONCE:
-            await self._sleep(random.uniform(*HOLD_S))
+            await self._sleep(max(min(random.uniform(*HOLD_S), left_s), 0.0))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from gateway.limits.base import Limits
+from gateway.limits.local import LocalLimits
+from gateway.limits.shared import SharedLimits
 from tests.gateway.api import Api, start_api, stop_api
+from tests.gateway.redis_server import RedisServer, needs_redis, running_redis
 
 
 @pytest.fixture
@@ -28,3 +33,22 @@ async def start() -> AsyncIterator[Callable[..., Awaitable[Api]]]:
 async def api(start: Callable[..., Awaitable[Api]]) -> Api:
     """A node with a mock carrier for each channel."""
     return await start()
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[RedisServer]:
+    """A Redis of the test's own."""
+    async with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=["local", pytest.param("redis", marks=needs_redis)])
+async def limits(request: pytest.FixtureRequest) -> AsyncIterator[Limits]:
+    """Both limits: counted here, and in Redis."""
+    if request.param == "local":
+        yield LocalLimits(time.monotonic)
+        return
+    async with running_redis() as server:
+        made = SharedLimits(server.url, time.monotonic)
+        yield made
+        await made.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -13,15 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.edge import ANSWER_WITHIN_S
 from gateway.limits.base import WINDOW_S, Ask, Limits
 from gateway.limits.floods import AT_ONCE, HOLD_S, Floods
 from gateway.limits.local import LocalLimits, SlidingWindow
 from gateway.limits.shared import ASK_AGAIN_S, SharedLimits
 from hermes.tenancy import merged
 from tests.gateway.api import OPERATOR, SMS, Api
-from tests.gateway.redis_server import PROGRAM, RedisServer, running_redis
-
-needs_redis = pytest.mark.skipif(PROGRAM is None, reason="no redis-server on this machine")
+from tests.gateway.redis_server import RedisServer, needs_redis
 
 
 def ask(rate: int = 0, burst: int = 0, channel_rate: int = 0, *, scope: str = "ten_1:live", **more: Any) -> Ask:
@@ -33,23 +31,6 @@ async def until_taken(limits: Limits, asked: Ask) -> None:
     async with asyncio.timeout(10):
         while (await limits.take(asked)).refused is not None:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=["local", pytest.param("redis", marks=needs_redis)])
-async def limits(request: pytest.FixtureRequest) -> AsyncIterator[Limits]:
-    if request.param == "local":
-        yield LocalLimits(time.monotonic)
-        return
-    async with running_redis() as server:
-        made = SharedLimits(server.url, time.monotonic)
-        yield made
-        await made.close()
 
 
 # --- the window itself
@@ -226,18 +207,19 @@ async def test_who_sends_on_although_refused_is_answered_later_and_nobody_else()
 
     floods = Floods(lambda: now, sleep)
     for _ in range(AT_ONCE):
-        await floods.hold("flooder")
+        await floods.hold("flooder", 2.0)
     assert held == []
-    await floods.hold("flooder")
-    await floods.hold("flooder")
+    await floods.hold("flooder", 2.0)
+    await floods.hold("flooder", 2.0)
     assert len(held) == 2 and all(HOLD_S[0] <= seconds <= HOLD_S[1] for seconds in held)
-    await floods.hold("other")
+    await floods.hold("other", 2.0)
     assert len(held) == 2
-    await floods.hold("batches", AT_ONCE + 1)
-    assert len(held) == 3
+    await floods.hold("batches", 0.1, AT_ONCE + 1)
+    await floods.hold("batches", -0.1, AT_ONCE + 1)
+    assert held[2:] == [0.1, 0.0]  # no answer is later than the contract has it
     now += 1
-    await floods.hold("flooder")
-    assert len(held) == 3
+    await floods.hold("flooder", 2.0)
+    assert len(held) == 4
 
 
 async def test_a_flood_is_held_back_over_http_and_what_is_accepted_is_not(
@@ -245,7 +227,8 @@ async def test_a_flood_is_held_back_over_http_and_what_is_accepted_is_not(
 ) -> None:
     told: list[tuple[str, int]] = []
 
-    async def hold(self: Floods, tenant: str, refusals: int = 1) -> None:
+    async def hold(self: Floods, tenant: str, left_s: float, refusals: int = 1) -> None:
+        assert 0 < left_s <= ANSWER_WITHIN_S
         told.append((tenant, refusals))
 
     monkeypatch.setattr(Floods, "hold", hold)

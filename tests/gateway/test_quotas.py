@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -18,9 +17,8 @@ from hermes.domain.quotas import QUOTAS, Amounts
 from hermes.domain.usage import AcceptedLine
 from hermes.journal.base import JournalAway
 from tests.gateway.api import OPERATOR, SMS, Api
-from tests.gateway.redis_server import PROGRAM, RedisServer, running_redis
+from tests.gateway.redis_server import RedisServer, needs_redis, running_redis
 
-needs_redis = pytest.mark.skipif(PROGRAM is None, reason="no redis-server on this machine")
 TODAY = date(2026, 3, 15)
 LONG = {**SMS, "content": {"text": "x" * 200}}  # two parts
 
@@ -57,23 +55,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-async def redis() -> AsyncIterator[RedisServer]:
-    async with running_redis() as server:
-        yield server
-
-
-@pytest.fixture(params=["local", pytest.param("redis", marks=needs_redis)])
-async def limits(request: pytest.FixtureRequest) -> AsyncIterator[Limits]:
-    if request.param == "local":
-        yield LocalLimits(time.monotonic)
-        return
-    async with running_redis() as server:
-        made = SharedLimits(server.url, time.monotonic)
-        yield made
-        await made.close()
 
 
 async def refused(limits: Limits, asked: Ask) -> str | None:

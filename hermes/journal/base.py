@@ -39,6 +39,8 @@ NEWS_ANSWER: Final = "answer"  # to one that waits (its id, and what `actors.err
 NEWS_PARKED: Final = "parked"  # a receipt (its row's id)
 NEWS_SUPPRESSIONS: Final = "suppressions"  # entries were added or removed
 NEWS_SEEN: Final = "seen"  # changes of the directory are in force at another worker (whose they are, and their names)
+NEWS_CARRIERS: Final = "carriers"  # a carrier that one worker holds is in another state
+NEWS_HANDOVER: Final = "handover"  # there is something to send for a worker (its id)
 NEWS_LIVE: Final = "live"  # a carrier or the routes were set or removed while the node ran
 
 
@@ -210,6 +212,46 @@ class Errand:
     kind: str
     body: str
     asked_by: str = ""
+    id: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class CarrierLease:
+    """Who holds a carrier that only one worker may send by.
+
+    Attributes:
+        state, reason: how the holder finds it, as `hermes.domain.health` names it.
+        free: its holder is dead.
+    """
+
+    carrier: str
+    owner: str
+    state: str = "up"
+    reason: str | None = None
+    free: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Handover:
+    """Something to send by a carrier that another worker holds: kept until its outcome is stored.
+
+    Attributes:
+        kind: what it is; `body` is JSON text.
+        once: nobody else sends it, whatever becomes of whoever handed it over (policy never).
+        expires_at: it is not taken any more from then on.
+        worker: who handed it over; "" until stored.
+        id: 0 until stored.
+    """
+
+    carrier: str
+    kind: str
+    message_id: str
+    step: int
+    attempt: int
+    once: bool
+    expires_at: datetime
+    body: str = field(repr=False)
+    worker: str = ""
     id: int = 0
 
 
@@ -474,6 +516,49 @@ class Journal(Protocol):
 
     async def errands_done(self, errands: Sequence[Errand]) -> None:
         """Forget errands that are done."""
+
+    # --- carriers that only one worker may send by
+    @property
+    def lease_until(self) -> float:
+        """Until when nobody can have declared this worker dead for its silence (the clock's monotonic seconds)."""
+
+    async def claim_carriers(self, carriers: Sequence[str]) -> list[str]:
+        """Take those of these carriers that nobody holds, or a dead worker; name what was taken.
+
+        Raises:
+            Fenced: this worker was declared dead.
+        """
+
+    async def carrier_leases(self) -> list[CarrierLease]:
+        """List who holds what, by carrier."""
+
+    async def tell_carrier(self, carrier: str, state: str, reason: str | None) -> None:
+        """Say how a carrier is that this worker holds, and tell the others (NEWS_CARRIERS)."""
+
+    async def hand_over(self, handovers: Sequence[Handover]) -> None:
+        """Store what a carrier's holder is to send, all or none, and tell it (NEWS_HANDOVER).
+
+        Raises:
+            Fenced: this worker was declared dead; nothing was stored.
+        """
+
+    async def take_handovers(self, carrier: str, limit: int) -> list[Handover]:
+        """Take the oldest into this worker's hands; nothing unless it lives and holds the carrier.
+
+        What a dead worker handed over is taken only if it is `once`: else its message's new owner sends it again.
+        """
+
+    async def taken_handovers(self, carrier: str) -> list[Handover]:
+        """List what any holder has taken and not answered."""
+
+    async def give_back_handovers(self, carrier: str, ids: Sequence[int]) -> None:
+        """Put back what this worker took and certainly did not send."""
+
+    async def recall_handovers(self, carrier: str, *, expired_only: bool = False) -> list[tuple[str, int, int]]:
+        """Take back what this worker handed over and nobody has taken; gives (message_id, step, attempt) of each."""
+
+    async def answer_handovers(self, errands: Sequence[Errand], done: Sequence[tuple[str, int]]) -> None:
+        """Store outcomes as errands, and forget what was handed over (carrier, id), all or nothing."""
 
     async def stop(self) -> None:
         """Write what is queued (bounded), mark this worker dead, close connections."""

@@ -34,12 +34,14 @@ from hermes.journal.base import (
     NEWS_WORKERS,
     VERSIONS_KEPT,
     ApiKey,
+    CarrierLease,
     Change,
     Conflict,
     Done,
     Endpoint,
     Errand,
     Fenced,
+    Handover,
     IdempotencyRecord,
     InboundRecord,
     JournalAway,
@@ -62,9 +64,9 @@ from hermes.journal.base import (
     WriteRefused,
     shard_of,
 )
+from hermes.journal.memory_carriers import MemoryCarriers
 from hermes.journal.memory_consents import MemoryConsents
 from hermes.journal.memory_erasure import MemoryErasure
-from hermes.journal.memory_workers import MemoryWorkers
 from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
     IDEMPOTENCY_KEPT,
@@ -135,6 +137,8 @@ class _Store:
     news: list[tuple[str, Callable[[str, str], None]]] = field(default_factory=list)  # (worker, callback)
     errands: dict[int, Errand] = field(default_factory=dict)
     errand_id: int = 0
+    leases: dict[str, CarrierLease] = field(default_factory=dict)
+    handovers: dict[int, tuple[Handover, str | None]] = field(default_factory=dict)  # and who has taken it
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
     consents: dict[str, Consent] = field(default_factory=dict)
     erasures: dict[str, Erasure] = field(default_factory=dict)
@@ -143,7 +147,7 @@ class _Store:
     owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
 
 
-class MemoryJournal(MemoryWorkers, MemoryErasure, MemoryConsents):
+class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
     """A `Journal` in memory; see the module docstring.
 
     Args:

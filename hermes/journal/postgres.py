@@ -55,11 +55,12 @@ from hermes.journal.partitions import (
     ensure_days,
     partition_day,
 )
+from hermes.journal.postgres_carriers import PostgresCarriers
 from hermes.journal.postgres_consents import PostgresConsents
 from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
 from hermes.journal.postgres_erasure import PostgresErasure
 from hermes.journal.postgres_suppressions import PostgresSuppressions
-from hermes.journal.postgres_workers import NEWS_CHANNEL, PostgresWorkers
+from hermes.journal.postgres_workers import NEWS_CHANNEL
 from hermes.journal.postgres_workers import declare_gone as declare_gone
 from hermes.journal.process import started_at, this_host
 from hermes.journal.queries import QUERIES
@@ -86,6 +87,7 @@ from hermes.runtime.clock import Clock
 
 OLDEST_SERVER: Final = 15  # major version
 REFS_KEPT: Final = timedelta(days=11)  # receipts come for at most 7 days after a message's end; asked for: 10
+HANDOVERS_KEPT: Final = timedelta(days=8)  # a message lives at most 7 days
 WORKERS_KEPT: Final = timedelta(days=7)
 DRAIN_S: Final = 5.0  # how long `stop` waits for queued writes
 PURGE_SLICE: Final = 5000  # rows deleted in one statement, so that none is long
@@ -102,7 +104,7 @@ _OPEN_STATUS: Final = """(
 )"""
 
 
-class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, PostgresErasure, PostgresConsents):
+class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions, PostgresErasure, PostgresConsents):
     """A `Journal` on PostgreSQL.
 
     Args:
@@ -153,6 +155,7 @@ class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, 
         self._link.listen(DIRECTORY_CHANNEL, self._told_of_directory)
         self._link.listen(NEWS_CHANNEL, self._told)
         self._shards: dict[int, datetime] = {}
+        self._lease_until = float("-inf")
         self._heart: asyncio.Task[None] | None = None
         self._stopped = False
 
@@ -187,7 +190,7 @@ class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, 
             SchemaRefused: its schema is not ours.
             JournalError: this worker id was used before.
         """
-        now = self._clock.now()
+        now, began = self._clock.now(), self._clock.monotonic()
         connection = await self._link.open()
         try:
             if connection.get_server_version()[0] < OLDEST_SERVER:
@@ -211,6 +214,7 @@ class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, 
             raise JournalError(f"the database cannot be set up ({type(exc).__name__})") from None
         finally:
             connection.terminate()
+        self._lease_until = began + self._lease_s
         await self._link.start()
         await self._writer.start()
         self._steady_since = self._clock.monotonic() - 2 * self._heartbeat_s  # a start believes the leases it finds
@@ -222,10 +226,12 @@ class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, 
         """Extend the lease; when there is none any more, stop everything."""
         while True:
             await asyncio.sleep(self._heartbeat_s)
+            began = self._clock.monotonic()  # the database counts from later on
             try:
                 if not await self._link.fetch(QUERIES["extend_lease"], self.worker_id, self._lease_s, urgent=True):
                     self._writer.fence()
                     return
+                self._lease_until = began + self._lease_s
                 await self._link.fetch(QUERIES["forget_batches"], self.worker_id, self._writer.confirmed - 1)
             except JournalError:
                 continue  # away: the monitor tells, the lease runs on
@@ -595,6 +601,7 @@ class PostgresJournal(PostgresWorkers, PostgresDirectory, PostgresSuppressions, 
             pass
         orphans = await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
         await self._link.fetch(QUERIES["purge_errands"], now - PARKED_KEPT)
+        await self._link.fetch(QUERIES["purge_handovers"], now - HANDOVERS_KEPT)
         oldest_inbound = now - timedelta(days=messages_days)
         await self._link.fetch(QUERIES["purge_inbound"], oldest_inbound)
         await self._link.fetch(QUERIES["purge_parts"], now - PARTS_KEPT)

@@ -27,7 +27,7 @@ from hermes.runtime.clock import Clock
 
 NEWS_CHANNEL: Final = "hermes_news"  # NOTIFY: "<worker that tells> <topic> <detail>"
 GONE_WITHIN_S: Final = 15.0  # a statement; it waits for the dead worker's last batch
-_CLAIMING: Final = 0x4865726D6576  # advisory lock: one worker claims shards at a time
+CLAIMING: Final = 0x4865726D6576  # advisory lock: one worker claims shards or carriers at a time
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -92,7 +92,7 @@ class PostgresWorkers:
         wanted = limit - len(self._shards)
         if wanted > 0:
             async with self._link.borrow() as connection, connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _CLAIMING)
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", CLAIMING)
                 rows = await connection.fetch(QUERIES["claim_shards"], self.worker_id, wanted)
             now = self._clock.now()
             for row in rows:
@@ -141,8 +141,10 @@ class PostgresWorkers:
 
     # --- errands
     async def send_errands(self, errands: Sequence[Errand]) -> None:
-        await self._link.fetch(
-            QUERIES["send_errands"],
+        await self._link.fetch(QUERIES["send_errands"], *self._errand_rows(errands))
+
+    def _errand_rows(self, errands: Sequence[Errand]) -> tuple[object, ...]:
+        return (
             [shard_of(e.message_id) for e in errands],
             [e.message_id for e in errands],
             [e.kind for e in errands],

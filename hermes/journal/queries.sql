@@ -163,6 +163,84 @@ WHERE e.shard = u.shard AND e.id = u.id
 -- name: purge_errands
 DELETE FROM errand WHERE stored_at < $1
 
+-- name: claim_carriers
+-- Under an advisory lock, for the reason that `claim_shards` gives.
+WITH me AS MATERIALIZED (
+    SELECT FROM worker WHERE id = $1 AND NOT dead FOR SHARE
+)
+INSERT INTO carrier_lease AS l (carrier, owner)
+SELECT carrier, $1 FROM unnest($2::text[]) AS u (carrier) WHERE EXISTS (SELECT FROM me)
+ON CONFLICT (carrier) DO UPDATE SET owner = $1, epoch = l.epoch + 1
+WHERE NOT EXISTS (SELECT FROM worker AS w WHERE w.id = l.owner AND NOT w.dead)
+RETURNING carrier
+
+-- name: carrier_leases
+SELECT carrier, owner, state, reason,
+       NOT EXISTS (SELECT FROM worker AS w WHERE w.id = l.owner AND NOT w.dead) AS free
+FROM carrier_lease AS l ORDER BY carrier
+
+-- name: tell_carrier
+WITH told AS (
+    UPDATE carrier_lease SET state = $3, reason = $4 WHERE carrier = $2 AND owner = $1 RETURNING 1
+)
+SELECT pg_notify($5, $1 || ' carriers ') FROM told
+
+-- name: hand_over
+-- Nothing by a worker that was declared dead: its messages are another one's by then.
+WITH me AS MATERIALIZED (
+    SELECT FROM worker WHERE id = $1 AND NOT dead FOR SHARE
+), kept AS (
+    INSERT INTO handover (carrier, worker, kind, message_id, step, attempt, once, expires_at, body, stored_at)
+    SELECT carrier, $1, kind, message_id, step, attempt, once, expires_at, body, $10
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::boolean[],
+                $8::timestamptz[], $9::text[])
+        WITH ORDINALITY AS u (carrier, kind, message_id, step, attempt, once, expires_at, body, n)
+    WHERE EXISTS (SELECT FROM me) ORDER BY n
+    RETURNING carrier
+), told AS (
+    SELECT pg_notify($11, $1 || ' handover ' || o.owner)
+    FROM (SELECT DISTINCT l.owner FROM kept AS k JOIN carrier_lease AS l ON l.carrier = k.carrier) AS o
+)
+SELECT (SELECT count(*) FROM kept) AS kept, (SELECT count(*) FROM told) AS told
+
+-- name: take_handovers
+-- What a worker that died handed over: sent if nobody else may send it, forgotten if its message's new owner does.
+WITH me AS MATERIALIZED (
+    SELECT FROM worker WHERE id = $1 AND NOT dead FOR SHARE
+), mine AS MATERIALIZED (
+    SELECT FROM carrier_lease WHERE carrier = $2 AND owner = $1 AND EXISTS (SELECT FROM me)
+), gone AS (
+    DELETE FROM handover AS h
+    WHERE h.carrier = $2 AND h.taken_by IS NULL AND (NOT h.once OR h.expires_at <= $4) AND EXISTS (SELECT FROM mine)
+      AND NOT EXISTS (SELECT FROM worker AS w WHERE w.id = h.worker AND NOT w.dead)
+), next AS (
+    SELECT h.id FROM handover AS h
+    WHERE h.carrier = $2 AND h.taken_by IS NULL AND h.expires_at > $4 AND EXISTS (SELECT FROM mine)
+      AND (h.once OR EXISTS (SELECT FROM worker AS w WHERE w.id = h.worker AND NOT w.dead))
+    ORDER BY h.id LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE handover AS h SET taken_by = $1 FROM next WHERE h.carrier = $2 AND h.id = next.id
+RETURNING h.carrier, h.kind, h.message_id, h.step, h.attempt, h.once, h.expires_at, h.body, h.worker, h.id
+
+-- name: taken_handovers
+SELECT carrier, kind, message_id, step, attempt, once, expires_at, body, worker, id
+FROM handover WHERE carrier = $1 AND taken_by IS NOT NULL ORDER BY id
+
+-- name: give_back_handovers
+UPDATE handover SET taken_by = NULL WHERE carrier = $2 AND id = ANY ($3::bigint[]) AND taken_by = $1
+
+-- name: recall_handovers
+DELETE FROM handover
+WHERE carrier = $2 AND worker = $1 AND taken_by IS NULL AND ($3 OR expires_at <= $4)
+RETURNING message_id, step, attempt
+
+-- name: handovers_done
+DELETE FROM handover AS h USING unnest($1::text[], $2::bigint[]) AS u (carrier, id)
+WHERE h.carrier = u.carrier AND h.id = u.id
+
+-- name: purge_handovers
+DELETE FROM handover WHERE stored_at < $1
+
 -- name: is_dead
 SELECT dead FROM worker WHERE id = $1
 

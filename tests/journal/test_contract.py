@@ -20,7 +20,9 @@ from hermes.domain.suppression import Suppression
 from hermes.domain.usage import AcceptedLine, UsageDelta, accepted
 from hermes.journal.base import (
     NEWS_ANSWER,
+    NEWS_CARRIERS,
     NEWS_ERRAND,
+    NEWS_HANDOVER,
     NEWS_LIVE,
     NEWS_PARKED,
     NEWS_SUPPRESSIONS,
@@ -33,6 +35,7 @@ from hermes.journal.base import (
     Endpoint,
     Errand,
     Fenced,
+    Handover,
     IdempotencyRecord,
     InboundRecord,
     LiveSetting,
@@ -708,6 +711,90 @@ async def test_an_errand_is_told_to_the_owner_and_stays_until_it_is_done(bench, 
     assert await second.errands(10, not_ids=[found[0].id]) == found[1:]
     await second.errands_done(found[:1])
     assert await second.errands(10) == found[1:]
+
+
+def _handover(made, **fields):
+    known = {"once": False, "expires_at": made.expires_at, "body": "{}"} | fields
+    return Handover("direct", "submit", made.message_id, 0, 1, **known)
+
+
+async def test_a_carrier_has_one_holder_until_that_one_is_dead(bench, now):
+    first, second = await bench.worker(claim=False), await bench.worker(claim=False)
+    assert await first.claim_carriers(["a", "b"]) == ["a", "b"]
+    assert await second.claim_carriers(["a", "b", "c"]) == ["c"]
+    told = []
+    second.on_news(lambda topic, detail: told.append(topic))
+    await first.tell_carrier("a", "down", "no bind")
+    await second.tell_carrier("a", "up", None)  # it is not its own to speak of
+    await until(lambda: NEWS_CARRIERS in told)
+    known = [
+        (lease.carrier, lease.owner, lease.state, lease.reason, lease.free) for lease in await second.carrier_leases()
+    ]
+    assert known == [
+        ("a", first.worker_id, "down", "no bind", False),
+        ("b", first.worker_id, "up", None, False),
+        ("c", second.worker_id, "up", None, False),
+    ]
+    await first.stop()
+    assert [lease.carrier for lease in await second.carrier_leases() if lease.free] == ["a", "b"]
+    assert await second.claim_carriers(["a", "b", "c"]) == ["a", "b"]
+
+
+async def test_what_is_handed_over_is_taken_once_by_the_holder_and_its_outcome_is_an_errand(bench, now):
+    first, second = await bench.worker(), await bench.worker(claim=False)
+    await second.claim_carriers(["direct"])
+    told = []
+    second.on_news(lambda topic, detail: told.append((topic, detail)))
+    made = [message(now) for _ in range(3)]
+    await first.hand_over([_handover(one, body=str(n)) for n, one in enumerate(made)])
+    await until(lambda: (NEWS_HANDOVER, second.worker_id) in told)
+    assert await first.take_handovers("direct", 10) == []  # it does not hold the carrier
+    taken = await second.take_handovers("direct", 2)
+    assert [(h.message_id, h.body, h.worker) for h in taken] == [
+        (one.message_id, str(n), first.worker_id) for n, one in enumerate(made[:2])
+    ]
+    assert await second.taken_handovers("direct") == taken
+    await second.give_back_handovers("direct", [taken[1].id])
+    await second.answer_handovers([Errand(made[0].message_id, "answer", "{}")], [("direct", taken[0].id)])
+    assert await second.taken_handovers("direct") == []
+    assert [(e.message_id, e.kind) for e in await first.errands(10)] == [(made[0].message_id, "answer")]
+    again = await second.take_handovers("direct", 10)
+    assert [h.message_id for h in again] == [one.message_id for one in made[1:]]
+
+
+async def test_only_what_nobody_has_taken_is_recalled(bench, now):
+    first, second = await bench.worker(), await bench.worker(claim=False)
+    await second.claim_carriers(["direct"])
+    taken, over, waiting = (message(now) for _ in range(3))
+    await first.hand_over([_handover(taken)])
+    assert len(await second.take_handovers("direct", 10)) == 1
+    await first.hand_over([_handover(over, expires_at=bench.clock.now() - HOUR), _handover(waiting)])
+    assert await second.recall_handovers("direct") == []  # they are not its own
+    assert await first.recall_handovers("direct", expired_only=True) == [(over.message_id, 0, 1)]
+    assert await first.recall_handovers("direct") == [(waiting.message_id, 0, 1)]
+    assert await second.take_handovers("direct", 10) == []
+
+
+async def test_of_a_dead_workers_handovers_only_those_are_sent_that_nobody_sends_again(bench, now):
+    first, second = await bench.worker(), await bench.worker(claim=False)
+    await second.claim_carriers(["direct"])
+    again, once = message(now), message(now)
+    await first.hand_over([_handover(again), _handover(once, once=True)])
+    await first.stop()
+    assert [h.message_id for h in await second.take_handovers("direct", 10)] == [once.message_id]
+    assert [h.message_id for h in await second.taken_handovers("direct")] == [once.message_id]
+
+
+async def test_a_holder_that_died_leaves_what_it_had_taken_to_be_seen_by_the_next(bench, now):
+    first, second, third = await bench.worker(), await bench.worker(claim=False), await bench.worker(claim=False)
+    await second.claim_carriers(["direct"])
+    taken, waiting = message(now), message(now)
+    await first.hand_over([_handover(taken), _handover(waiting)])
+    assert len(await second.take_handovers("direct", 1)) == 1
+    await second.stop()
+    assert await third.claim_carriers(["direct"]) == ["direct"]
+    assert [h.message_id for h in await third.taken_handovers("direct")] == [taken.message_id]
+    assert [h.message_id for h in await third.take_handovers("direct", 10)] == [waiting.message_id]
 
 
 async def test_news_reach_the_others_and_not_whoever_tells(bench, now):

@@ -57,6 +57,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
             *("batch_is_in", "forget_batches", "register_worker", "extend_lease", "living_workers", "declare_dead"),
             *("retire_worker", "claim_shards", "is_dead", "workers", "forget_workers", "forget_dead_batches"),
             *("announce", "release_shards", "notify"),
+            *("claim_carriers", "carrier_leases", "tell_carrier"),
             *("partitions", "put_live_setting", "live_settings", "delete_live_setting"),
         }
     ),
@@ -85,6 +86,8 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
                 "send_errands",
                 "errands",
                 "errands_done",
+                *("hand_over", "take_handovers", "taken_handovers", "give_back_handovers", "recall_handovers"),
+                "handovers_done",
                 "drop_parked",
                 "messages_to",
                 "store_part",
@@ -112,7 +115,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
     "housekeeping by age": frozenset(
         {
             *("open_in_range", "purge_idempotency", "purge_parked", "purge_outbox", "purge_inbound", "fold_usage"),
-            *("purge_parts", "purge_errands"),
+            *("purge_parts", "purge_errands", "purge_handovers"),
             *("purge_inbound_outbox", "erase_tenants"),
         }
     ),

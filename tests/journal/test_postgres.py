@@ -39,7 +39,7 @@ from hermes.journal.link import Link
 from hermes.journal.migrator import SchemaRefused
 from hermes.journal.partitions import PARTITIONED, ensure_days, partition_day, partition_name
 from hermes.journal.postgres import PostgresJournal, migrate
-from hermes.journal.postgres_workers import _CLAIMING
+from hermes.journal.postgres_workers import CLAIMING
 from hermes.journal.queries import QUERIES
 from hermes.journal.writer import Batch
 from hermes.testing.database import roomy_memory, shared_cluster
@@ -226,7 +226,7 @@ async def test_a_process_that_is_stopped_while_it_claims_holds_up_nobody_for_lon
     monkeypatch.setattr(link, "PAUSE_S", 0.2)
     stopped = await journal._link.open()
     await stopped.execute("BEGIN")
-    await stopped.execute("SELECT pg_advisory_xact_lock($1)", _CLAIMING)
+    await stopped.execute("SELECT pg_advisory_xact_lock($1)", CLAIMING)
     await stopped.execute("SELECT FROM shard FOR UPDATE")
     await journal.stop()
     other = await bench.worker(claim=False)

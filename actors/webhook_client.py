@@ -13,7 +13,6 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
 from time import perf_counter
 from typing import Any, Final
 
@@ -36,7 +35,6 @@ READ_MOST: Final = 8 * 1024  # octets of an answer's body that are read, to keep
 READ_TIMEOUT_S: Final = 1.0  # for that
 DNS_THREADS: Final = 32  # look-ups at once: a name server that does not answer must not hold up the others
 DNS_KEPT_S: Final = 10  # the same name is looked up at most this often
-URLS_KEPT: Final = 1_024  # of which it is remembered whether their spelling is refused
 
 REFUSED: Final = "refused: not a public address"
 RESOLVES_TO_REFUSED: Final = "refused: resolves to a private address"
@@ -68,13 +66,15 @@ class WebhookClient:
         self._connector: aiohttp.TCPConnector | None = None
         self._poster: Poster | None = None  # over the connector
         self._deadlines = Deadlines(TIMEOUT_S)
-        self._refusal = lru_cache(URLS_KEPT)(self._refuse)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Make one call. Whatever goes wrong is an answer; only a cancellation is raised."""
-        refused = self._refusal(url)
-        if refused is not None:
-            return Answer(None, refused, hopeless=True)
+        try:
+            host = callback_host(url)
+        except BadUrl as exc:
+            return Answer(None, f"refused: the URL {exc}", hopeless=True)
+        if not self._allow_private and is_refused_host(host):
+            return Answer(None, REFUSED, hopeless=True)
         poster = self._poster or self._open()
         began = perf_counter()
         try:
@@ -90,14 +90,6 @@ class WebhookClient:
             wait_s = retry_after_s(answer.headers.get("Retry-After"), self._clock.now())
         await _drain(answer)
         return Answer(status, None, wait_s, elapsed_s)
-
-    def _refuse(self, url: str) -> str | None:
-        """Say why a URL may not be called, as far as it shows by itself; None when it may."""
-        try:
-            host = callback_host(url)
-        except BadUrl as exc:
-            return f"refused: the URL {exc}"
-        return REFUSED if not self._allow_private and is_refused_host(host) else None
 
     async def close(self) -> None:
         """Close every connection; look-ups under way are left to end by themselves."""

@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from hermes.domain.message import Step
 from hermes.domain.state import Category, Channel, MessageStatus, Mode, OnAmbiguous, Success
+from hermes.logs import Unshown
 from hermes.settings import RouteSettings
 from hermes.tenancy import LayersChange, LayersSettings, Quotas, QuotasChange, Rate, RetentionChange, RetentionSettings
 
@@ -41,15 +42,19 @@ MOST_ROWS: Final = 10_000  # of a CSV file in one request
 SEND_AT_MOST_DAYS: Final = 90  # further ahead than this nobody's number, consent or price is certain
 
 
+class Shape(Unshown, Struct):
+    """What all of them are."""
+
+
 # --- problems
-class FieldError(Struct):
+class FieldError(Shape):
     """One field that is wrong, named as the request names it."""
 
     field: str
     why: str
 
 
-class ProblemBody(Struct, omit_defaults=True):
+class ProblemBody(Shape, omit_defaults=True):
     """A refusal (RFC 9457)."""
 
     type: str
@@ -63,7 +68,7 @@ class ProblemBody(Struct, omit_defaults=True):
 
 
 # --- sending
-class To(Struct, forbid_unknown_fields=True):
+class To(Shape, forbid_unknown_fields=True):
     """Where to reach the recipient: one address for each channel the cascade uses."""
 
     phone: Annotated[str, Meta(description="E.164 with a plus sign, for sms", examples=["+4520123456"])] | None = None
@@ -72,7 +77,7 @@ class To(Struct, forbid_unknown_fields=True):
     whatsapp: Annotated[str, Meta(description="E.164 with a plus sign")] | None = None
 
 
-class StepBody(Struct, forbid_unknown_fields=True):
+class StepBody(Shape, forbid_unknown_fields=True):
     """One step: a channel, how long to wait for its receipt, and what counts as success."""
 
     channel: Channel
@@ -80,13 +85,13 @@ class StepBody(Struct, forbid_unknown_fields=True):
     success: Annotated[Success, Meta(description="default delivered; submitted where no receipts exist")] | None = None
 
 
-class SmsContent(Struct, forbid_unknown_fields=True):
+class SmsContent(Shape, forbid_unknown_fields=True):
     """What SMS says instead of the common fields."""
 
     text: str | None = None
 
 
-class EmailContent(Struct, forbid_unknown_fields=True):
+class EmailContent(Shape, forbid_unknown_fields=True):
     """What e-mail says instead of the common fields."""
 
     text: str | None = None
@@ -94,7 +99,7 @@ class EmailContent(Struct, forbid_unknown_fields=True):
     html: str | None = None
 
 
-class PushContent(Struct, forbid_unknown_fields=True):
+class PushContent(Shape, forbid_unknown_fields=True):
     """What a push notification says instead of the common fields."""
 
     text: str | None = None
@@ -102,14 +107,14 @@ class PushContent(Struct, forbid_unknown_fields=True):
     data: dict[str, Any] | None = None
 
 
-class WhatsAppLanguage(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class WhatsAppLanguage(Shape, forbid_unknown_fields=True, omit_defaults=True):
     """A language as Meta writes it."""
 
     code: Annotated[str, Meta(min_length=2, max_length=32, examples=["en_US"])]
     policy: Literal["deterministic"] | None = None
 
 
-class WhatsAppTemplate(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class WhatsAppTemplate(Shape, forbid_unknown_fields=True, omit_defaults=True):
     """A message template that Meta approved, filled in: the only thing to say more than 24 hours after an answer."""
 
     name: Annotated[str, Meta(min_length=1, max_length=512)]
@@ -122,7 +127,7 @@ class WhatsAppTemplate(Struct, forbid_unknown_fields=True, omit_defaults=True):
     )
 
 
-class WhatsAppMedia(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class WhatsAppMedia(Shape, forbid_unknown_fields=True, omit_defaults=True):
     """A file: uploaded to Meta before (`id`), or that Meta fetches (`link`)."""
 
     type: Literal["audio", "document", "image", "sticker", "video"]
@@ -132,7 +137,7 @@ class WhatsAppMedia(Struct, forbid_unknown_fields=True, omit_defaults=True):
     filename: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
 
 
-class WhatsAppContent(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class WhatsAppContent(Shape, forbid_unknown_fields=True, omit_defaults=True):
     """What WhatsApp says instead of the common fields: a text, a template or a file."""
 
     text: str | None = None
@@ -140,7 +145,7 @@ class WhatsAppContent(Struct, forbid_unknown_fields=True, omit_defaults=True):
     media: WhatsAppMedia | None = None
 
 
-class ContentBody(Struct, forbid_unknown_fields=True):
+class ContentBody(Shape, forbid_unknown_fields=True):
     """What to say. A channel's own block wins over the common fields."""
 
     text: Annotated[str, Meta(examples=["Your code is 123456"])] | None = None
@@ -154,7 +159,7 @@ class ContentBody(Struct, forbid_unknown_fields=True):
     whatsapp: WhatsAppContent | None = None
 
 
-class TemplateUse(Struct, forbid_unknown_fields=True):
+class TemplateUse(Shape, forbid_unknown_fields=True):
     """A stored template of the tenant, and what to put into it."""
 
     name: str
@@ -165,7 +170,7 @@ class TemplateUse(Struct, forbid_unknown_fields=True):
     variables: dict[str, Any] | None = None
 
 
-class From(Struct, forbid_unknown_fields=True):
+class From(Shape, forbid_unknown_fields=True):
     """Sender by channel; a carrier's own default when absent."""
 
     sms: Annotated[str, Meta(min_length=1, max_length=20)] | None = None
@@ -180,7 +185,7 @@ Metadata = Annotated[
 ]
 
 
-class MessageBody(Struct, forbid_unknown_fields=True):
+class MessageBody(Shape, forbid_unknown_fields=True):
     """A message to send: `to` by channel and a `cascade`, or in short `channel` and `to` as a text."""
 
     to: To | str
@@ -203,19 +208,19 @@ class MessageBody(Struct, forbid_unknown_fields=True):
     policy: Annotated[str, Meta(description="one of the tenant's; the request's own fields win")] | None = None
 
 
-class RescheduleBody(Struct, forbid_unknown_fields=True):
+class RescheduleBody(Shape, forbid_unknown_fields=True):
     """When to send instead; `expires_at` moves by as much."""
 
     send_at: Annotated[datetime, Meta(tz=True, description=f"at most {SEND_AT_MOST_DAYS} days ahead; past means now")]
 
 
-class Links(Struct):
+class Links(Shape):
     """Where to look."""
 
     self: str
 
 
-class Accepted(Struct):
+class Accepted(Shape):
     """The message is committed."""
 
     id: str
@@ -228,13 +233,13 @@ class Accepted(Struct):
     links: Links
 
 
-class BatchBody(Struct, forbid_unknown_fields=True):
+class BatchBody(Shape, forbid_unknown_fields=True):
     """Up to 1,000 messages, each judged for itself."""
 
     messages: Annotated[list[MessageBody], Meta(min_length=1, max_length=MOST_IN_BATCH)]
 
 
-class BatchMessage(Struct):
+class BatchMessage(Shape):
     """An accepted item."""
 
     id: str
@@ -242,7 +247,7 @@ class BatchMessage(Struct):
     reference: str | None
 
 
-class BatchResult(Struct, omit_defaults=True):
+class BatchResult(Shape, omit_defaults=True):
     """What became of one item: the message, or the problem."""
 
     status: int
@@ -250,13 +255,13 @@ class BatchResult(Struct, omit_defaults=True):
     problem: ProblemBody | UnsetType = UNSET
 
 
-class BatchAnswer(Struct):
+class BatchAnswer(Shape):
     """One result for each item, in order."""
 
     results: list[BatchResult]
 
 
-class Refusal(Struct):
+class Refusal(Shape):
     """Why a message would be refused."""
 
     layer: str | None
@@ -265,7 +270,7 @@ class Refusal(Struct):
     detail: str
 
 
-class Verdict(Struct):
+class Verdict(Shape):
     """What would become of a message."""
 
     accepted: bool
@@ -277,7 +282,7 @@ class Verdict(Struct):
 
 
 # --- reading
-class AttemptError(Struct):
+class AttemptError(Shape):
     """Why a try failed."""
 
     class_: str = field(name="class")
@@ -285,7 +290,7 @@ class AttemptError(Struct):
     detail: str | None
 
 
-class SegmentDetail(Struct):
+class SegmentDetail(Shape):
     """One radio part of a long SMS."""
 
     n: int
@@ -294,7 +299,7 @@ class SegmentDetail(Struct):
     error: AttemptError | None
 
 
-class Attempt(Struct):
+class Attempt(Shape):
     """One try at one carrier."""
 
     step: int
@@ -313,7 +318,7 @@ class Attempt(Struct):
     ended_at: datetime | None
 
 
-class TimelineEvent(Struct):
+class TimelineEvent(Shape):
     """One fact of the message's life."""
 
     seq: int
@@ -324,7 +329,7 @@ class TimelineEvent(Struct):
     data: dict[str, Any]
 
 
-class MessageView(Struct, omit_defaults=True):
+class MessageView(Shape, omit_defaults=True):
     """A message. Summaries leave out `attempts` and `events`."""
 
     id: str
@@ -345,26 +350,26 @@ class MessageView(Struct, omit_defaults=True):
     events: list[TimelineEvent] | UnsetType = UNSET
 
 
-class MessagePage(Struct):
+class MessagePage(Shape):
     """A page of messages, newest first."""
 
     data: list[MessageView]
     next_cursor: str | None
 
 
-class MessageList(Struct):
+class MessageList(Shape):
     """The messages that exist among those asked for, in the order asked."""
 
     data: list[MessageView]
 
 
-class LookupBody(Struct, forbid_unknown_fields=True):
+class LookupBody(Shape, forbid_unknown_fields=True):
     """Which messages."""
 
     ids: Annotated[list[str], Meta(max_length=MOST_IDS)]
 
 
-class ListQuery(Struct, forbid_unknown_fields=True):
+class ListQuery(Shape, forbid_unknown_fields=True):
     """Filters of the message list."""
 
     tenant: Annotated[str, Meta(max_length=64, description="for the operator: only this tenant's")] | None = None
@@ -379,7 +384,7 @@ class ListQuery(Struct, forbid_unknown_fields=True):
     cursor: str | None = None
 
 
-class CountsQuery(Struct, forbid_unknown_fields=True):
+class CountsQuery(Shape, forbid_unknown_fields=True):
     """Which messages to count."""
 
     tenant: Annotated[str, Meta(max_length=64, description="for the operator: only this tenant's")] | None = None
@@ -388,7 +393,7 @@ class CountsQuery(Struct, forbid_unknown_fields=True):
     created_before: Instant | None = None
 
 
-class Counts(Struct):
+class Counts(Shape):
     """Messages by status."""
 
     accepted: int = 0
@@ -401,7 +406,7 @@ class Counts(Struct):
     unknown: int = 0
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
+class Nothing(Shape, forbid_unknown_fields=True):
     """An empty object (or no body at all), or no query parameter."""
 
 
@@ -413,7 +418,7 @@ TenantStatus = Literal["active", "suspended"]
 Stage = Literal["pending", "sandbox", "requested", "promoted", "production"]
 
 
-class TenantSettings(Struct, kw_only=True, forbid_unknown_fields=True):
+class TenantSettings(Shape, kw_only=True, forbid_unknown_fields=True):
     """What may be set of a tenant, beside its name and how it stands. Stored as it is named here."""
 
     numbers: (
@@ -453,7 +458,7 @@ class TenantChange(TenantSettings, kw_only=True, forbid_unknown_fields=True):
     email: Annotated[str, Meta(max_length=254, description="whom to write to")] | None = None
 
 
-class TenantView(Struct, kw_only=True):
+class TenantView(Shape, kw_only=True):
     """A tenant."""
 
     id: str
@@ -477,14 +482,14 @@ class TenantView(Struct, kw_only=True):
     retention: RetentionSettings
 
 
-class SignupBody(Struct, forbid_unknown_fields=True):
+class SignupBody(Shape, forbid_unknown_fields=True):
     """Who wants to become a tenant."""
 
     name: Name
     email: Annotated[str, Meta(max_length=254, examples=["anna@example.com"])]
 
 
-class SignupView(Struct):
+class SignupView(Shape):
     """The new tenant, and its key for the sandbox, shown this once. While it is pending, the key is refused."""
 
     id: str
@@ -493,7 +498,7 @@ class SignupView(Struct):
     key: KeyCreated
 
 
-class Promotion(Struct):
+class Promotion(Shape):
     """How far the tenant has come; `key` is its first live key, shown this once."""
 
     id: str
@@ -501,14 +506,14 @@ class Promotion(Struct):
     key: KeyCreated | None
 
 
-class TenantPage(Struct):
+class TenantPage(Shape):
     """All tenants, oldest first."""
 
     data: list[TenantView]
     next_cursor: str | None
 
 
-class KeyBody(Struct, forbid_unknown_fields=True):
+class KeyBody(Shape, forbid_unknown_fields=True):
     """A new key."""
 
     mode: Mode
@@ -519,7 +524,7 @@ class KeyBody(Struct, forbid_unknown_fields=True):
     ) = None
 
 
-class KeyCreated(Struct):
+class KeyCreated(Shape):
     """The key, shown this once."""
 
     id: str
@@ -528,7 +533,7 @@ class KeyCreated(Struct):
     scopes: list[str]
 
 
-class KeyView(Struct):
+class KeyView(Shape):
     """A key, without the key."""
 
     id: str
@@ -541,14 +546,14 @@ class KeyView(Struct):
     last_used_at: Annotated[str, Meta(description="to the minute")] | None
 
 
-class KeyPage(Struct):
+class KeyPage(Shape):
     """A tenant's keys, oldest first."""
 
     data: list[KeyView]
     next_cursor: str | None
 
 
-class ChangeView(Struct):
+class ChangeView(Shape):
     """One change: who did what to which thing, and what differs. Secrets are never shown."""
 
     id: str
@@ -562,47 +567,47 @@ class ChangeView(Struct):
     after: dict[str, Any] | None
 
 
-class ChangePage(Struct):
+class ChangePage(Shape):
     """Changes, newest first."""
 
     data: list[ChangeView]
     next_cursor: str | None
 
 
-class RotateBody(Struct, forbid_unknown_fields=True):
+class RotateBody(Shape, forbid_unknown_fields=True):
     """How long the old one stays valid beside the new one."""
 
     overlap_s: Annotated[float, Meta(ge=0, le=2_592_000)] | None = None
 
 
-class KeyRotated(Struct):
+class KeyRotated(Shape):
     """The successor, shown this once."""
 
     id: str
     key: str
 
 
-class SecretView(Struct):
+class SecretView(Shape):
     """What signs the webhooks to a callback_url."""
 
     secret: str
 
 
-class EndpointBody(Struct, forbid_unknown_fields=True):
+class EndpointBody(Shape, forbid_unknown_fields=True):
     """Where a tenant wants to hear of its messages."""
 
     url: Annotated[str, Meta(max_length=2048)]
     events: Annotated[list[EventType], Meta(description="default: the final ones and message.corrected")] | None = None
 
 
-class EndpointCreated(Struct):
+class EndpointCreated(Shape):
     """The endpoint's secret, shown this once."""
 
     id: str
     secret: str
 
 
-class EndpointView(Struct):
+class EndpointView(Shape):
     """An endpoint."""
 
     id: str
@@ -612,14 +617,14 @@ class EndpointView(Struct):
     disabled_at: str | None
 
 
-class EndpointPage(Struct):
+class EndpointPage(Shape):
     """A tenant's endpoints, oldest first."""
 
     data: list[EndpointView]
     next_cursor: str | None
 
 
-class SuppressionBody(Struct, forbid_unknown_fields=True):
+class SuppressionBody(Shape, forbid_unknown_fields=True):
     """A recipient who must not be written to."""
 
     address: Annotated[
@@ -629,7 +634,7 @@ class SuppressionBody(Struct, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=200, description="default manual")] | None = None
 
 
-class SuppressionView(Struct):
+class SuppressionView(Shape):
     """A recipient who must not be written to; `channel` null: on no channel."""
 
     id: str
@@ -639,14 +644,14 @@ class SuppressionView(Struct):
     created_at: str
 
 
-class SuppressionPage(Struct):
+class SuppressionPage(Shape):
     """Recipients who must not be written to, newest first."""
 
     data: list[SuppressionView]
     next_cursor: str | None
 
 
-class ConsentProof(Struct, forbid_unknown_fields=True):
+class ConsentProof(Shape, forbid_unknown_fields=True):
     """How it is known that somebody agreed."""
 
     source: Annotated[str, Meta(min_length=1, max_length=200, description="where, as in signup form")]
@@ -655,7 +660,7 @@ class ConsentProof(Struct, forbid_unknown_fields=True):
     at: Annotated[Instant, Meta(description="when; default now")] | None = None
 
 
-class ConsentBody(Struct, forbid_unknown_fields=True):
+class ConsentBody(Shape, forbid_unknown_fields=True):
     """A recipient who agreed to be written to."""
 
     channel: Channel
@@ -666,7 +671,7 @@ class ConsentBody(Struct, forbid_unknown_fields=True):
     category: Annotated[Category, Meta(description="default marketing")] | None = None
 
 
-class ConsentProofView(Struct):
+class ConsentProofView(Shape):
     """How it is known that somebody agreed; `ip` is null, too, once the recipient was erased."""
 
     source: str
@@ -675,7 +680,7 @@ class ConsentProofView(Struct):
     at: str
 
 
-class ConsentView(Struct):
+class ConsentView(Shape):
     """A consent; `address` is null once the recipient was erased."""
 
     id: str
@@ -687,14 +692,14 @@ class ConsentView(Struct):
     withdrawn_at: Annotated[str | None, Meta(description="from when on it does not count")]
 
 
-class ConsentPage(Struct):
+class ConsentPage(Shape):
     """Consents, newest first."""
 
     data: list[ConsentView]
     next_cursor: str | None
 
 
-class ConsentQuery(Struct, forbid_unknown_fields=True):
+class ConsentQuery(Shape, forbid_unknown_fields=True):
     """Which consents."""
 
     address: Annotated[str, Meta(min_length=1, max_length=4096, description="of this recipient")] | None = None
@@ -702,7 +707,7 @@ class ConsentQuery(Struct, forbid_unknown_fields=True):
     cursor: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
 
-class ErasureBody(Struct, forbid_unknown_fields=True):
+class ErasureBody(Shape, forbid_unknown_fields=True):
     """A recipient who is to be forgotten."""
 
     address: Annotated[
@@ -711,7 +716,7 @@ class ErasureBody(Struct, forbid_unknown_fields=True):
     channel: Annotated[Channel, Meta(description="whose kind of address it is; else its form tells")] | None = None
 
 
-class ErasureView(Struct):
+class ErasureView(Shape):
     """How far the erasing of a recipient has come. `recipient` is a keyed hash: the same address, the same text."""
 
     id: str
@@ -724,14 +729,14 @@ class ErasureView(Struct):
     done_at: str | None
 
 
-class ErasurePage(Struct):
+class ErasurePage(Shape):
     """Erasures, newest first."""
 
     data: list[ErasureView]
     next_cursor: str | None
 
 
-class RefusedRow(Struct):
+class RefusedRow(Shape):
     """A row of the file that was left out. The line with the names is row 1."""
 
     row: int
@@ -739,7 +744,7 @@ class RefusedRow(Struct):
     why: str
 
 
-class Imported(Struct):
+class Imported(Shape):
     """What became of the rows: `added` are new, `known` were there, `refused` were left out (the first 100 of them)."""
 
     rows: int
@@ -749,21 +754,21 @@ class Imported(Struct):
     errors: list[RefusedRow]
 
 
-class PageQuery(Struct, forbid_unknown_fields=True):
+class PageQuery(Shape, forbid_unknown_fields=True):
     """Which page."""
 
     limit: Annotated[int, Meta(ge=1, le=MOST_IN_PAGE)] = 100
     cursor: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
 
-class ExportQuery(Struct, forbid_unknown_fields=True):
+class ExportQuery(Shape, forbid_unknown_fields=True):
     """Which part of the list."""
 
     limit: Annotated[int, Meta(ge=1, le=MOST_ROWS)] = MOST_ROWS
     cursor: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
 
-class DeadLetter(Struct):
+class DeadLetter(Shape):
     """A webhook that was given up."""
 
     id: str
@@ -777,14 +782,14 @@ class DeadLetter(Struct):
     dead_at: str | None
 
 
-class DeadLetterPage(Struct):
+class DeadLetterPage(Shape):
     """Dead letters, newest first."""
 
     data: list[DeadLetter]
     next_cursor: str | None
 
 
-class Replayed(Struct):
+class Replayed(Shape):
     """The dead letter is due again."""
 
     id: str
@@ -795,7 +800,7 @@ class Replayed(Struct):
 _DAY: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 
-class UsageQuery(Struct, kw_only=True, forbid_unknown_fields=True, rename={"first": "from", "last": "to"}):
+class UsageQuery(Shape, kw_only=True, forbid_unknown_fields=True, rename={"first": "from", "last": "to"}):
     """Which days, both included."""
 
     first: (
@@ -805,7 +810,7 @@ class UsageQuery(Struct, kw_only=True, forbid_unknown_fields=True, rename={"firs
     mode: Annotated[Mode, Meta(description="default: the key's own; live for the operator")] | None = None
 
 
-class UsageLine(Struct):
+class UsageLine(Shape):
     """What messages of one day that ended alike used at one carrier. The day is the one they were created (UTC)."""
 
     day: str
@@ -818,13 +823,13 @@ class UsageLine(Struct):
     cost: float
 
 
-class UsagePage(Struct):
+class UsagePage(Shape):
     """A tenant's usage, by day."""
 
     data: list[UsageLine]
 
 
-class QuotaLine(Struct):
+class QuotaLine(Shape):
     """One quota, and what is used of it."""
 
     quota: Annotated[str, Meta(description="as the tenant's setting is called")]
@@ -833,32 +838,32 @@ class QuotaLine(Struct):
     resets_at: Annotated[str, Meta(description="when the next day or month begins, by UTC")]
 
 
-class QuotaPage(Struct):
+class QuotaPage(Shape):
     """A tenant's quotas now."""
 
     data: list[QuotaLine]
 
 
-class QuotaQuery(Struct, kw_only=True, forbid_unknown_fields=True):
+class QuotaQuery(Shape, kw_only=True, forbid_unknown_fields=True):
     """Which messages."""
 
     mode: Annotated[Mode, Meta(description="default: the key's own; live for the operator")] | None = None
 
 
 # --- signed requests
-class SigningBody(Struct, forbid_unknown_fields=True):
+class SigningBody(Shape, forbid_unknown_fields=True):
     """Whether requests must be signed."""
 
     required: bool
 
 
-class SigningView(Struct):
+class SigningView(Shape):
     """Whether requests must be signed."""
 
     required: bool
 
 
-class SigningSecret(Struct):
+class SigningSecret(Shape):
     """What requests with this key are signed with."""
 
     id: str
@@ -869,7 +874,7 @@ class SigningSecret(Struct):
 SlugName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$", examples=["otp"])]
 
 
-class PolicyFields(Struct, kw_only=True, forbid_unknown_fields=True):
+class PolicyFields(Shape, kw_only=True, forbid_unknown_fields=True):
     """A stored cascade: a message that names it gets what it does not say itself."""
 
     cascade: Annotated[list[StepBody | Channel], Meta(min_length=1, max_length=MOST_STEPS)]
@@ -890,7 +895,7 @@ class PolicyChange(PolicyFields, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(description="when given, the name of the path")] | None = None
 
 
-class PolicyView(Struct):
+class PolicyView(Shape):
     """A policy."""
 
     name: str
@@ -902,7 +907,7 @@ class PolicyView(Struct):
     updated_at: str
 
 
-class PolicyPage(Struct):
+class PolicyPage(Shape):
     """A tenant's policies, by name."""
 
     data: list[PolicyView]
@@ -913,7 +918,7 @@ class PolicyPage(Struct):
 Locale = Annotated[str, Meta(pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$")]
 
 
-class TemplateFields(Struct, kw_only=True, forbid_unknown_fields=True):
+class TemplateFields(Shape, kw_only=True, forbid_unknown_fields=True):
     """A template: what to say, by locale, with variables as in `Hi {{ name }}`."""
 
     locales: Annotated[dict[Locale, ContentBody], Meta(min_length=1, max_length=100)]
@@ -932,7 +937,7 @@ class TemplateChange(TemplateFields, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(description="when given, the name of the path")] | None = None
 
 
-class TemplateView(Struct):
+class TemplateView(Shape):
     """One version of a template, and the variables its texts name."""
 
     name: str
@@ -943,7 +948,7 @@ class TemplateView(Struct):
     created_at: str
 
 
-class TemplateSummary(Struct):
+class TemplateSummary(Shape):
     """The newest version of a template."""
 
     name: str
@@ -951,20 +956,20 @@ class TemplateSummary(Struct):
     created_at: str
 
 
-class TemplatePage(Struct):
+class TemplatePage(Shape):
     """A tenant's templates, by name."""
 
     data: list[TemplateSummary]
     next_cursor: str | None
 
 
-class TemplateQuery(Struct, forbid_unknown_fields=True):
+class TemplateQuery(Shape, forbid_unknown_fields=True):
     """Which version."""
 
     version: Annotated[int, Meta(ge=1, le=2_147_483_647, description="default: the newest")] | None = None
 
 
-class RenderBody(Struct, forbid_unknown_fields=True):
+class RenderBody(Shape, forbid_unknown_fields=True):
     """What to put into a template."""
 
     version: Annotated[int, Meta(ge=1, description="default: the newest")] | None = None
@@ -972,7 +977,7 @@ class RenderBody(Struct, forbid_unknown_fields=True):
     variables: dict[str, Any] | None = None
 
 
-class Rendered(Struct):
+class Rendered(Shape):
     """What a message would say."""
 
     name: str
@@ -982,7 +987,7 @@ class Rendered(Struct):
 
 
 # --- receipts
-class ReceiptBody(Struct, forbid_unknown_fields=True):
+class ReceiptBody(Shape, forbid_unknown_fields=True):
     """A delivery receipt of a mock or in-house carrier."""
 
     carrier: Annotated[str, Meta(min_length=1, max_length=128)]
@@ -992,14 +997,14 @@ class ReceiptBody(Struct, forbid_unknown_fields=True):
     at: Instant | None = None
 
 
-class ReceiptAnswer(Struct):
+class ReceiptAnswer(Shape):
     """What became of the receipt, once stored."""
 
     result: Literal["matched", "duplicate", "parked"]
 
 
 # --- operating
-class ActorView(Struct):
+class ActorView(Shape):
     """An actor and the first of its children; one that does not run is in state down, back_off or disabled."""
 
     name: str
@@ -1016,7 +1021,7 @@ class ActorView(Struct):
     children_total: int
 
 
-class CarrierView(Struct):
+class CarrierView(Shape):
     """A carrier as it is now; `reason` says why it is not simply up."""
 
     name: str
@@ -1039,19 +1044,19 @@ class CarrierView(Struct):
 Level = Literal["debug", "info", "warning", "error"]
 
 
-class LogLevelBody(Struct, forbid_unknown_fields=True):
+class LogLevelBody(Shape, forbid_unknown_fields=True):
     """The level for an actor and all below it; null takes it back."""
 
     level: Level | None
 
 
-class LogLevels(Struct):
+class LogLevels(Shape):
     """The levels that were set, by the actor they were set for; where none is set, `[log] level` holds."""
 
     levels: dict[str, str]
 
 
-class LogQuery(Struct, forbid_unknown_fields=True):
+class LogQuery(Shape, forbid_unknown_fields=True):
     """Which lines."""
 
     after: Annotated[int, Meta(ge=0, description="`last` of an earlier answer: only later lines")] = 0
@@ -1059,7 +1064,7 @@ class LogQuery(Struct, forbid_unknown_fields=True):
     level: Annotated[Level, Meta(description="the lowest")] = "debug"
 
 
-class LogLine(Struct):
+class LogLine(Shape):
     """A line of the log, without secrets, as everywhere."""
 
     seq: int
@@ -1070,33 +1075,33 @@ class LogLine(Struct):
     facts: dict[str, Any]
 
 
-class LogPage(Struct):
+class LogPage(Shape):
     """The last lines of all workers, oldest first. `last` is what to ask for next time."""
 
     data: list[LogLine]
     last: int
 
 
-class OverviewQuery(Struct, forbid_unknown_fields=True):
+class OverviewQuery(Shape, forbid_unknown_fields=True):
     """How much of each list."""
 
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
-class LoginBody(Struct, forbid_unknown_fields=True):
+class LoginBody(Shape, forbid_unknown_fields=True):
     """What opens the console."""
 
     key: Annotated[str, Meta(max_length=512, description="the operator key")]
 
 
-class SessionView(Struct):
+class SessionView(Shape):
     """A session of the console; what changes something carries `csrf` in X-Hermes-CSRF."""
 
     csrf: str
     expires: Annotated[int, Meta(description="Unix seconds")]
 
 
-class BusyActor(Struct):
+class BusyActor(Shape):
     """An actor that stands out."""
 
     name: str
@@ -1109,7 +1114,7 @@ class BusyActor(Struct):
     last_error: str | None
 
 
-class TenantRate(Struct):
+class TenantRate(Shape):
     """A tenant that sends."""
 
     id: str
@@ -1118,7 +1123,7 @@ class TenantRate(Struct):
     accepted: int
 
 
-class Decision(Struct):
+class Decision(Shape):
     """What a supervisor decided."""
 
     at: str
@@ -1129,7 +1134,7 @@ class Decision(Struct):
     delay_s: float
 
 
-class Overview(Struct):
+class Overview(Shape):
     """All workers on one page: counts of everything, and the first of what stands out.
 
     `workers_unreachable` of the living `workers` did not answer in time: the page is without them. `actors` are those
@@ -1160,7 +1165,7 @@ class Overview(Struct):
     workers_unreachable: int
 
 
-class WorkerView(Struct):
+class WorkerView(Shape):
     """One process."""
 
     id: str
@@ -1172,21 +1177,21 @@ class WorkerView(Struct):
     lease_until: str
 
 
-class WorkerPage(Struct):
+class WorkerPage(Shape):
     """Living workers, and dead ones of the last day."""
 
     data: list[WorkerView]
     next_cursor: str | None
 
 
-class Health(Struct):
+class Health(Shape):
     """All is well. `note`: what an operator should know nonetheless."""
 
     status: Literal["ok"] = "ok"
     note: str | UnsetType = UNSET
 
 
-class CarrierChange(Struct):
+class CarrierChange(Shape):
     """What to replace of a carrier: keys of `[[carrier]]`, the kind's own included; what is left out stays."""
 
     enabled: bool | None = None
@@ -1209,21 +1214,21 @@ class CarrierBody(CarrierChange, kw_only=True):
     channel: Channel
 
 
-class CarrierPage(Struct):
+class CarrierPage(Shape):
     """Carriers in the order of the settings, then those added while the node runs."""
 
     data: list[CarrierView]
     next_cursor: str | None
 
 
-class RoutePage(Struct):
+class RoutePage(Shape):
     """Routes in order: the first that matches decides."""
 
     data: list[RouteSettings]
     next_cursor: str | None
 
 
-class RouteBody(Struct, forbid_unknown_fields=True):
+class RouteBody(Shape, forbid_unknown_fields=True):
     """Routes in order; a bare list of them is taken too."""
 
     data: list[RouteSettings]
@@ -1236,7 +1241,7 @@ class ExplainBody(MessageBody, kw_only=True, forbid_unknown_fields=True):
     tenant: str
 
 
-class CandidateView(Struct):
+class CandidateView(Shape):
     """A carrier, whether it would be asked, and why (not); `price` is for the whole message."""
 
     carrier: str
@@ -1246,7 +1251,7 @@ class CandidateView(Struct):
     price: float | None
 
 
-class Explanation(Struct):
+class Explanation(Shape):
     """Every carrier of each step, those that would be asked first, in order."""
 
     candidates: list[CandidateView]

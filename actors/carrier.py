@@ -21,6 +21,8 @@ from actors.messages import (
     ChooseAgain,
     DropSuppressed,
     GoAhead,
+    HandoverEnded,
+    HeldBy,
     Job,
     NotTaken,
     NotWanted,
@@ -38,7 +40,6 @@ from hermes.domain.commands import ControlCarrier
 from hermes.domain.health import Breaker, CarrierHealth, CarrierState
 from hermes.domain.message import rfc3339
 from hermes.domain.quality import Quality
-from hermes.domain.room import has_room
 from hermes.domain.state import CATEGORIES
 from hermes.logs import get_logger
 from hermes.runtime import NO_REPLY, Actor, Reply
@@ -47,9 +48,7 @@ from hermes.runtime.fairqueue import Entry, FairQueue
 log = get_logger("hermes.carrier")
 logger = getLogger("hermes.carrier")  # asked for every answer: structlog's would cost a microsecond to say no
 
-HIGH_WATER: Final = (
-    0.9  # of queue_limit: new messages for this carrier are refused, but of tenants that hold little of it
-)
+HIGH_WATER: Final = 0.9  # of queue_limit: the gateway refuses new messages for this carrier
 LOW_WATER: Final = 0.7
 # A job that was asked for and waits longer for its cascade's word holds no other: longer than a commit takes while the
 # database is being restarted, which must not change an order.
@@ -170,6 +169,8 @@ class CarrierActor(Actor):
             self._cancel(message)
         elif kind is ResumeSubmitted:
             self._carrier.resume(message.submission, message.carrier_message_ids, message.submitted_at)
+        elif kind is HandoverEnded or kind is HeldBy:
+            pass  # meant for the courier that this actor followed: the carrier is this worker's now
         else:
             raise TypeError(f"a carrier does not understand {kind.__name__}")
 
@@ -217,17 +218,15 @@ class CarrierActor(Actor):
             self._send_or_ask(job)
             return
         now = self._context.clock.monotonic()
-        queue, tenant = self._queue, submission.tenant
-        entry = None
-        if has_room(queue.waiting(tenant), len(queue), queue.limit):
-            entry = queue.put(tenant, submission.category, submission.segments or 1, job, now)
+        key = f"{submission.tenant} {job.by}" if job.by else submission.tenant  # no worker's backlog holds up another's
+        entry = self._queue.put(key, submission.category, submission.segments or 1, job, now)
         if entry is None:
             job.cascade.send(NotTaken(job))
             return
         job.entry = entry
         if self._state != "up" and not job.write_ahead and not self._health.available(now):
             job.cascade.send_system(ChooseAgain(job))  # it became unfit while the job was on its way
-        if len(queue) >= HIGH_WATER * self._plan.queue_limit:
+        if len(self._queue) >= HIGH_WATER * self._plan.queue_limit:
             self._context.full_carriers.add(self._name)
         self._pump()
 
@@ -422,7 +421,8 @@ class CarrierActor(Actor):
         if isinstance(outcome, SendResult):
             self._sent += 1
             self._rate.count(self._context.clock.monotonic())
-            self._watch_receipts(carrier, submission)
+            if not job.by:  # whose receipts are counted where the message is
+                self._watch_receipts(carrier, submission)
             segments = submission.segments
             cost = outcome.cost
             if cost is None:

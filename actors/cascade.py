@@ -512,9 +512,11 @@ class CascadeActor(Actor):
     def _on_sending(self, message: rules.Sending) -> None:
         """A carrier asks before it calls: write it ahead (policy never), or take back the note that it has not left."""
         attempt = self.state.find(message.step, message.attempt)
-        if attempt is None or attempt.policy == "never":
+        if attempt is None or (attempt.policy == "never" and not attempt.sending):
             self._take(message)
-        elif attempt.status == "queued" and self.state.open:
+        elif (
+            attempt.status == "queued" and self.state.open and not attempt.left
+        ):  # written ahead: it did not leave then
             go: list[rules.Effect] = [rules.CallCarrier(attempt.step, attempt.attempt)]
             if self._parked:
                 self._append((), (), go, None)
@@ -857,7 +859,7 @@ class CascadeActor(Actor):
         self._count_step()
         state = self.state
         context = self._context
-        context.closed(state.message.tenant)
+        context.open_messages -= 1
         step = state.delivered_by if state.delivered_by is not None else state.step
         channel = state.message.cascade[step].channel
         context.metrics.final.inc(state.status, channel)

@@ -71,7 +71,6 @@ class Context:
         linger_s: how long a cascade that only waits stays in memory before it is parked.
         linger_limit: how many may wait in memory; beyond, the longest waiting are parked first.
         open_messages: accepted and not final, over all tenants of this process.
-        open_of: the same by tenant, of what was accepted since this process started.
         webhooks_pending: deliveries not yet done, as last counted in the journal.
         active: cascade actors.
         queues: what waits for each carrier.
@@ -79,6 +78,8 @@ class Context:
         full_carriers: carriers whose queue is nearly full; the same set that `routes` reads.
         quality: what the receipts of each carrier say; the same dict that `routes` reads.
         shards: what this worker holds of all messages.
+        held: the carriers with binds that this worker holds; the others' jobs are handed over.
+        alone: no other process can share the journal, so nobody can have taken a carrier.
         numbers: whose our numbers are, as the settings say (`[[number]]`).
         public_url: how the world reaches this node; None: nobody said.
         tracer: makes traces; None: there are none.
@@ -100,6 +101,8 @@ class Context:
     routes: RoutingTable
     receipts: ReceiptIndex
     shards: Shards = field(default_factory=Shards.alone)
+    held: set[str] = field(default_factory=set)
+    alone: bool = False
     numbers: Sequence[NumberOwner] = ()
     public_url: str | None = None
     max_open_messages: int = 2_000_000
@@ -108,7 +111,6 @@ class Context:
     linger_limit: int = 10_000
     answer_within_s: float = 20.0
     open_messages: int = 0
-    open_of: dict[str, int] = field(default_factory=dict)
     webhooks_pending: int = 0
     active: int = 0
     in_flight: int = 0
@@ -121,17 +123,3 @@ class Context:
     lingering: OrderedDict[Ref, None] = field(default_factory=OrderedDict)
     webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
     receipts_done: Callable[[int], None] = lambda row: None
-
-    def opened(self, tenant: str) -> None:
-        """Count a message that was accepted."""
-        self.open_messages += 1
-        self.open_of[tenant] = self.open_of.get(tenant, 0) + 1
-
-    def closed(self, tenant: str) -> None:
-        """Count a message that is final."""
-        self.open_messages -= 1
-        left = self.open_of.get(tenant, 0) - 1
-        if left > 0:
-            self.open_of[tenant] = left
-        else:
-            self.open_of.pop(tenant, None)

@@ -19,7 +19,8 @@ import msgspec
 from actors.background import Background, sleep
 from actors.cascade import Forget
 from actors.context import Context
-from actors.messages import CancelMail, Forward, Gained, ReceiptMail, RescheduleMail, Wake
+from actors.handover import ANSWER, read_answer
+from actors.messages import CancelMail, Forward, Gained, HandoverEnded, ReceiptMail, RescheduleMail, Wake
 from hermes.domain import cascade as rules
 from hermes.domain.commands import AlreadyBegun, AlreadyFinal, NotFound
 from hermes.domain.message import ulid
@@ -290,8 +291,13 @@ class ErrandsActor(Actor):
             mail = CancelMail(reply) if wish.send_at is None else RescheduleMail(reply, wish.send_at)
         elif errand.kind == "crashed":
             mail = rules.Crashed(msgspec.json.decode(errand.body, type=_Crash).detail)
+        elif errand.kind == ANSWER:
+            mail = answer = read_answer(errand)
+            plan = self._context.carriers.get(answer.carrier)
+            if plan is not None:
+                self.system.send(plan.actor, HandoverEnded((errand.message_id, answer.step, answer.attempt)))
         self.system.send("waker", Wake(errand.message_id, mail))
-        if errand.kind in ("crashed", "wake"):
+        if errand.kind in ("crashed", "wake", ANSWER):
             self._finish(errand)  # its row says that it is in somebody's hands; the rest is as for any such message
 
     def _receipt_stored(self, errand: Errand, stored: bool) -> None:

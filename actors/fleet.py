@@ -32,12 +32,11 @@ from hermes.errors import SettingsError
 from hermes.journal.base import LOST, NEWS_LIVE, Journal, JournalError, LiveSetting
 from hermes.journal.sealing import CannotUnseal, Sealer
 from hermes.logs import get_logger
-from hermes.runtime import AddChild, ChildSpec, Clock, NotAlive, Ref, RemoveChild, RuntimeFault
+from hermes.runtime import AddChild, ChildSpec, Clock, NotAlive, Ref, RemoveChild, RuntimeFault, UnknownChild
 from hermes.settings import CarrierSettings, MatchSettings, RouteSettings, check_carrier, check_route
 
 log = get_logger("hermes.fleet")
 
-ONE_WORKER_ONLY: Final = "smpp needs a node with one worker: its binds are not shared between processes yet"
 START_WITHIN_S: Final = 1.5  # a carrier opens without reaching its other side
 RETRY_S: Final = 0.5  # to come to what another worker stored
 LOG_OUT_S: Final = 12.0  # for an SMPP carrier's binds to take their answers and leave
@@ -372,6 +371,8 @@ class Fleet:
         former = self.plans.get(name)
         self.plans[name] = plan
         try:
+            if plan.carrier.kind == "smpp" and name not in context.held:
+                context.held.update(await self._journal.claim_carriers([name]))
             running = context.system.whereis(plan.actor)
             if running is not None and plan.carrier.kind != "smpp":
                 await running.call(UseCarrier(plan), timeout_s=START_WITHIN_S)
@@ -391,6 +392,28 @@ class Fleet:
         if running is None and retired is not None and former is None:  # one of this name was removed before
             plan.carrier.succeed(retired)
             await retired.close()
+
+    async def hold(self, name: str) -> None:
+        """Serve a carrier with binds that this worker holds from now on: its courier ends, its binds log in.
+
+        Raises:
+            RuntimeFault: not now; to be called again.
+        """
+        context = self._context
+        assert context is not None
+        async with self._changing:
+            plan = self.plans.get(name)
+            if plan is None:
+                return
+            context.held.add(name)
+            try:
+                supervisor, spec = self._stands(context, plan)
+                with suppress(UnknownChild):  # an earlier try got so far
+                    await supervisor.call(RemoveChild(spec.name), timeout_s=LOG_OUT_S)
+                await supervisor.call(AddChild(spec), timeout_s=START_WITHIN_S)
+            except RuntimeFault:
+                context.held.discard(name)
+                raise
 
     def _put_back(self, name: str, former: CarrierPlan | None) -> None:
         if former is not None:
@@ -449,8 +472,8 @@ def plan_of(settings: CarrierSettings, clock: Clock, workers: int = 1) -> Carrie
         deck = read_deck(settings.rates) if settings.rates is not None else None
     except WrongDeck as exc:
         raise WrongSetting(settings.name, "rates", str(exc)) from None
-    if workers > 1 and settings.kind == "smpp":
-        raise WrongSetting(settings.name, "kind", ONE_WORKER_ONLY)
+    if settings.kind == "smpp":
+        workers = 1  # one of them holds the whole carrier
     options = {"timeout_s": settings.timeout_s, **settings.options}
     carrier = make_carrier(settings.kind, settings.name, settings.channel, options, clock=clock, cost=settings.cost)
     return CarrierPlan(

@@ -31,6 +31,7 @@ class Job:
             Set with the go-ahead, or by the carrier's actor when it need not ask; never taken back.
         left: it is in the carrier's hands. Set by the carrier's actor, and taken back when the carrier certainly did
             not take it; read by the cascade.
+        by: the worker whose message it is, when that is not this one.
         entry: its place in the carrier's queue, while it has one; the carrier's actor's own.
     """
 
@@ -41,6 +42,7 @@ class Job:
     withdrawn: bool = False
     allowed: bool = False
     left: bool = False
+    by: str = ""
     entry: Entry | None = None
 
 
@@ -91,6 +93,25 @@ class Retire:
 
     The carrier itself stays open for late receipts. `UseCarrier` puts the actor back into service.
     """
+
+
+@dataclass(slots=True, frozen=True)
+class HeldBy:
+    """To a courier: this worker holds the carrier.
+
+    Attributes:
+        away: why the carrier cannot be asked, as its holder finds it; None: it can.
+    """
+
+    worker: str
+    away: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class HandoverEnded:
+    """To a courier: the outcome of what it handed over is on its way to the cascade."""
+
+    key: tuple[str, int, int]
 
 
 @dataclass(slots=True, frozen=True)

@@ -2,8 +2,11 @@
 
 smpp                             SMPPSupervisor, one_for_one
 `- smpp/<carrier>                CarrierSupervisor, one_for_one
+   |- smpp/<carrier>/intake      what other workers have for the carrier
    |- smpp/<carrier>/dispatcher  the carrier's queue, its pace, its answers
    `- smpp/<carrier>/connection/<n>
+
+Of several workers one holds the carrier (leases.py) and has these; on the others the dispatcher's place is a courier's.
 
 A message leaves the queue when a bind has a free place in its window, and both buckets (bind, account) a token. All its
 parts go by one bind, in order. What a carrier throttled goes back to the front; what was in a window when a connection
@@ -18,6 +21,9 @@ from typing import Any, Final
 
 from actors.carrier import CarrierActor
 from actors.context import CarrierPlan, Context
+from actors.courier import CourierActor
+from actors.handover import Desk
+from actors.intake import IntakeActor
 from actors.messages import CancelSubmitted, ChooseAgain, Job, NotTaken
 from actors.shipment import Shipment
 from actors.smpp_connection import ConnectionActor, Line
@@ -29,6 +35,7 @@ from hermes.runtime import Backoff, ChildSpec, Intensity, Strategy, Supervisor
 CONNECTION_BACKOFF: Final = Backoff(initial_s=0.2, factor=2.0, max_s=30.0, jitter=0.2, reset_after_s=60.0)
 INTENSITY: Final = Intensity(max_restarts=100, period_s=10.0)
 STOP_S: Final = 10.0
+LOOK_AGAIN_S: Final = 0.5  # whether the lease was extended, while the database does not answer
 AWAY_AFTER_S: Final = 1.0  # without a bind, before the carrier counts as down
 
 
@@ -39,7 +46,10 @@ class SMPPSupervisor(Supervisor):
 
 
 class CarrierSupervisor(Supervisor):
-    """`smpp/<carrier>`: its dispatcher and its binds. A bug in one of them leaves the others as they are."""
+    """`smpp/<carrier>`: its dispatcher and its binds. A bug in one of them leaves the others as they are.
+
+    Where another worker holds the carrier: its courier.
+    """
 
     kind = "CarrierSupervisor"
 
@@ -47,10 +57,19 @@ class CarrierSupervisor(Supervisor):
         plan = context.carriers[name]
         carrier = plan.carrier
         assert isinstance(carrier, SmppCarrier)
+        self._line: Line | None = None
+        if name not in context.held:
+            courier = ChildSpec(plan.actor, CourierActor, (context, name), shutdown_s=STOP_S)
+            super().__init__(Strategy.ONE_FOR_ONE, [courier], INTENSITY)
+            return
         self._line = line = Line(context, carrier, plan.throughput_per_s)
         modes = ("transmitter", "receiver") if carrier.settings.bind == "pair" else ("transceiver",)
         binds = [mode for _ in range(carrier.settings.binds) for mode in modes]
-        specs = [ChildSpec(plan.actor, SMPPDispatcher, (context, name, line), shutdown_s=STOP_S)]
+        desk = Desk(name)
+        specs = [
+            ChildSpec(f"smpp/{name}/intake", IntakeActor, (context, name, plan.actor, desk), shutdown_s=STOP_S),
+            ChildSpec(plan.actor, SMPPDispatcher, (context, name, line), shutdown_s=STOP_S),
+        ]
         specs += [
             ChildSpec(
                 f"smpp/{name}/connection/{n}",
@@ -65,7 +84,8 @@ class CarrierSupervisor(Supervisor):
 
     def terminate(self, reason: Any) -> None:
         """Leave the parts of messages from handsets to whoever serves the carrier next."""
-        self._line.inbound.close()
+        if self._line is not None:
+            self._line.inbound.close()
 
 
 def carrier_spec(context: Context, plan: CarrierPlan) -> ChildSpec:
@@ -121,11 +141,17 @@ class SMPPDispatcher(CarrierActor):
         best: ConnectionActor | None = None
         most = 0
         now = self._context.clock.monotonic()
+        if not self._holds(now):
+            return None
         for bind in self._line.binds:
             room = bind.session.room
             if room > most and bind.unfinished is None and bind.pacer.wait(now) <= 0:
                 best, most = bind, room
         return best
+
+    def _holds(self, now: float) -> bool:
+        """Tell whether nobody can have taken the carrier: a process that was stopped may wake up too late."""
+        return self._context.alone or now < self._context.journal.lease_until
 
     def _has_room(self) -> bool:
         if self._again or self._bind_with_room() is None:
@@ -135,6 +161,8 @@ class SMPPDispatcher(CarrierActor):
 
     def _room_at(self) -> float | None:
         now = self._context.clock.monotonic()
+        if not self._holds(now):
+            return now + LOOK_AGAIN_S
         waits = [bind.pacer.wait(now) for bind in self._line.binds if bind.session.room > 0]
         return now + min(waits) if waits else None
 
@@ -164,6 +192,9 @@ class SMPPDispatcher(CarrierActor):
     # --- sending --------------------------------------------------------------------------------------------------
 
     def _send(self, job: Job) -> None:
+        if job.by and job.submission.expires_at <= self._context.clock.now():  # nobody here withdraws it
+            job.cascade.send(NotTaken(job))
+            return
         try:
             submits = self._smpp.submits(job.submission)
         except SendError as error:
@@ -183,7 +214,8 @@ class SMPPDispatcher(CarrierActor):
         clock = self._context.clock
         bind.unfinished = None
         while shipment.waiting:
-            if bind.session.room <= 0 or bind.pacer.wait(clock.monotonic()) > 0:
+            now = clock.monotonic()
+            if bind.session.room <= 0 or bind.pacer.wait(now) > 0 or not self._holds(now):
                 if bind.session.state == "bound":
                     bind.unfinished = shipment
                 else:

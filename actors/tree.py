@@ -11,6 +11,7 @@ root                       rest_for_one: start order is dependency order; stop o
 |- tenants                 one_for_one
 |  `- tenant/<id>          TenantSupervisor, simple_one_for_one
 |     `- cascade/<id>      temporary: a crash is journaled and resumed from the journal, with its own count
+|- leases                  permanent: who holds which carrier with binds
 |- errands                 permanent: what is for a message of another worker
 |- waker                   permanent: brings cascades back from the journal
 |- shards                  permanent: claims this worker's share of all messages, gives back what is more
@@ -19,7 +20,7 @@ root                       rest_for_one: start order is dependency order; stop o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from actors.context import CarrierPlan, Context
 from actors.dlr import DLRProcessor
 from actors.erasure import ErasureActor
 from actors.errands import ErrandsActor
+from actors.leases import LeasesActor
 from actors.mo import InboundActor
 from actors.provider import ProviderActor
 from actors.router import RouterActor
@@ -113,10 +115,11 @@ def root(
     *,
     journal: Callable[[], Actor],
     gateway: Callable[[], Actor],
+    hold: Callable[[str], Awaitable[None]],
     workers: int = 1,
     guests: Mapping[str, Sequence[ChildSpec]] = MappingProxyType({}),
 ) -> Supervisor:
-    """The whole tree. `journal` and `gateway` make the actors that only boot can wire.
+    """The whole tree. `journal` and `gateway` make the actors that only boot can wire, `hold` is the fleet's.
 
     `workers` is how many processes this node is to have. `guests` are actors written for Thespian, by the name of the
     supervisor that is to keep them.
@@ -153,6 +156,7 @@ def root(
             ChildSpec("mo", InboundActor, (context,)),
             ChildSpec("webhooks", WebhookSupervisor, (context,), shutdown_s=STOP_S),
             ChildSpec("tenants", TenantsSupervisor, (context, guests.get("tenants", ())), shutdown_s=STOP_S),
+            ChildSpec("leases", LeasesActor, (context, hold, workers)),
             ChildSpec("errands", ErrandsActor, (context,)),
             ChildSpec("waker", WakerActor, (context,)),
             ChildSpec("shards", ShardsActor, (context, workers)),

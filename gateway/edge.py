@@ -99,7 +99,7 @@ class Edge:
     suppressions: Suppressions
     limits: Limits
     clock: Clock
-    operator_key: str = field(repr=False)
+    operator_key: str
     ready: Callable[[], bool]
     default_success: Callable[[str, str], str]
     carriers: Mapping[str, Carrier]

@@ -24,6 +24,7 @@ from actors import gauges, tree
 from actors.context import CarrierPlan, Context
 from actors.fleet import Fleet, plan_of
 from actors.journal import JournalActor
+from actors.leases import claim_at_start
 from actors.receipts import ReceiptIndex
 from actors.routing import SANDBOX, explained
 from actors.shards import Shards
@@ -202,6 +203,8 @@ class Node:
             allow_private_callbacks=settings.server.allow_private_callbacks,
         )
         fleet.attach(self.context, partial(tree.place, self.context))
+        self.context.alone = self._embedded is not None
+        await claim_at_start(self.context, self._workers)
         if settings.telemetry.otlp_endpoint is not None:
             export = otlp(settings.telemetry.otlp_endpoint, journal.worker_id)
             self.context.tracer = Tracer(export, settings.telemetry.sample_ratio, self.metrics)
@@ -220,6 +223,7 @@ class Node:
                 settings.retention.messages_days,
             ),
             gateway=partial(GatewayActor, self._server, self._opened),
+            hold=fleet.hold,
             workers=self._workers,
             guests=self._guests,
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hermes import logs, settings
 from hermes.cli import client
-from hermes.errors import HermesError, SettingsError
+from hermes.errors import HermesError
 from hermes.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,12 +70,6 @@ def _run_workers(
 ) -> int:
     from hermes.parent import Parent
 
-    smpp = [carrier.name for carrier in loaded.carriers if carrier.kind == "smpp" and carrier.enabled]
-    if smpp:
-        raise SettingsError(
-            f"server.workers: smpp carriers ({', '.join(smpp)}) need a node with one worker: their binds are not "
-            "shared between processes yet"
-        )
     logs.configure(loaded.log.format, loaded.log.level)
     if loaded.redis.url is None:
         logs.get_logger("hermes.node").warning(

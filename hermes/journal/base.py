@@ -314,12 +314,12 @@ class Tenant:
     name: str
     status: str
     created_at: datetime
-    secret: str = field(repr=False)
-    previous_secret: str | None = field(default=None, repr=False)
+    secret: str
+    previous_secret: str | None = None
     previous_secret_until: datetime | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     stage: str = "production"
-    email: str | None = field(default=None, repr=False)
+    email: str | None = None
     deleted_at: datetime | None = None
 
 
@@ -329,7 +329,7 @@ class ApiKey:
 
     id: str
     tenant: str
-    key_hash: bytes = field(repr=False)
+    key_hash: bytes
     prefix: str  # "hk_live_abcd": what may be shown
     mode: str
     scopes: tuple[str, ...]
@@ -347,7 +347,7 @@ class Endpoint:
     tenant: str
     url: str
     events: tuple[str, ...]
-    secret: str = field(repr=False)
+    secret: str
     created_at: datetime
     disabled_at: datetime | None = None
 
@@ -553,6 +553,9 @@ class Journal(Protocol):
 
     async def give_back_handovers(self, carrier: str, ids: Sequence[int]) -> None:
         """Put back what this worker took and certainly did not send."""
+
+    async def handed_over(self, carrier: str) -> set[str]:
+        """Name the messages of what this worker handed over that is still there, and of outcomes not yet read."""
 
     async def recall_handovers(self, carrier: str, *, expired_only: bool = False) -> list[tuple[str, int, int]]:
         """Take back what this worker handed over and nobody has taken; gives (message_id, step, attempt) of each."""

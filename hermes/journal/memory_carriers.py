@@ -85,6 +85,15 @@ class MemoryCarriers(MemoryWorkers):
             if known is not None and known[1] == self.worker_id:
                 self._store.handovers[id_] = (known[0], None)
 
+    async def handed_over(self, carrier: str) -> set[str]:
+        self._reach()
+        rows = {
+            h.message_id
+            for h, _ in self._store.handovers.values()
+            if h.carrier == carrier and h.worker == self.worker_id
+        }
+        return rows | {e.message_id for e in self._store.errands.values() if e.kind == "answer"}
+
     async def recall_handovers(self, carrier: str, *, expired_only: bool = False) -> list[tuple[str, int, int]]:
         self._reach()
         now = self._clock.now()

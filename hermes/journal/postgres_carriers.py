@@ -71,6 +71,10 @@ class PostgresCarriers(PostgresWorkers):
     async def give_back_handovers(self, carrier: str, ids: Sequence[int]) -> None:
         await self._link.fetch(QUERIES["give_back_handovers"], self.worker_id, carrier, list(ids))
 
+    async def handed_over(self, carrier: str) -> set[str]:
+        rows = await self._link.fetch(QUERIES["handed_over"], self.worker_id, carrier, list(self._shards))
+        return {row["message_id"] for row in rows}
+
     async def recall_handovers(self, carrier: str, *, expired_only: bool = False) -> list[tuple[str, int, int]]:
         rows = await self._link.fetch(
             QUERIES["recall_handovers"], self.worker_id, carrier, not expired_only, self._clock.now()

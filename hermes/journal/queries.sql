@@ -229,6 +229,10 @@ FROM handover WHERE carrier = $1 AND taken_by IS NOT NULL ORDER BY id
 -- name: give_back_handovers
 UPDATE handover SET taken_by = NULL WHERE carrier = $2 AND id = ANY ($3::bigint[]) AND taken_by = $1
 
+-- name: handed_over
+SELECT message_id FROM handover WHERE carrier = $2 AND worker = $1
+UNION SELECT message_id FROM errand WHERE shard = ANY ($3::smallint[]) AND kind = 'answer'
+
 -- name: recall_handovers
 DELETE FROM handover
 WHERE carrier = $2 AND worker = $1 AND taken_by IS NULL AND ($3 OR expires_at <= $4)

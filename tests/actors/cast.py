@@ -15,6 +15,7 @@ from actors import tree
 from actors.context import CarrierPlan, Context
 from actors.fleet import Fleet
 from actors.journal import JournalActor
+from actors.leases import claim_at_start
 from actors.receipts import ReceiptIndex
 from actors.routing import SANDBOX
 from actors.shards import Shards
@@ -147,11 +148,13 @@ async def start_cast(
         **settings,
     )
     fleet.attach(context, partial(tree.place, context))
+    await claim_at_start(context, workers)
     root = partial(
         tree.root,
         context,
         journal=partial(JournalActor, context, None, 30),
         gateway=NoGateway,
+        hold=fleet.hold,
         workers=workers,
     )
     await system.spawn_async(root, name="root")

@@ -87,7 +87,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
                 "errands",
                 "errands_done",
                 *("hand_over", "take_handovers", "taken_handovers", "give_back_handovers", "recall_handovers"),
-                "handovers_done",
+                *("handed_over", "handovers_done"),
                 "drop_parked",
                 "messages_to",
                 "store_part",

@@ -375,7 +375,7 @@ async def started(node: Node, within_s: float) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def two_of_one_database(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
+async def two_of_one_database(folder: Path, carriers: str = MOCKS) -> AsyncIterator[tuple[Node, Node]]:
     """Two nodes with data folders of their own, one PostgreSQL, and one secret for the hashes of keys."""
     cluster = await shared_cluster()
     async with AsyncExitStack() as stack:
@@ -388,7 +388,9 @@ async def two_of_one_database(folder: Path) -> AsyncIterator[tuple[Node, Node]]:
             secret = data_dir / "key-hash.secret"
             secret.write_text("0f" * 32)
             secret.chmod(0o600)
-            nodes.append(await stack.enter_async_context(running(folder / name, server=f'[database]\nurl = "{url}"\n')))
+            nodes.append(
+                await stack.enter_async_context(running(folder / name, carriers, server=f'[database]\nurl = "{url}"\n'))
+            )
         yield nodes[0], nodes[1]
 
 

@@ -20,12 +20,9 @@ from hermes.parent import RESTARTS_A_WORKER, failures_after, intensity
 from hermes.runtime.intensity import count_restart
 from tests.node.harness import (
     FIRST_START_WITHIN_S,
-    HERMES,
     MOCKS,
-    REPOSITORY,
     SOON_S,
     Node,
-    environment,
     is_alive,
     mock,
     receipt,
@@ -258,18 +255,3 @@ async def test_a_node_that_dies_is_taken_over_by_the_other_and_nothing_is_sent_a
         done = await a.all_final(ids, FINAL_WITHIN_S)
         assert {message["status"] for message in done.values()} == {"delivered"}
         assert all(len(message["attempts"]) == 1 for message in done.values())
-
-
-async def test_smpp_with_several_workers_is_refused_by_name(tmp_path: Path) -> None:
-    config = tmp_path / "hermes.toml"
-    config.write_text(
-        "[server]\nworkers = 2\n[[carrier]]\nname = 'direct'\nkind = 'smpp'\nchannel = 'sms'\n"
-        "host = '127.0.0.1'\nsystem_id = 'a'\npassword = 'b'\n"
-    )
-    process = await asyncio.create_subprocess_exec(
-        *HERMES, "serve", "--config", str(config), "--data-dir", str(tmp_path / "data"),
-        cwd=REPOSITORY, env=environment(), stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    _, said = await process.communicate()
-    assert process.returncode == 2
-    assert b"smpp carriers (direct) need a node with one worker" in said

@@ -1,0 +1,170 @@
+"""The intake of a carrier that this worker holds: what other workers have for it, and what became of that.
+
+It takes from the table (SKIP LOCKED, in batches) no more than the dispatcher will soon send, gives it to the dispatcher
+as any other job, and stores the outcomes, each with the end of its row. What certainly did not leave is put back; what
+a former holder had in its hands when it ended is in doubt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+from actors.background import Background, sleep
+from actors.context import Context
+from actors.handover import CANCEL, Desk, in_doubt, read_cancel
+from actors.messages import Gained, Job, WithdrawJob
+from hermes.journal.base import LOST, NEWS_HANDOVER, Errand, Fenced, Handover, JournalError
+from hermes.logs import get_logger
+from hermes.runtime import Actor, SendResult
+
+log = get_logger("hermes.intake")
+
+IN_HAND: Final = 200  # taken and not answered; what more there is waits in the table, where its worker can take it back
+AT_ONCE: Final = 500  # outcomes in one transaction
+LOOK_EVERY_S: Final = 1.0  # for what nobody told of
+RETRY_S: Final = 0.5  # while the journal is away
+LAST_WORDS_S: Final = 3.0
+
+
+class IntakeActor(Actor):
+    """`smpp/<carrier>/intake`: see the module.
+
+    Args:
+        actor: the name of the carrier's dispatcher.
+    """
+
+    kind = "Intake"
+
+    def __init__(self, context: Context, name: str, actor: str, desk: Desk) -> None:
+        self._context = context
+        self._name = name
+        self._actor = actor
+        self._desk = desk
+        self._wake = asyncio.Event()
+        self._told_of_more = True
+        self._received = 0
+        self._doubtful = 0
+
+    def init(self) -> None:
+        """Begin to look."""
+        self._background = Background(self.ref)
+        self._desk.wake = self._wake.set
+        self._desk.withdraw = self._withdraw
+        self._context.journal.on_news(self._told)
+        self._background.run(self._live())
+
+    def _told(self, topic: str, detail: str) -> None:
+        if topic == LOST or (topic == NEWS_HANDOVER and detail == self._context.journal.worker_id):
+            self._told_of_more = True
+            self._wake.set()
+
+    def _withdraw(self, job: Job) -> None:
+        self.system.send(self._actor, WithdrawJob(job))
+
+    async def _live(self) -> None:
+        settled = False
+        while True:
+            self._wake.clear()
+            try:
+                if not settled:
+                    await self._settle()
+                    settled = True
+                await self._store()
+                await self._take()
+            except Fenced:
+                return  # the node stops
+            except JournalError:
+                await sleep(self._context.clock, RETRY_S)
+                continue
+            others = self._context.shards.living > 1
+            if others or self._told_of_more:
+                self._told_of_more = True  # at the next look
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self._wake.wait()
+            else:
+                await self._wake.wait()
+
+    # --- what a former holder left --------------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        journal = self._context.journal
+        left = [h for h in await journal.taken_handovers(self._name) if h.id not in self._desk.taken]
+        if left:
+            errands = [in_doubt(handover) for handover in left if handover.kind != CANCEL]
+            await self._answer(errands, [handover.id for handover in left])
+            self._doubtful += len(errands)
+            log.warning("what the former holder had in its hands is in doubt", carrier=self._name, count=len(errands))
+
+    async def _answer(self, errands: list[Errand], rows: list[int]) -> None:
+        await self._context.journal.answer_handovers(errands, [(self._name, row) for row in rows])
+        if any(self._context.shards.owns(errand.message_id) for errand in errands):
+            self.system.send("errands", Gained({}))  # nobody is told of its own errands
+
+    # --- outcomes -------------------------------------------------------------------------------------------------
+
+    async def _store(self) -> None:
+        desk = self._desk
+        while desk.answers:
+            batch = desk.answers[:AT_ONCE]
+            errands = [errand for errand, _ in batch if errand is not None]
+            await self._answer(errands, [row for _, row in batch if row is not None])
+            del desk.answers[: len(batch)]
+        while desk.back:
+            back = desk.back[:AT_ONCE]
+            await self._context.journal.give_back_handovers(self._name, back)
+            del desk.back[: len(back)]
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def _may_take(self) -> bool:
+        context = self._context
+        health = context.health.get(self._name)
+        now = context.clock.monotonic()
+        return not context.draining and (health is None or health.available(now)) and now < context.journal.lease_until
+
+    async def _take(self) -> None:
+        desk = self._desk
+        while self._told_of_more and self._may_take():
+            limit = IN_HAND - len(desk.taken)
+            if limit < IN_HAND // 2:
+                return  # an answer wakes us
+            taken = await self._context.journal.take_handovers(self._name, limit)
+            self._told_of_more = len(taken) == limit
+            for handover in taken:
+                self._received += 1
+                self._hand(handover)
+            await self._store()
+
+    def _hand(self, handover: Handover) -> None:
+        if handover.kind == CANCEL:
+            self.system.send(self._actor, read_cancel(handover))
+            self._desk.forget(handover)
+            return
+        job = self._desk.job(handover)
+        if self.system.send(self._actor, job) != SendResult.DELIVERED:
+            self._desk.give_back(handover)
+
+    def handle(self, message: Any) -> None:
+        """Take no mail."""
+        raise TypeError(f"the intake does not understand {type(message).__name__}")
+
+    async def terminate(self, reason: Any) -> None:
+        """Store what is known; the dispatcher has given back what did not leave."""
+        self._background.cancel()
+        self._desk.wake = lambda: None
+        with suppress(JournalError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._store()
+
+    def inspect(self) -> dict[str, Any]:
+        """Count what came from other workers."""
+        return {
+            "carrier": self._name,
+            "received": self._received,
+            "in_hand": len(self._desk.taken),
+            "to_store": len(self._desk.answers) + len(self._desk.back),
+            "left_in_doubt": self._doubtful,
+        }

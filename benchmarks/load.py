@@ -69,8 +69,18 @@ class Connection(asyncio.Protocol):
 class Load:
     """Sends `count` messages at `rate` per second, `batch` in a request (0: one, by the route for one)."""
 
-    def __init__(self, target: BenchNode, key: str, rate: float, count: int, body: bytes, batch: int = 0) -> None:
+    def __init__(
+        self,
+        target: BenchNode,
+        key: str,
+        rate: float,
+        count: int,
+        body: bytes,
+        batch: int = 0,
+        connections: int = CONNECTIONS,
+    ) -> None:
         self.target = target
+        self.connections = BATCH_CONNECTIONS if batch else connections
         self.batch = batch
         self.rate = rate / (batch or 1)  # requests
         self.count = count // (batch or 1)
@@ -96,7 +106,7 @@ class Load:
     async def run(self) -> None:
         """Send everything and wait for every answer."""
         loop = asyncio.get_running_loop()
-        for _ in range(BATCH_CONNECTIONS if self.batch else CONNECTIONS):
+        for _ in range(self.connections):
             await loop.create_connection(lambda: Connection(self), self.target.host, self.target.port)
         start = time.perf_counter()
         sent = 0
@@ -172,10 +182,18 @@ def reconcile(target: BenchNode, key: str, ids: list[str], timeout_s: float = 60
     return {"statuses": statuses, "seconds": seconds}
 
 
-def measure(target: BenchNode, key: str, rate: float, seconds: float, body: bytes, batch: int = 0) -> dict[str, Any]:
+def measure(
+    target: BenchNode,
+    key: str,
+    rate: float,
+    seconds: float,
+    body: bytes,
+    batch: int = 0,
+    connections: int = CONNECTIONS,
+) -> dict[str, Any]:
     """Run one load against a running node and return its figures."""
     count = int(rate * seconds) // (batch or 1) * (batch or 1)
-    load = Load(target, key, rate, count, body, batch)
+    load = Load(target, key, rate, count, body, batch, connections)
     python, postgres, began = target.cpu_python_s(), target.cpu_postgres_s(), time.perf_counter()
     own = time.process_time()
     asyncio.run(load.run())
@@ -216,6 +234,7 @@ def main() -> int:
     parser.add_argument("--channel", default="sms")
     parser.add_argument("--batch", type=int, default=0, help="messages in a request; 0: the route for one")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help="of the generator, for single messages")
     args = parser.parse_args()
     body = json.dumps({"channel": args.channel, "to": "+4520120001", "content": {"text": "Your code is 123456"}})
     rates = args.rate or (list(STEPS) if args.saturate else [1000.0, 5000.0])
@@ -224,7 +243,7 @@ def main() -> int:
         _, key = target.tenant()
         measure(target, key, 500, 2, body.encode())  # warm-up: plans, pools, code
         for rate in rates:
-            result = measure(target, key, rate, args.seconds, body.encode(), args.batch)
+            result = measure(target, key, rate, args.seconds, body.encode(), args.batch, args.connections)
             print(json.dumps(result), flush=True)
             lost |= set(result["final"]) != {"delivered"} or sum(result["final"].values()) != result["accepted"]
             if args.saturate and result["reached_per_s"] < KEPT_UP * rate:

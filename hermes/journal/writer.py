@@ -39,7 +39,7 @@ from hermes.journal.rows import channel_mask, day_of_id, encode, recipient_of
 BATCH_LIMIT: Final = 1000  # writes; encoding them keeps the event loop busy for 10 ms
 BYTES_LIMIT: Final = 16 * 1024 * 1024  # of bodies and data; the server takes at most 1 GB as one text
 STUCK_S: Final = 15.0  # a batch in flight for longer: look whether its connection is the reason
-ENOUGH: Final = 200  # writes: with so many waiting, do not wait for more
+ENOUGH: Final = 64  # writes: with so many waiting, do not wait for more
 STRANGEST_DAY: Final = timedelta(days=400)  # from now: a partition further away is a bug's, not a message's
 
 _Entry = tuple[Write, Done | None]
@@ -251,6 +251,7 @@ class GroupCommitWriter:
         self.on_batch: Callable[[int, float], None] | None = None
         self._queue: dict[int, _Entry] = {}  # by id(write), in order of append
         self._in_flight = 0
+        self._resting = False
         self._wake: Final = asyncio.Event()
         self._connection: Any = None
         self._statement: Any = None
@@ -281,7 +282,7 @@ class GroupCommitWriter:
         if key in self._queue:
             raise ValueError("this very write is queued already")
         self._queue[key] = (write, done)
-        if not self._in_flight:
+        if not self._in_flight and (not self._resting or len(self._queue) >= ENOUGH):
             self._wake.set()
 
     def withdraw(self, write: Write) -> bool:
@@ -347,7 +348,7 @@ class GroupCommitWriter:
                 continue
             wait = rested - loop.time()
             if wait > 0 and len(self._queue) < ENOUGH:
-                await asyncio.sleep(wait)
+                await self._rest(wait)
                 if not self._queue:
                     continue
             batch = self._take()
@@ -362,6 +363,17 @@ class GroupCommitWriter:
             rested = ended + 2 * self._window_s  # who comes in between waits half of it
             if self.on_batch is not None:
                 self.on_batch(len(batch), ended - began)
+
+    async def _rest(self, seconds: float) -> None:
+        """Let writes gather, until there are enough of them."""
+        self._resting = True
+        self._wake.clear()
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            self._resting = False
+            timer.cancel()
 
     def _take(self) -> list[_Entry]:
         if len(self._queue) <= self._batch_limit:

@@ -41,7 +41,7 @@ from hermes.journal.partitions import PARTITIONED, ensure_days, partition_day, p
 from hermes.journal.postgres import PostgresJournal, migrate
 from hermes.journal.postgres_workers import CLAIMING
 from hermes.journal.queries import QUERIES
-from hermes.journal.writer import Batch
+from hermes.journal.writer import ENOUGH, Batch
 from hermes.testing.database import roomy_memory, shared_cluster
 from tests.journal.makers import Bench, accept, close, database, message, put, store, until
 
@@ -510,6 +510,17 @@ async def test_a_thousand_writes_with_refused_ones_among_them_keep_their_order(j
     await until(lambda: len(order) == 1000)
     assert refused == [17, 267, 517, 767]
     assert order == sorted(order)
+
+
+async def test_enough_writes_end_the_rest_after_a_commit_and_fewer_do_not(bench, now):
+    journal = await bench.worker(batch_window_ms=300_000.0)
+    await store(journal, accept(message(now)))
+    few = [put(journal, accept(message(now))) for _ in range(ENOUGH - 1)]
+    await journal.load([])  # a round trip to the database: the writer has had its turn
+    assert journal.queued == ENOUGH - 1
+    async with asyncio.timeout(10):  # of a rest of ten minutes
+        await put(journal, accept(message(now)))
+        assert [await outcome for outcome in few] == [None] * len(few)
 
 
 async def test_bodies_of_many_megabytes_go_in_several_statements(journal, now):

@@ -40,6 +40,7 @@ from hermes.domain.commands import ControlCarrier
 from hermes.domain.health import Breaker, CarrierHealth, CarrierState
 from hermes.domain.message import rfc3339
 from hermes.domain.quality import Quality
+from hermes.domain.room import has_room
 from hermes.domain.state import CATEGORIES
 from hermes.logs import get_logger
 from hermes.runtime import NO_REPLY, Actor, Reply
@@ -48,7 +49,9 @@ from hermes.runtime.fairqueue import Entry, FairQueue
 log = get_logger("hermes.carrier")
 logger = getLogger("hermes.carrier")  # asked for every answer: structlog's would cost a microsecond to say no
 
-HIGH_WATER: Final = 0.9  # of queue_limit: the gateway refuses new messages for this carrier
+HIGH_WATER: Final = (
+    0.9  # of queue_limit: new messages for this carrier are refused, but of tenants that hold little of it
+)
 LOW_WATER: Final = 0.7
 # A job that was asked for and waits longer for its cascade's word holds no other: longer than a commit takes while the
 # database is being restarted, which must not change an order.
@@ -218,15 +221,18 @@ class CarrierActor(Actor):
             self._send_or_ask(job)
             return
         now = self._context.clock.monotonic()
+        queue = self._queue
         key = f"{submission.tenant} {job.by}" if job.by else submission.tenant  # no worker's backlog holds up another's
-        entry = self._queue.put(key, submission.category, submission.segments or 1, job, now)
+        entry = None
+        if has_room(queue.waiting(key), len(queue), queue.limit):
+            entry = queue.put(key, submission.category, submission.segments or 1, job, now)
         if entry is None:
             job.cascade.send(NotTaken(job))
             return
         job.entry = entry
         if self._state != "up" and not job.write_ahead and not self._health.available(now):
             job.cascade.send_system(ChooseAgain(job))  # it became unfit while the job was on its way
-        if len(self._queue) >= HIGH_WATER * self._plan.queue_limit:
+        if len(queue) >= HIGH_WATER * self._plan.queue_limit:
             self._context.full_carriers.add(self._name)
         self._pump()
 

@@ -859,7 +859,7 @@ class CascadeActor(Actor):
         self._count_step()
         state = self.state
         context = self._context
-        context.open_messages -= 1
+        context.closed(state.message.tenant)
         step = state.delivered_by if state.delivered_by is not None else state.step
         channel = state.message.cascade[step].channel
         context.metrics.final.inc(state.status, channel)

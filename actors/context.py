@@ -71,6 +71,7 @@ class Context:
         linger_s: how long a cascade that only waits stays in memory before it is parked.
         linger_limit: how many may wait in memory; beyond, the longest waiting are parked first.
         open_messages: accepted and not final, over all tenants of this process.
+        open_of: the same by tenant, of what was accepted since this process started.
         webhooks_pending: deliveries not yet done, as last counted in the journal.
         active: cascade actors.
         queues: what waits for each carrier.
@@ -111,6 +112,7 @@ class Context:
     linger_limit: int = 10_000
     answer_within_s: float = 20.0
     open_messages: int = 0
+    open_of: dict[str, int] = field(default_factory=dict)
     webhooks_pending: int = 0
     active: int = 0
     in_flight: int = 0
@@ -123,3 +125,17 @@ class Context:
     lingering: OrderedDict[Ref, None] = field(default_factory=OrderedDict)
     webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
     receipts_done: Callable[[int], None] = lambda row: None
+
+    def opened(self, tenant: str) -> None:
+        """Count a message that was accepted."""
+        self.open_messages += 1
+        self.open_of[tenant] = self.open_of.get(tenant, 0) + 1
+
+    def closed(self, tenant: str) -> None:
+        """Count a message that is final."""
+        self.open_messages -= 1
+        left = self.open_of.get(tenant, 0) - 1
+        if left > 0:
+            self.open_of[tenant] = left
+        else:
+            self.open_of.pop(tenant, None)

@@ -13,6 +13,7 @@ from actors.throughput import Throughput
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Cascade
 from hermes.domain.commands import Admitted, CancelMessage, Refused, RescheduleMessage, Submit
+from hermes.domain.room import has_room, holds_little
 from hermes.journal.base import (
     Conflict,
     IdempotencyRecord,
@@ -112,17 +113,26 @@ class TenantSupervisor(Supervisor):
             return Refused("overloaded", "the node is stopping", retry_after_s=RETRY_AFTER_S)
         if not context.shards.owns(message.message_id):
             return Refused("overloaded", "the message's shard was given to another worker", retry_after_s=RETRY_AFTER_S)
-        if context.max_open_messages and context.open_messages >= context.max_open_messages * context.shards.part:
+        most = context.max_open_messages * context.shards.part
+        if most and not has_room(context.open_of.get(self._tenant, 0), context.open_messages, most):
             return Refused("too_many_open", "too many messages are waiting for their end", retry_after_s=RETRY_AFTER_S)
         for n, step in enumerate(message.cascade):
             candidates = context.routes.candidates(message, n)
             if not candidates:
                 return Refused("no_route", f"no carrier serves channel {step.channel}", field=f"cascade[{n}].channel")
-            if n == 0 and context.full_carriers and all(c.carrier in context.full_carriers for c in candidates):
+            if n == 0 and context.full_carriers and all(self._fills(c.carrier) for c in candidates):
                 return Refused(
                     "overloaded", f"the queues of channel {step.channel} are full", retry_after_s=RETRY_AFTER_S
                 )
         return None
+
+    def _fills(self, carrier: str) -> bool:
+        """Tell whether a carrier's queue is nearly full, and this tenant holds its share of it."""
+        context = self._context
+        if carrier not in context.full_carriers:
+            return False
+        queue = context.queues.get(carrier)
+        return queue is None or not holds_little(queue.waiting(self._tenant), len(queue), queue.limit)
 
     def _refuse(self, reply: Reply, code: str, detail: str) -> None:
         self._context.metrics.refused.inc(code)
@@ -140,7 +150,7 @@ class TenantSupervisor(Supervisor):
         self._accepted += 1
         context = self._context
         self._throughput.count(context.clock.monotonic())
-        context.open_messages += 1
+        context.opened(self._tenant)
         context.metrics.accepted.inc()
         admission.reply.ok(Admitted(state.status))
         self.start_child(state, admission.effects, name="cascade/" + state.message.message_id)

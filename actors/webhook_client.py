@@ -19,6 +19,8 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from carriers.http.deadlines import Deadlines
+from carriers.http.post import NotAnAddress, NotHttp, Poster, Started
 from hermes import __version__
 from hermes.domain.callback_url import BadUrl, callback_host, is_refused_address, is_refused_host
 from hermes.domain.webhooks import Answer, retry_after_s
@@ -45,7 +47,7 @@ class AddressRefused(HermesError):
 
 
 class WebhookClient:
-    """Calls customers. Opens its session at the first call; `close` it.
+    """Calls customers. Opens its pool of connections at the first call; `close` it.
 
     Args:
         allow_private: any address may be reached (settings, `allow_private_callbacks`).
@@ -61,7 +63,9 @@ class WebhookClient:
         self._allow_private = allow_private
         self._resolve = resolve or _getaddrinfo
         self._threads: ThreadPoolExecutor | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
+        self._poster: Poster | None = None  # over the connector
+        self._deadlines = Deadlines(TIMEOUT_S)
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Make one call. Whatever goes wrong is an answer; only a cancellation is raised."""
@@ -71,62 +75,60 @@ class WebhookClient:
             return Answer(None, f"refused: the URL {exc}", hopeless=True)
         if not self._allow_private and is_refused_host(host):
             return Answer(None, REFUSED, hopeless=True)
-        session = self._session
-        if session is None:
-            session = self._session = self._open()
+        poster = self._poster or self._open()
         began = perf_counter()
         try:
-            async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                elapsed_s = perf_counter() - began
-                status = response.status
-                wait_s = None
-                if status == 429 or status == 503:
-                    wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.now())
-                if not response.content.at_eof():
-                    await _drain(response)
-                return Answer(status, None, wait_s, elapsed_s)
-        except aiohttp.InvalidURL:
+            answer = await self._deadlines.run(poster.start(url, body, headers))
+        except NotAnAddress:
             return Answer(None, "refused: not a URL", hopeless=True)
         except (TimeoutError, HermesError, aiohttp.ClientError, OSError, ValueError) as exc:
             return Answer(None, describe(exc), elapsed_s=perf_counter() - began)
+        elapsed_s = perf_counter() - began
+        status = answer.status
+        wait_s = None
+        if status == 429 or status == 503:
+            wait_s = retry_after_s(answer.headers.get("Retry-After"), self._clock.now())
+        await _drain(answer)
+        return Answer(status, None, wait_s, elapsed_s)
 
     async def close(self) -> None:
         """Close every connection; look-ups under way are left to end by themselves."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        connector, self._connector, self._poster = self._connector, None, None
+        if connector is not None:
+            await connector.close()
+        self._deadlines.close()
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> Poster:
         self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="webhook-dns")
-        connector = aiohttp.TCPConnector(
+        self._deadlines = Deadlines(TIMEOUT_S)
+        self._connector = aiohttp.TCPConnector(
             limit=CALLS_MOST,
             keepalive_timeout=KEEP_ALIVE_S,
             ttl_dns_cache=DNS_KEPT_S,
             resolver=_VettingResolver(self._threads, self._resolve, self._allow_private),
             socket_factory=None if self._allow_private else _vetted_socket,
         )
-        return aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
-            headers={"Content-Type": "application/json", "User-Agent": f"Hermes/{__version__}"},
-            skip_auto_headers=("Accept-Encoding",),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            read_bufsize=READ_MOST,
-            trust_env=False,
+        self._poster = Poster(
+            self._connector,
+            {"Content-Type": "application/json", "User-Agent": f"Hermes/{__version__}"},
+            READ_MOST,
+            connect_timeout_s=CONNECT_TIMEOUT_S,
+            without=("Accept-Encoding",),
+            decompress=False,
         )
+        return self._poster
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
+async def _drain(answer: Started) -> None:
     """Read a short body to its end, so that the connection can be used again; leave a long or slow one."""
-    left = READ_MOST
+    if answer.end():
+        return
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(READ_TIMEOUT_S):
-            while left > 0 and not response.content.at_eof():
-                left -= len(await response.content.read(left))
+            await answer.read(READ_MOST)
 
 
 class _VettingResolver(AbstractResolver):
@@ -193,7 +195,7 @@ def describe(exc: BaseException) -> str:
         if reason == errno.ECONNREFUSED:
             return "connection refused"
         return REFUSED if reason == errno.EACCES else "cannot connect"
-    if isinstance(exc, aiohttp.ClientResponseError):
+    if isinstance(exc, NotHttp):
         return "the answer is not HTTP"
     if isinstance(exc, aiohttp.ServerDisconnectedError | OSError):
         return "connection closed"

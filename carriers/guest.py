@@ -23,7 +23,7 @@ from carriers.registry import CarrierSettings, Kind
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import ErrorClass
 from hermes.errors import SettingsError
-from hermes.logs import get_logger
+from hermes.logs import Unshown, get_logger
 from hermes.runtime import CallTimeout, MailboxFull, NotAlive
 from hermes.runtime.clock import Clock
 
@@ -53,7 +53,7 @@ class GuestSettings(CarrierSettings, frozen=True, kw_only=True, forbid_unknown_f
     timeout_s: float = 30.0
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Refusal(Unshown, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why the guest did not take a message."""
 
     class_: str = msgspec.field(name="class", default="unknown")
@@ -63,7 +63,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retry_after_s: float | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Answer(Unshown, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the guest sends back."""
 
     carrier_message_ids: tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...] = ()
@@ -71,7 +71,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     error: Refusal | None = None
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Receipt(Unshown, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the guest says later about a message it took."""
 
     carrier_message_id: Annotated[str, Meta(min_length=1, max_length=256)]

@@ -1,4 +1,4 @@
-"""From bytes and query strings to the structs of `shapes.py`, or to a refusal that names every wrong field.
+"""From bytes and query strings to the structs of `shapes`, or to a refusal that names every wrong field.
 
 The happy path is one call into msgspec. Only a request that failed there is looked at again, field by field.
 """

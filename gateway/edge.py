@@ -99,7 +99,7 @@ class Edge:
     suppressions: Suppressions
     limits: Limits
     clock: Clock
-    operator_key: str
+    operator_key: str = field(repr=False)
     ready: Callable[[], bool]
     default_success: Callable[[str, str], str]
     carriers: Mapping[str, Carrier]

@@ -41,6 +41,7 @@ from gateway.shapes import (
     MessageBody,
     Refusal,
     RescheduleBody,
+    Shape,
     Verdict,
 )
 from gateway.submission import build, check_callback_url
@@ -68,7 +69,7 @@ logger = logging.getLogger(__name__)
 BATCH_TIMES: Final = 32  # a batch may be this many times as large as a single message
 
 
-class _Batch(msgspec.Struct, forbid_unknown_fields=True):
+class _Batch(Shape, forbid_unknown_fields=True):
     """A batch before its items are looked at: one bad item must not refuse the others."""
 
     messages: list[msgspec.Raw]
@@ -518,7 +519,7 @@ class Messages:
             self._edge.metrics.refused.inc(problem.code)
 
 
-class _Replayed(msgspec.Struct):
+class _Replayed(Shape):
     """What of a stored answer the headers need."""
 
     id: str

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Final, TextIO, cast
+from typing import Any, ClassVar, Final, TextIO, cast
 
 import structlog
 
@@ -175,6 +175,22 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     The standard library's `logging.getLogger` does as well; `extra={...}` are its keywords.
     """
     return cast(structlog.stdlib.BoundLogger, structlog.get_logger(name))
+
+
+class Unshown:
+    """A base for structs that hold what customers write, addresses or secrets: their repr names fields and no value.
+
+    Reprs end in logs and in tracebacks; `redact` is a net below.
+    """
+
+    __slots__ = ()
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(name for name, _ in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:  # msgspec would show every value to rich
+        return [(name, HIDDEN) for name in self.__struct_fields__ if getattr(self, name, None) is not None]
 
 
 Whose = Callable[[], tuple[Mapping[str, str], int | None]]

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
 from carriers.base import CallbackRefused, SendError
 from hermes.errors import HermesError
+from hermes.logs import Unshown
 from hermes.runtime.clock import Clock
 
 # Gets what is at an address that was checked here. None: the host was reached and has no such thing; SendError: it
@@ -49,7 +50,7 @@ _SIGNED: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-class SnsMessage(msgspec.Struct, frozen=True):
+class SnsMessage(Unshown, msgspec.Struct, frozen=True):
     """What SNS posts, by its own names; `Subject`, `SubscribeURL` and `Token` may be absent."""
 
     Type: Literal["Notification", "SubscriptionConfirmation", "UnsubscribeConfirmation"]

@@ -1,7 +1,8 @@
 """Limits in Redis, for all workers: one script (take.lua). While Redis is away, each worker counts for itself.
 
-What is asked while a question is under way goes with the next one: one connection, one round trip for all of them, and
-one run of the script for all messages that ask for the same, as those of one tenant most often do.
+What is asked while a question is under way goes with the next one: one connection, one round trip and one run of the
+script for all of them, and one judgement for all messages that ask for the same, as those of one tenant most often do.
+One server, or one that is looked at as one: the keys of a run lie in several slots of a cluster.
 
 Quotas count here too; what the journal says was accepted is the least that counts, so that a Redis that lost its
 memory, or was away, knows better within a second.
@@ -13,7 +14,8 @@ waits for Redis. It is asked again every second; what was counted before is then
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
@@ -31,7 +33,8 @@ from hermes.logs import get_logger
 log = get_logger("hermes.limits")
 
 ANSWER_S: Final = 0.2  # a slower Redis counts as away: a message waits for it no longer
-AT_ONCE: Final = 500  # messages in one round trip
+AT_ONCE: Final = 500  # messages in one round trip, and
+GROUPS_AT_ONCE: Final = 32  # that ask for something else: about half a millisecond of Redis, which others wait for too
 ASK_AGAIN_S: Final = 1.0  # while it is away
 PREFIX: Final = "hermes:limit:"
 
@@ -40,17 +43,26 @@ _WHO: Final = ("", "tenant", "channel", "duplicate", *QUOTAS)
 _WINDOW_US: Final = int(WINDOW_S * 1e6)
 _KEPT_MS: Final = (33 * 86_400_000, 2 * 86_400_000)  # a month and a day, and a day more
 
+# What the script reads and writes, as it says itself.
+_ALL: Final = struct.pack(">3d", _WINDOW_US, *_KEPT_MS)
+_count: Final = struct.Struct(">d").pack
+_limits: Final = struct.Struct(">6d").pack
+_quotas: Final = struct.Struct(">17d").pack
+_answers: Final = struct.Struct(">7d").iter_unpack
+
 
 @dataclass(slots=True)
 class _Question:
     """One message, and who waits: for None when Redis is away.
 
     Attributes:
-        same: the script's keys and arguments but for how many ask: what messages that ask for the same have in common.
+        base: what the names of its keys begin with.
+        same: the script's argument but for how many ask: what messages that ask for the same have in common.
         alone: it has more to ask than that.
     """
 
-    same: tuple[str, ...]
+    base: str
+    same: bytes
     alone: bool
     answer: asyncio.Future[Taken | None]
 
@@ -68,6 +80,7 @@ class SharedLimits:
         # `_answer` bounds each question as a whole: a time-out of the client's own costs a task for each write and a
         # timer for each answer it reads, half of what a question costs.
         self._redis: Redis = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=ANSWER_S)
+        self._evaluate: Callable[..., Awaitable[Any]] = self._redis.execute_command
         self._sha = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
         self._waiting: list[_Question] = []
         self._asking: asyncio.Task[None] | None = None
@@ -89,21 +102,17 @@ class SharedLimits:
         duplicate, kept_ms = "-", 0
         if ask.duplicate is not None:
             duplicate, kept_ms = ask.duplicate.hex(), max(int(ask.duplicate_s * 1000), 1)
-        counts = 1 if ask.counts else 0
-        same: tuple[str, ...] = (
-            base + "log",
-            base + "burst",
-            f"{base}log:{ask.channel}",
-            f"{base}sent:{duplicate}",
-            f"{ask.rate} {ask.burst} {ask.channel_rate} {_WINDOW_US} {kept_ms} {counts}",
-        )
+        names = f"{ask.channel or '-'} {duplicate}"
         quota = ask.quota
+        numbers = _limits(ask.rate, ask.burst, ask.channel_rate, kept_ms, ask.counts, quota is not None)
         if quota is not None:
             known = NOTHING_KNOWN
             if self._accepted is not None:
                 known = await self._accepted.of(quota.tenant, quota.mode, quota.day)
-            same = (*same[:4], *_quota_keys(base, quota), same[4], _quota_argument(quota, known))
-        question = _Question(same, kept_ms > 0 or not counts, asyncio.get_running_loop().create_future())
+            numbers += _quota_numbers(quota, known)
+            names += " " + " ".join(_periods(quota))
+        alone = kept_ms > 0 or not ask.counts
+        question = _Question(base, numbers + names.encode(), alone, asyncio.get_running_loop().create_future())
         self._waiting.append(question)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_all(), name="redis-limits")
@@ -122,7 +131,8 @@ class SharedLimits:
         if ask.duplicate is not None:
             pipeline.delete(f"{base}sent:{ask.duplicate.hex()}")
         if ask.quota is not None:
-            for key, kept_ms in zip(_quota_keys(base, ask.quota), reversed(_KEPT_MS), strict=True):
+            day, month = _periods(ask.quota)
+            for key, kept_ms in zip((f"{base}month:{month}", f"{base}day:{day}"), _KEPT_MS, strict=True):
                 for name, added in zip(("messages", "segments", "micros"), ask.quota.adds, strict=True):
                     pipeline.hincrby(key, name, -added)
                 pipeline.pexpire(key, kept_ms)
@@ -148,15 +158,11 @@ class SharedLimits:
         """Ask what waits, until nothing does."""
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-                together: dict[tuple[str, ...], list[_Question]] = {}
-                for question in batch:
-                    same = (*question.same, str(len(together))) if question.alone else question.same
-                    together.setdefault(same, []).append(question)
-                groups = list(together.values())
-                texts = await self._answer(self._ask(groups))
-                for n, group in enumerate(groups):
-                    found = [None] * len(group) if texts is None else _told(texts[n], len(group))
+                groups = self._next_groups()
+                answers = await self._answer(self._ask(groups))
+                told = _answers(answers) if answers is not None else [None] * len(groups)
+                for group, one in zip(groups, told, strict=True):
+                    found = [None] * len(group) if one is None else _told(one, len(group))
                     for question, taken in zip(group, found, strict=True):
                         if not question.answer.done():
                             question.answer.set_result(taken)
@@ -165,18 +171,29 @@ class SharedLimits:
             for question in self._waiting:
                 question.answer.cancel()
 
-    async def _ask(self, groups: Sequence[Sequence[_Question]]) -> list[bytes]:
+    def _next_groups(self) -> list[list[_Question]]:
+        """Take what waits longest, as much as goes in one round trip, those together that ask for the same."""
+        together: dict[tuple[str, bytes, int], list[_Question]] = {}
+        taken = 0
+        for question in self._waiting[:AT_ONCE]:
+            key = (question.base, question.same, taken + 1 if question.alone else 0)
+            if key not in together:
+                if len(together) == GROUPS_AT_ONCE:
+                    break
+                together[key] = []
+            together[key].append(question)
+            taken += 1
+        self._waiting = self._waiting[taken:]
+        return list(together.values())
+
+    async def _ask(self, groups: Sequence[Sequence[_Question]]) -> bytes:
+        bases = [group[0].base for group in groups]
+        asked = [_count(len(group)) + group[0].same for group in groups]
         for known in (True, False):
             if not known:  # Redis was restarted, or is asked for the first time
                 await self._redis.script_load(_SCRIPT)
-            pipeline = self._redis.pipeline(transaction=False)
-            for group in groups:
-                same = group[0].same
-                keys = 4 if len(same) == 5 else 6
-                asked = f"{len(group)} {same[keys]}"
-                pipeline.evalsha(self._sha, keys, *same[:keys], asked, *same[keys + 1 :])
             try:
-                found: list[bytes] = await pipeline.execute()
+                found: bytes = await self._evaluate("EVALSHA", self._sha, len(bases), *bases, _ALL, *asked)
                 return found
             except NoScriptError:  # none of them was counted
                 continue
@@ -198,21 +215,21 @@ class SharedLimits:
         return found
 
 
-def _quota_keys(base: str, ask: QuotaAsk) -> list[str]:
-    return [f"{base}day:{ask.day.isoformat()}", f"{base}month:{ask.day.isoformat()[:7]}"]
+def _periods(ask: QuotaAsk) -> tuple[str, str]:
+    day = ask.day.isoformat()
+    return day, day[:7]
 
 
-def _quota_argument(ask: QuotaAsk, known: Known) -> str:
+def _quota_numbers(ask: QuotaAsk, known: Known) -> bytes:
     least_month = [own + others for own, others in zip(known.own_month, known.others_month, strict=True)]
     least_day = [own + others for own, others in zip(known.own_day, known.others_day, strict=True)]
-    over = (known.over_month, known.over_day)
-    return " ".join(map(str, (*ask.limits, *ask.adds, *least_month, *least_day, *over, *_KEPT_MS)))
+    return _quotas(*ask.limits, *ask.adds, *least_month, *least_day, known.over_month, known.over_day)
 
 
-def _told(text: bytes, asked: int) -> list[Taken]:
+def _told(numbers: tuple[float, ...], asked: int) -> list[Taken]:
     """Read what the script says of so many messages that asked for the same."""
-    goes, limit, remaining, who, its_limit, its_remaining, wait_us = map(int, text.split())
+    goes, limit, remaining, who, its_limit, its_remaining = map(int, numbers[:6])
     taken = [Taken(None, limit, max(remaining - n, 0)) for n in range(goes)]
     if goes < asked:
-        taken += [Taken(_WHO[who], its_limit, its_remaining, wait_us / 1e6)] * (asked - goes)
+        taken += [Taken(_WHO[who], its_limit, its_remaining, numbers[6] / 1e6)] * (asked - goes)
     return taken

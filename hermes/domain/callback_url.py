@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ipaddress
 import unicodedata
+from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LONGEST_URL: Final = 2048  # characters
+URLS_KEPT: Final = 1_024  # whose host, and of which hosts the judgement, is remembered: a customer names few
 
 # Names that mean this machine, whatever a resolver says (RFC 6761, 6.3). Others are judged by what they
 # resolve to.
@@ -41,6 +43,7 @@ class BadUrl(ValueError):
     """The text is no URL a webhook can be sent to. Says why."""
 
 
+@lru_cache(URLS_KEPT)
 def callback_host(url: str) -> str:
     """Read the host out of a webhook's URL, as it has to be resolved: ASCII, lower case, no trailing dot.
 
@@ -67,6 +70,7 @@ def callback_host(url: str) -> str:
     return _ascii_host(host)
 
 
+@lru_cache(URLS_KEPT)
 def is_refused_host(host: str) -> bool:
     """Tell whether a host, as `callback_host` gives it, is refused without asking a resolver."""
     address = literal_address(host)

@@ -190,4 +190,5 @@ class Message:
 
 def rfc3339(at: datetime) -> str:
     """Write an aware UTC datetime as RFC 3339 with microseconds and `Z`, the form of the public contract."""
-    return at.isoformat(timespec="microseconds")[:26] + "Z"
+    # `isoformat` takes twice as long: it asks for the offset.
+    return f"{at.year:04}-{at.month:02}-{at.day:02}T{at.hour:02}:{at.minute:02}:{at.second:02}.{at.microsecond:06}Z"

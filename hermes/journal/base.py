@@ -314,12 +314,12 @@ class Tenant:
     name: str
     status: str
     created_at: datetime
-    secret: str
-    previous_secret: str | None = None
+    secret: str = field(repr=False)
+    previous_secret: str | None = field(default=None, repr=False)
     previous_secret_until: datetime | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     stage: str = "production"
-    email: str | None = None
+    email: str | None = field(default=None, repr=False)
     deleted_at: datetime | None = None
 
 
@@ -329,7 +329,7 @@ class ApiKey:
 
     id: str
     tenant: str
-    key_hash: bytes
+    key_hash: bytes = field(repr=False)
     prefix: str  # "hk_live_abcd": what may be shown
     mode: str
     scopes: tuple[str, ...]
@@ -347,7 +347,7 @@ class Endpoint:
     tenant: str
     url: str
     events: tuple[str, ...]
-    secret: str
+    secret: str = field(repr=False)
     created_at: datetime
     disabled_at: datetime | None = None
 

@@ -198,6 +198,11 @@ class FairQueue:
                 waiting[key] = waiting.get(key, 0) + line.live
         return waiting
 
+    def waiting(self, key: str) -> int:
+        """Count the entries of one key, over all lanes. O(lanes)."""
+        lines = (lane.lines.get(key) for lane in self._order)
+        return sum(line.live for line in lines if line is not None)
+
     def _heads(self) -> Iterator[Entry]:
         for lane in self._order:
             for line in lane.lines.values():

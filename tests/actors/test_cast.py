@@ -491,6 +491,54 @@ async def test_a_full_queue_refuses_new_messages_and_loses_none() -> None:
     await node.stop()
 
 
+async def fill(node: CastNode, tenant: str) -> tuple[int, str]:
+    """Submit until it is refused; gives how many were taken, and why no more were."""
+    for n in range(200):
+        try:
+            await node.submit(message(tenant))
+        except Refused as refused:
+            return n, refused.code
+    raise AssertionError("nothing bounds this tenant")
+
+
+async def test_a_tenant_that_fills_a_carriers_queue_leaves_room_for_another() -> None:
+    carrier = Scripted()
+    held: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    carrier.answers = [held]
+    node = await start_cast([plan(carrier, max_in_flight=1, queue_limit=100)])
+    other = (await node.context.directory.create_tenant("other")).id
+    taken, code = await fill(node, node.tenant)
+    assert (taken >= 91, code) == (True, "overloaded")
+    late = message(other)
+    assert await node.submit(late) == "accepted"
+    await node.until(lambda: node.context.queues["scripted"].waiting(other) == 1)
+    assert node.context.queues["scripted"].waiting(node.tenant) == 90  # what else it has waits in its cascades
+    assert (await fill(node, other))[1] == "overloaded"
+    held.set_result(SendResult(("first",)))
+    await node.until(lambda: late.message_id in {s.message_id for s in carrier.asked})
+    before = [s.tenant for s in carrier.asked].index(other)
+    assert before <= 1 + 8  # its turn comes after one of the others' quantum
+    carrier.report(f"{late.message_id}-0-1", "delivered")
+    assert (await node.final(late.message_id)).status == "delivered"
+    await node.stop()
+
+
+async def test_a_tenant_that_has_as_much_open_as_it_may_leaves_room_for_another() -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)], max_open_messages=100)
+    other = (await node.context.directory.create_tenant("other")).id
+    assert await fill(node, node.tenant) == (90, "too_many_open")
+    late = message(other)
+    assert await node.submit(late) == "accepted"
+    await node.until(lambda: len(carrier.asked) == 91)
+    carrier.report(f"{late.message_id}-0-1", "delivered")
+    assert (await node.final(late.message_id)).status == "delivered"
+    await node.until(lambda: other not in node.context.open_of)
+    assert node.context.open_messages == node.context.open_of[node.tenant] == 90
+    assert await fill(node, other) == (5, "too_many_open")  # as much as is free then
+    await node.stop()
+
+
 async def test_a_carriers_rate_is_kept() -> None:
     carrier = Scripted()
     times: list[float] = []

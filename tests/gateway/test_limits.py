@@ -16,7 +16,7 @@ from gateway.edge import ANSWER_WITHIN_S
 from gateway.limits.base import WINDOW_S, Ask, Limits
 from gateway.limits.floods import AT_ONCE, HOLD_S, Floods
 from gateway.limits.local import LocalLimits, SlidingWindow
-from gateway.limits.shared import ASK_AGAIN_S, SharedLimits
+from gateway.limits.shared import ASK_AGAIN_S, GROUPS_AT_ONCE, SharedLimits
 from hermes.tenancy import merged
 from tests.gateway.api import OPERATOR, SMS, Api
 from tests.gateway.redis_server import RedisServer, needs_redis
@@ -153,6 +153,32 @@ async def test_two_workers_share_a_rate_and_agree_with_one_process(redis: RedisS
     found = await asyncio.gather(*(workers[n % 2].take(ask(10, 3)) for n in range(50)))
     if time.monotonic() - started < WINDOW_S:
         assert sum(taken.refused is None for taken in found) == 13
+    assert not any(worker.away for worker in workers)
+    for worker in workers:
+        await worker.close()
+
+
+@needs_redis
+async def test_tenants_that_ask_at_once_are_counted_apart_each_exactly(redis: RedisServer) -> None:
+    workers = [SharedLimits(redis.url, time.monotonic) for _ in range(2)]
+    for worker in workers:
+        await worker.take(ask(scope="warm"))
+    scopes = [f"ten_{n}:live" for n in range(2 * GROUPS_AT_ONCE + 1)]
+    started = time.monotonic()
+    asked = [(scope, n) for n in range(6) for scope in scopes]
+    found = await asyncio.gather(
+        *(
+            workers[n % 2].take(ask(2, 1, 4, scope=scope, duplicate=b"%d" % (n // 3), duplicate_s=30))
+            for scope, n in asked
+        )
+    )
+    in_a_second = time.monotonic() - started < WINDOW_S
+    for scope in scopes:
+        own = [taken.refused for (of, _), taken in zip(asked, found, strict=True) if of == scope]
+        assert own.count(None) == 2 and own.count("duplicate") == 4, (scope, own)  # of three alike one goes
+    more = await asyncio.gather(*(workers[n % 2].take(ask(2, 1, scope=scope)) for scope in scopes for n in range(3)))
+    if in_a_second and time.monotonic() - started < WINDOW_S:
+        assert [taken.refused for taken in more].count(None) == len(scopes)  # what the rate and the burst have left
     assert not any(worker.away for worker in workers)
     for worker in workers:
         await worker.close()

@@ -8,16 +8,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
+from types import ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.messages import Job
+from carriers import guest
 from carriers.base import Submission
+from carriers.http import sns
+from gateway import messages, shapes
+from gateway.edge import Caller
 from hermes import logs
 from hermes.domain import cascade as rules
 from hermes.domain.commands import LiftOptOut, Submit, SuppressRecipient
@@ -25,7 +32,7 @@ from hermes.domain.erasure import Erasure
 from hermes.domain.inbound import Inbound, InboundReceived
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
-from hermes.journal.base import IdempotencyRecord, OutboxEntry, StoredMessage, Write
+from hermes.journal.base import Endpoint, IdempotencyRecord, OutboxEntry, StoredMessage, Write
 from tests.gateway.api import Api, start_api, stop_api
 
 MARK = "zqmark"
@@ -150,3 +157,46 @@ def test_no_repr_of_what_actors_say_tells_it(world: World) -> None:
     ]
     for thing in things:
         assert told(repr(thing) + str(thing), [MARK, number[1:], number[3:]]) == [], type(thing)
+
+
+@pytest.mark.parametrize("module", [shapes, messages, guest, sns])
+def test_no_repr_of_what_crosses_the_edge_tells_a_value(module: ModuleType) -> None:
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    own = [
+        kind for kind in kinds if kind.__module__.startswith(module.__name__) and not kind.__name__.endswith("Settings")
+    ]
+    assert own
+    for kind in own:
+        made = kind(**dict.fromkeys(kind.__struct_fields__, MARK))
+        assert told(repr(made) + str(made) + repr([made]), [MARK]) == [], kind
+        assert told(str(list(made.__rich_repr__())), [MARK]) == [], kind
+    body = shapes.MessageBody(to="+4520123456", content=shapes.ContentBody(text=MARK))
+    assert repr(body) == "MessageBody(to, content)"
+
+
+def test_no_repr_of_a_tenant_tells_its_secrets(world: World) -> None:
+    directory = world.api.node.context.directory
+    tenant = directory.tenant(world.api.node.tenant)
+    assert tenant is not None
+    key = directory.find_key(world.api.live)
+    assert key is not None
+    now = tenant.created_at
+    endpoint = Endpoint("end_1", tenant.id, "https://customer.example", (), MARK, now)
+    tenant = replace(tenant, previous_secret=MARK, email=f"{MARK}@example.com")
+    caller = Caller(key, tenant)
+    shown = repr([tenant, key, endpoint, caller, world.api.edge])
+    assert told(shown, [MARK, tenant.secret, repr(key.key_hash), world.api.edge.operator_key]) == []
+
+
+def test_a_crash_over_a_request_logs_nothing_of_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(body: Any, *rest: Any) -> Any:
+        raise RuntimeError(f"cannot build {body!r}")
+
+    monkeypatch.setattr(messages, "build", broken)
+    start = world.out.tell()
+    sent = {"channel": "sms", "to": "+4531999901", "content": {"text": MARK}, "reference": MARK}
+    answer = world.run(world.api.send(sent))
+    assert (answer.status, told(answer.raw.decode(), [MARK, "31999901"])) == (500, [])
+    world.out.seek(start)
+    said = world.out.read()
+    assert "cannot build MessageBody(" in said and told(said, [MARK, "31999901"]) == [], said

@@ -1,15 +1,24 @@
-"""A quota is exact over kill -9: what was accepted is in the journal, and nothing else counts."""
+"""Limits on real parts: a quota is exact over kill -9 and over workers; what one worker knows the others keep to."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.node.harness import Node
+from hermes.domain.signing import signature_of
+from tests.gateway.redis_server import needs_redis, running_redis
+from tests.node.harness import SOON_S, Node, Tenant, until
+from tests.node.test_workers import MOVED_WITHIN_S, SEVERAL, shared, workers
 
 BODY = {"channel": "sms", "to": "+4520120001", "content": {"text": "hi"}}
+REFRESHED_S = 3.0  # a worker's figure of what the others accepted is two seconds old at most
 
 
 @pytest.mark.slow
@@ -28,3 +37,78 @@ async def test_a_quota_is_exact_over_a_kill(node: Node) -> None:
     lines = (await node.get(f"/v1/tenants/{tenant.id}/quotas"))["data"]
     assert {line["quota"]: line["used"] for line in lines}["messages_per_month"] == 20
     assert len(await node.listed(tenant.key)) == 20
+
+
+async def everywhere(node: Node, path: str, key: str, status: int) -> bool:
+    """Whether each worker answers so; each request is a connection of its own."""
+    answers = await asyncio.gather(*(node.ask("GET", path, key=key) for _ in range(2 * SEVERAL)))
+    return {answer.status for answer in answers} == {status}
+
+
+async def with_quota(node: Node, messages: int) -> Tenant:
+    """A tenant with a quota for the month, known to every worker."""
+    await until(lambda: shared(node), MOVED_WITHIN_S, "the workers share the shards")
+    tenant = await node.tenant()
+    quotas = {"messages_per_month": messages}
+    assert (await node.ask("PUT", f"/v1/tenants/{tenant.id}", {"quotas": quotas})).status == 200
+
+    async def known() -> bool:
+        asked = (node.get(f"/v1/tenants/{tenant.id}") for _ in range(2 * SEVERAL))
+        shown: list[Any] = await asyncio.gather(*asked)
+        return all(one["quotas"]["messages_per_month"] == messages for one in shown)
+
+    await until(known, SOON_S, "every worker knows the quota")
+    await until(lambda: everywhere(node, "/v1/messages", tenant.key, 200), SOON_S, "every worker knows the key")
+    return tenant
+
+
+async def send_many(node: Node, tenant: Tenant, count: int) -> Counter[int]:
+    answers = await asyncio.gather(*(node.ask("POST", "/v1/messages", BODY, key=tenant.key) for _ in range(count)))
+    return Counter(answer.status for answer in answers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@needs_redis
+async def test_two_workers_with_redis_keep_to_a_quota_exactly_and_take_a_signed_request_once(
+    tmp_path: Path, data: Path
+) -> None:
+    async with running_redis() as redis, workers(tmp_path, data, server=f'[redis]\nurl = "{redis.url}"') as node:
+        tenant = await with_quota(node, 20)
+        assert await send_many(node, tenant, 60) == {202: 20, 429: 40}
+
+        path, raw = "/v1/messages/validate", json.dumps(BODY).encode()
+        keys = (await node.get(f"/v1/tenants/{tenant.id}/keys"))["data"]
+        live = next(one["id"] for one in keys if one["mode"] == "live")
+        secret = (await node.get(f"/v1/tenants/{tenant.id}/keys/{live}/signing-secret"))["signing_secret"]
+        at, nonce = str(int(time.time())), "a-nonce-of-this-test"
+        signature = signature_of(secret, at, nonce, "POST", path, raw)
+        signed = {"X-Hermes-Timestamp": at, "X-Hermes-Nonce": nonce, "X-Hermes-Signature": signature}
+        asked = (node.ask("POST", path, raw, key=tenant.key, headers=signed) for _ in range(2 * SEVERAL))
+        statuses = Counter(answer.status for answer in await asyncio.gather(*asked))
+        assert statuses == {200: 1, 401: 2 * SEVERAL - 1}
+
+        for _ in range(5):
+            made = await node.ask("POST", f"/v1/tenants/{tenant.id}/keys", {"mode": "live"})
+            key = made.body["key"]
+            known = partial(everywhere, node, "/v1/messages", key, 200)
+            await until(known, SOON_S, "every worker knows the key")
+            assert (await node.ask("DELETE", f"/v1/tenants/{tenant.id}/keys/{made.body['id']}")).status == 204
+            assert await everywhere(node, "/v1/messages", key, 401), "a revoked key is refused at once"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+async def test_two_workers_without_redis_pass_a_quota_by_what_they_take_in_two_seconds_at_most(
+    tmp_path: Path, data: Path
+) -> None:
+    async with workers(tmp_path, data) as node:
+        tenant = await with_quota(node, 20)
+        first = await send_many(node, tenant, 60)
+        assert 20 <= first[202] <= 40 and first[202] + first[429] == 60  # each for itself lets 20 through
+
+        async def all_know() -> bool:
+            return await send_many(node, tenant, 2 * SEVERAL) == {429: 2 * SEVERAL}
+
+        await until(all_know, REFRESHED_S + SOON_S, "no worker takes more")
+        assert len(await node.listed(tenant.key)) <= 40

@@ -210,3 +210,13 @@ def test_nothing_is_lost_doubled_or_out_of_order_whatever_is_done(steps):
             model.setdefault((entry.key, entry.lane), []).insert(0, entry)
         assert len(fair) == sum(map(len, model.values()))
     assert sorted(map(id, drain(fair))) == sorted(id(entry) for line in model.values() for entry in line)
+
+
+def test_what_one_key_has_waiting_is_counted_over_all_lanes() -> None:
+    queue = FairQueue(("otp", "marketing"), 10)
+    first = queue.put("a", "otp", 1, 1)
+    queue.put("a", "marketing", 3, 2)
+    queue.put("b", "otp", 1, 3)
+    assert [queue.waiting(key) for key in ("a", "b", "c")] == [2, 1, 0]
+    assert first is not None and queue.remove(first)
+    assert [queue.waiting(key) for key in ("a", "b", "c")] == [1, 1, 0]

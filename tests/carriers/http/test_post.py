@@ -1,6 +1,7 @@
 """What is posted is what aiohttp's own session would post, and what comes back is read as it reads it."""
 
 import asyncio
+import gzip
 
 import aiohttp
 import pytest
@@ -29,8 +30,8 @@ class OneAfterAnother:
             await writer.drain()
 
 
-def over(session, headers):
-    return Poster(session.connector, headers, 100)
+def over(session, headers, **options):
+    return Poster(session.connector, headers, 100, **options)
 
 
 async def _posted(provider, poster, session, url, data, headers):
@@ -142,6 +143,41 @@ async def test_addresses_without_end_take_no_memory_without_end():
             await poster.post(f"{provider.url}/{n}", b"x")
         assert len(poster._heads) <= MAX_HEADS
         assert provider.asked[-1].path == f"/{MAX_HEADS + 1}"
+        assert any(f"{provider.url}/2" in key for key in poster._heads)  # the oldest went, not all
+
+
+async def test_headers_that_nobody_wants_are_not_added():
+    async with servers.provider() as provider, aiohttp.ClientSession() as session:
+        poster = over(session, DEFAULTS, without=("Accept-Encoding",))
+        await poster.post(provider.url, b"x")
+        assert set(provider.asked[0].headers) == {"host", "user-agent", "accept", "content-type", "content-length"}
+
+
+async def test_a_compressed_body_may_stay_as_it_is():
+    body = gzip.compress(b"x" * 1_000)
+    answers = OneAfterAnother(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
+    async with servers.raw_server(answers.talk) as url, aiohttp.ClientSession() as session:
+        assert (await over(session, {}, decompress=False).post(url, b"x"))[2] == body
+
+
+async def test_the_head_of_an_answer_is_told_before_its_body_came():
+    more = asyncio.Event()
+
+    async def talk(reader, writer):
+        await servers.read_request(reader)
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{")
+        await more.wait()
+        writer.write(b"}")
+
+    async with servers.raw_server(talk) as url, aiohttp.ClientSession() as session:
+        answer = await over(session, {}).start(url, b"x")
+        assert answer.status == 202
+        assert not answer.end()
+        more.set()
+        assert await answer.read(2) == b"{}"
+        assert answer.end()
 
 
 async def test_cancelled_calls_leave_no_connection_behind(monkeypatch):

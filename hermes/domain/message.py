@@ -190,5 +190,6 @@ class Message:
 
 def rfc3339(at: datetime) -> str:
     """Write an aware UTC datetime as RFC 3339 with microseconds and `Z`, the form of the public contract."""
-    # `isoformat` takes twice as long: it asks for the offset.
-    return f"{at.year:04}-{at.month:02}-{at.day:02}T{at.hour:02}:{at.minute:02}:{at.second:02}.{at.microsecond:06}Z"
+    # `isoformat` takes twice as long, since it asks for the offset; an f-string nearly so.
+    date = (at.year, at.month, at.day, at.hour, at.minute, at.second, at.microsecond)
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % date  # noqa: UP031

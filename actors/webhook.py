@@ -65,6 +65,8 @@ SLOW_S: Final = 60.0  # a target is slow when what waits for it would take longe
 IN_FLIGHT_MOST: Final = 128  # calls under way for one tenant; bodies are in memory for these only
 LOAD_AT_ONCE: Final = 100  # messages read in one query
 LOOK_ROWS: Final = 1_000  # rows read from the outbox at once, those already held not counted
+LOAD_ENOUGH: Final = 32  # messages: fewer wait before they are read, so that the next come together
+LOAD_REST_S: Final = 0.025  # since the last load; a query for every commit's news cost as much as rendering them
 READS_AT_ONCE: Final = 4  # over all tenants: webhooks leave the journal's connections to others
 
 LOOK_EVERY_S: Final = 5.0  # how often an actor asks the outbox anew; another worker may have replayed something
@@ -346,6 +348,7 @@ class WebhookActor(Actor):
         self._in_flight = 0
         self._busy = False
         self._looked_last = False
+        self._loaded_at = -inf  # loop time
         self._saved_meanwhile: list[OutboxResult] = []
         self._gone: set[str] = set()  # messages whose callback_url answered 410, until that is written
         self._unread = True
@@ -601,6 +604,10 @@ class WebhookActor(Actor):
     async def _load(self, picked: list[_Chain], ids: list[str]) -> None:
         stored: dict[str, StoredMessage] | None
         gone: set[str] = set()
+        loop = asyncio.get_running_loop()
+        rest_s = self._loaded_at + LOAD_REST_S - loop.time()
+        if rest_s > 0 and len(picked) < LOAD_ENOUGH:
+            await asyncio.sleep(rest_s)  # others become ready meanwhile, and are loaded together next
         async with self._shared.reads:
             try:
                 stored = {s.message.message_id: s for s in await self._context.journal.load(ids)}
@@ -612,6 +619,7 @@ class WebhookActor(Actor):
                         gone.add(message_id)
             except JournalError:
                 stored = None
+        self._loaded_at = loop.time()
         self.ref.send_system(_Loaded(picked, stored, frozenset(gone)))
 
     async def _answered_gone(self, message_id: str) -> bool:

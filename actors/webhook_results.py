@@ -11,6 +11,8 @@ from hermes.journal.base import JournalError, OutboxResult
 from hermes.runtime import Ref
 
 RESULTS_AT_ONCE: Final = 500  # written in one go
+ENOUGH: Final = 100  # results: with so many waiting, do not wait for more
+REST_S: Final = 0.05  # after a write, for company: a commit each 10 ms cost as much as the calls it wrote of
 RETRY_S: Final = 1.0  # while the journal is away, should it not say itself that it is back
 
 
@@ -26,6 +28,9 @@ class Saved:
 class ResultWriter:
     """Writes results, and tells each actor which of its own are stored.
 
+    The first result is written at once, those that come soon after it together. Nobody waits for that: a result not
+    yet written only means that a node that is killed calls once more.
+
     While the journal is away they are kept. How many there can be is bounded by the calls under way: no new
     one is started then, because messages cannot be loaded.
 
@@ -39,6 +44,9 @@ class ResultWriter:
         self._on_crash = on_crash
         self._pending: dict[tuple[str, int, str], tuple[OutboxResult, Ref]] = {}
         self._task: asyncio.Task[None] | None = None  # None iff nothing is being written
+        self._rested = 0.0  # loop time from which few are written, too
+        self._timer: asyncio.TimerHandle | None = None  # at that time
+        self._finishing = False
         context.journal.on_change(self._journal_changed)
 
     def __len__(self) -> int:
@@ -52,6 +60,10 @@ class ResultWriter:
 
     async def finish(self) -> None:
         """Try once to write what is left. What cannot be written is delivered again after a restart."""
+        self._finishing = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         task = self._task
         if task is not None:
             await asyncio.wait([task])
@@ -61,17 +73,31 @@ class ResultWriter:
             await asyncio.wait([task])
 
     def _start(self) -> None:
-        if self._pending and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._write())
-            self._task.add_done_callback(self._crashed)
+        if not self._pending or self._task is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._must_rest(loop):
+            if self._timer is None:
+                self._timer = loop.call_at(self._rested, self._rest_over)
+            return
+        self._task = loop.create_task(self._write(loop))
+        self._task.add_done_callback(self._crashed)
+
+    def _must_rest(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return len(self._pending) < ENOUGH and not self._finishing and loop.time() < self._rested
+
+    def _rest_over(self) -> None:
+        self._timer = None
+        self._rested = 0.0
+        self._start()
 
     def _journal_changed(self, available: bool) -> None:
         if available:
             self._start()
 
-    async def _write(self) -> None:
+    async def _write(self, loop: asyncio.AbstractEventLoop) -> None:
         pending = self._pending
-        while pending:
+        while pending and not self._must_rest(loop):
             batch = list(islice(pending.items(), RESULTS_AT_ONCE))
             try:
                 await self._context.journal.outbox_results([entry[0] for _, entry in batch])
@@ -85,7 +111,10 @@ class ResultWriter:
                 by_ref.setdefault(entry[1], []).append(entry[0])
             for ref, results in by_ref.items():
                 ref.send_system(Saved(results))
+            self._rested = loop.time() + REST_S
         self._task = None
+        if self._must_rest(loop):
+            self._start()  # sets the timer
 
     def _crashed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

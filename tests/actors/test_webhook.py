@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 
 import actors.webhook as webhook
 import actors.webhook_client as webhook_client
+import actors.webhook_results as webhook_results
 from actors.context import Context
 from actors.receipts import ReceiptIndex
 from actors.routing import RoutingTable
@@ -786,6 +787,47 @@ async def test_results_wait_for_the_journal(node, customer, tenant):
     await node.all_done()
     await node.until(lambda: node.inspect(tenant)["pending"] == 0)
     assert len(customer.requests) == 1
+
+
+async def test_results_that_follow_a_write_wait_for_company_and_are_written_when_the_node_stops(
+    node, customer, tenant, monkeypatch
+):
+    monkeypatch.setattr(webhook_results, "REST_S", 3_600.0)
+    monkeypatch.setattr(webhook_results, "ENOUGH", 3)
+    node.delivered(tenant, customer.url)
+    await node.all_done()  # the first at once
+    for _ in range(2):
+        node.delivered(tenant, customer.url)
+    await node.until(lambda: node.context.system.info("webhooks").detail["results_to_write"] == 2)
+    node.delivered(tenant, customer.url)
+    await node.all_done()  # three are enough
+    node.delivered(tenant, customer.url)
+    await node.until(lambda: node.context.system.info("webhooks").detail["results_to_write"] == 1)
+    await node.stop()
+    assert await node.journal.outbox_pending() == 0
+    assert len(customer.requests) == 5
+
+
+async def test_messages_that_follow_a_load_wait_for_company(node, customer, tenant, monkeypatch):
+    monkeypatch.setattr(webhook, "LOAD_REST_S", 3_600.0)
+    monkeypatch.setattr(webhook, "LOAD_ENOUGH", 2)
+    loads = []
+    load = node.journal.load
+
+    async def counted(ids):
+        loads.append(len(ids))
+        return await load(ids)
+
+    monkeypatch.setattr(node.journal, "load", counted)
+    node.delivered(tenant, customer.url)
+    await node.all_done()  # the first at once
+    endpoint = await node.directory.create_endpoint(tenant, customer.url, [])
+    node.event(node.message(tenant, customer.url), "delivered", "callback", endpoint.id)
+    await node.all_done()  # two are enough
+    node.delivered(tenant, customer.url)
+    await node.until(lambda: node.inspect(tenant)["in_flight"] == 1)
+    assert loads == [1, 1]
+    assert len(customer.requests) == 3
 
 
 async def test_it_starts_while_the_journal_is_away(node, customer, tenant):

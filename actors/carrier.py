@@ -49,9 +49,7 @@ from hermes.runtime.fairqueue import Entry, FairQueue
 log = get_logger("hermes.carrier")
 logger = getLogger("hermes.carrier")  # asked for every answer: structlog's would cost a microsecond to say no
 
-HIGH_WATER: Final = (
-    0.9  # of queue_limit: new messages for this carrier are refused, but of tenants that hold little of it
-)
+HIGH_WATER: Final = 0.9  # of queue_limit: new messages for this carrier are refused, but of who holds little of it
 LOW_WATER: Final = 0.7
 # A job that was asked for and waits longer for its cascade's word holds no other: longer than a commit takes while the
 # database is being restarted, which must not change an order.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
 from gateway.decode import decode_json
-from gateway.edge import Call, Edge, Reply, author, writing
-from gateway.limits.base import Ask
+from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.problems import Problem
 from gateway.shapes import SigningBody, SigningSecret, SigningView
 from gateway.tenants import find_key, find_tenant
 from hermes.domain.signing import WINDOW_S, BadSignature, check_signature
 
 SIGNATURE: Final = "X-Hermes-Signature"
+NONCE_WITHIN_S: Final = 1.0  # leaves time to answer within 2 s
 
 _body = msgspec.json.Decoder(SigningBody)
 
@@ -32,14 +33,13 @@ class Signing:
         self._edge = edge
         self._longest = longest
         self._limit = edge.settings.server.max_body_bytes
-        # What was signed before may have been sent before, to a process that remembered it.
-        self._since = int(edge.clock.now().timestamp())
 
     async def check(self, call: Call) -> None:
         """Check a tenant's request, if it is signed or must be.
 
         Raises:
-            Problem: signature_invalid; too_large, malformed_json, request_timeout (as the body is read).
+            Problem: signature_invalid; journal_away (nobody can tell whether it was taken before); too_large,
+                malformed_json, request_timeout (as the body is read).
         """
         tenant, key = call.caller.tenant, call.caller.key
         headers = call.request.headers
@@ -57,16 +57,14 @@ class Signing:
         timestamp = headers.get("X-Hermes-Timestamp", "")
         body = await call.raw_body(self._longest)
         secret = self._edge.directory.signing_secret(key)
-        now = self._edge.clock.now().timestamp()
+        now = self._edge.clock.now()
         try:
-            check_signature(secret, signature, timestamp, nonce, call.method, target, body, now)
+            check_signature(secret, signature, timestamp, nonce, call.method, target, body, now.timestamp())
         except BadSignature as exc:
             raise _refused(str(exc)) from exc
-        if int(timestamp) < self._since:
-            raise _refused("It was signed before this process started: sign it again.")
-        # Until the timestamp is too old anyway.
-        ask = Ask(f"signed:{key.id}", 0, 0, "", 0, blake2b(nonce.encode(), digest_size=16).digest(), 2 * WINDOW_S)
-        if (await self._edge.limits.take(ask)).refused is not None:
+        hash_ = blake2b(f"{key.id} {nonce}".encode(), digest_size=16).digest()
+        until = now + timedelta(seconds=2 * WINDOW_S)  # its timestamp is too old then, whichever worker looks
+        if not await reading(self._edge.journal.take_nonce(hash_, now, until), NONCE_WITHIN_S):
             raise _refused("This nonce was used before.")
 
     async def show(self, call: Call) -> Reply:

@@ -826,6 +826,9 @@ class Journal(Protocol):
     async def accepted(self, scopes: Sequence[tuple[str, str]], day: date) -> list[AcceptedLine]:
         """Add up what was accepted of these (tenant, mode) on a day and in its month, for quotas."""
 
+    async def take_nonce(self, hash: bytes, now: datetime, until: datetime) -> bool:
+        """Remember until then that a signed request was taken; False: it was before, by whichever worker."""
+
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
         """Load the worker rows of living processes, and dead ones of the last day."""

@@ -137,6 +137,7 @@ class _Store:
     news: list[tuple[str, Callable[[str, str], None]]] = field(default_factory=list)  # (worker, callback)
     errands: dict[int, Errand] = field(default_factory=dict)
     errand_id: int = 0
+    nonces: dict[bytes, datetime] = field(default_factory=dict)  # until when
     leases: dict[str, CarrierLease] = field(default_factory=dict)
     handovers: dict[int, tuple[Handover, str | None]] = field(default_factory=dict)  # and who has taken it
     suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
@@ -849,6 +850,14 @@ class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
             AcceptedLine(*whose, (d[0], d[1], d[2]), (m[0], m[1], m[2]), d[3], m[3]) for whose, (d, m) in sums.items()
         ]
 
+    async def take_nonce(self, hash: bytes, now: datetime, until: datetime) -> bool:
+        self._reach()
+        nonces = self._store.nonces
+        if nonces.get(hash, now) > now:
+            return False
+        nonces[hash] = until
+        return True
+
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
         self._reach()
@@ -894,6 +903,7 @@ class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
             if key[0].startswith("inb_") and key[0] not in store.inbound:
                 del store.outbox[key]
         store.parts = {at: part for at, part in store.parts.items() if part.received_at >= now - PARTS_KEPT}
+        store.nonces = {hash: until for hash, until in store.nonces.items() if until >= now}
         orphans = [id_ for id_, (_, _, at) in store.parked.items() if at <= now - PARKED_KEPT]
         return [receipt_from_json(store.parked.pop(id_)[0]).carrier for id_ in orphans]
 

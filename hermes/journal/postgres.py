@@ -579,6 +579,9 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
             for row in found
         ]
 
+    async def take_nonce(self, hash: bytes, now: datetime, until: datetime) -> bool:
+        return bool(await self._link.fetch(QUERIES["take_nonce"], hash, now, until))
+
     # --- housekeeping
     async def workers(self) -> list[WorkerRow]:
         rows = await self._link.fetch(QUERIES["workers"], self._clock.now() - DEAD_WORKERS_SHOWN)
@@ -602,6 +605,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         orphans = await self._link.fetch(QUERIES["purge_parked"], now - PARKED_KEPT)
         await self._link.fetch(QUERIES["purge_errands"], now - PARKED_KEPT)
         await self._link.fetch(QUERIES["purge_handovers"], now - HANDOVERS_KEPT)
+        await self._link.fetch(QUERIES["purge_nonces"], now)
         oldest_inbound = now - timedelta(days=messages_days)
         await self._link.fetch(QUERIES["purge_inbound"], oldest_inbound)
         await self._link.fetch(QUERIES["purge_parts"], now - PARTS_KEPT)

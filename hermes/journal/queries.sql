@@ -163,6 +163,13 @@ WHERE e.shard = u.shard AND e.id = u.id
 -- name: purge_errands
 DELETE FROM errand WHERE stored_at < $1
 
+-- name: take_nonce
+INSERT INTO nonce (hash, until) VALUES ($1, $3)
+ON CONFLICT (hash) DO UPDATE SET until = excluded.until WHERE nonce.until <= $2 RETURNING 1
+
+-- name: purge_nonces
+DELETE FROM nonce WHERE until < $1
+
 -- name: claim_carriers
 -- Under an advisory lock, for the reason that `claim_shards` gives.
 WITH me AS MATERIALIZED (

@@ -1183,3 +1183,12 @@ async def test_consents_are_withdrawn_by_channel_and_category_and_outlive_their_
     assert {(c.address, c.ip, c.source) for c in left.values()} == {(None, None, "form")}
     assert (left["con_1"].withdrawn_at, left["con_3"].withdrawn_at) == (later, later + HOUR)
     assert await journal.consent("ten_1", "con_4") == made[3]
+
+
+async def test_a_nonce_is_taken_once_until_it_is_old(journal, now):
+    assert await journal.take_nonce(b"a", now, now + HOUR)
+    assert not await journal.take_nonce(b"a", now + HOUR / 2, now + 2 * HOUR)
+    assert await journal.take_nonce(b"b", now, now + HOUR)
+    assert await journal.take_nonce(b"a", now + 2 * HOUR, now + 3 * HOUR)
+    await journal.housekeep(now + 2 * HOUR, 30)
+    assert not await journal.take_nonce(b"a", now + 2 * HOUR, now + 3 * HOUR)

@@ -87,7 +87,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
                 "errands",
                 "errands_done",
                 *("hand_over", "take_handovers", "taken_handovers", "give_back_handovers", "recall_handovers"),
-                *("handed_over", "handovers_done"),
+                *("handed_over", "handovers_done", "take_nonce"),
                 "drop_parked",
                 "messages_to",
                 "store_part",
@@ -115,7 +115,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
     "housekeeping by age": frozenset(
         {
             *("open_in_range", "purge_idempotency", "purge_parked", "purge_outbox", "purge_inbound", "fold_usage"),
-            *("purge_parts", "purge_errands", "purge_handovers"),
+            *("purge_parts", "purge_errands", "purge_handovers", "purge_nonces"),
             *("purge_inbound_outbox", "erase_tenants"),
         }
     ),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from actors.handover import ANSWER, Desk, answered, in_doubt, key_of, read_answer, read_submission, written
 from actors.leases import free_of, to_claim
-from actors.messages import ChooseAgain, Job, NotTaken, NotWanted
+from actors.messages import ChooseAgain, GoAhead, Job, NotTaken, NotWanted
 from carriers.base import Submission
 from hermes.domain import cascade as rules
+from hermes.domain.commands import Submit
 from hermes.domain.message import Content
 from hermes.journal.base import CarrierLease, Handover
+from hermes.runtime import Actor, RemoveChild
+from tests.actors.cast import message, mock, start_cast
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ABC = ("a", "b", "c")
@@ -113,3 +117,31 @@ def test_what_a_holder_had_in_its_hands_when_it_ended_is_in_doubt() -> None:
     answer = read_answer(in_doubt(handover))
     assert isinstance(answer, rules.InDoubt)
     assert (answer.step, answer.attempt, answer.carrier) == (1, 2, "direct")
+
+
+class _ReturnsOnce(Actor):
+    """A carrier's actor that gives the first job back although it was written ahead."""
+
+    def __init__(self, heard: list[str]) -> None:
+        self._heard = heard
+
+    def handle(self, message: Any) -> None:
+        job = message.job if type(message) is GoAhead else message
+        self._heard.append(type(message).__name__)
+        if type(message) is Job:
+            job.cascade.send(rules.Sending(0, 1, "mock-sms"))
+        elif type(message) is GoAhead and self._heard.count("GoAhead") == 1:
+            job.cascade.send_system(NotTaken(job))
+
+
+async def test_what_was_written_ahead_and_did_not_leave_is_let_go_when_it_is_asked_for_again() -> None:
+    node = await start_cast([mock("mock-sms", "sms")])
+    providers = node.system.whereis("providers")
+    assert providers is not None
+    await providers.call(RemoveChild("provider/mock-sms"))
+    heard: list[str] = []
+    node.system.spawn(lambda: _ReturnsOnce(heard), name="provider/mock-sms")
+    made = message(node.tenant, on_ambiguous="never")
+    await node.system.call(f"tenant/{node.tenant}", Submit(made))
+    await node.until(lambda: heard == ["Job", "GoAhead", "Job", "GoAhead"], 10.0)
+    await node.stop()

@@ -14,7 +14,7 @@ import pytest
 
 from hermes.domain.signing import signature_of
 from tests.gateway.redis_server import needs_redis, running_redis
-from tests.node.harness import SOON_S, Node, Tenant, until
+from tests.node.harness import SOON_S, Node, Tenant, mock, until
 from tests.node.test_workers import MOVED_WITHIN_S, SEVERAL, shared, workers
 
 BODY = {"channel": "sms", "to": "+4520120001", "content": {"text": "hi"}}
@@ -45,17 +45,16 @@ async def everywhere(node: Node, path: str, key: str, status: int) -> bool:
     return {answer.status for answer in answers} == {status}
 
 
-async def with_quota(node: Node, messages: int) -> Tenant:
-    """A tenant with a quota for the month, known to every worker."""
+async def with_quota(node: Node, **quotas: float) -> Tenant:
+    """A tenant with quotas, known to every worker."""
     await until(lambda: shared(node), MOVED_WITHIN_S, "the workers share the shards")
     tenant = await node.tenant()
-    quotas = {"messages_per_month": messages}
     assert (await node.ask("PUT", f"/v1/tenants/{tenant.id}", {"quotas": quotas})).status == 200
 
     async def known() -> bool:
         asked = (node.get(f"/v1/tenants/{tenant.id}") for _ in range(2 * SEVERAL))
         shown: list[Any] = await asyncio.gather(*asked)
-        return all(one["quotas"]["messages_per_month"] == messages for one in shown)
+        return all(one["quotas"].items() >= quotas.items() for one in shown)
 
     await until(known, SOON_S, "every worker knows the quota")
     await until(lambda: everywhere(node, "/v1/messages", tenant.key, 200), SOON_S, "every worker knows the key")
@@ -84,9 +83,15 @@ async def send_signed_again_and_again(node: Node, tenant: Tenant) -> Counter[int
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 @needs_redis
-async def test_two_workers_with_redis_keep_to_a_quota_exactly(tmp_path: Path, data: Path) -> None:
-    async with running_redis() as redis, workers(tmp_path, data, server=f'[redis]\nurl = "{redis.url}"') as node:
-        tenant = await with_quota(node, 20)
+async def test_two_workers_with_redis_keep_to_a_quota_and_a_spend_cap_exactly(tmp_path: Path, data: Path) -> None:
+    shared_limits, priced = '[redis]\nurl = "{}"', mock("sms", cost=0.05)
+    async with (
+        running_redis() as redis,
+        workers(tmp_path, data, priced, server=shared_limits.format(redis.url)) as node,
+    ):
+        thrifty = await with_quota(node, spend_per_month=0.5)
+        assert await send_many(node, thrifty, 40) == {202: 10, 429: 30}
+        tenant = await with_quota(node, messages_per_month=20)
         assert await send_many(node, tenant, 60) == {202: 20, 429: 40}
         assert await send_signed_again_and_again(node, tenant) == {202: 1, 401: 2 * SEVERAL - 1}
 
@@ -105,7 +110,7 @@ async def test_two_workers_alone_pass_a_quota_by_little_and_take_a_signed_reques
     tmp_path: Path, data: Path
 ) -> None:
     async with workers(tmp_path, data) as node:
-        tenant = await with_quota(node, 20)
+        tenant = await with_quota(node, messages_per_month=20)
         first = await send_many(node, tenant, 60)
         assert 20 <= first[202] <= 40 and first[202] + first[429] == 60  # each for itself lets 20 through
 

@@ -364,15 +364,16 @@ class Fleet:
 
         Raises:
             SettingRefused: it cannot be opened.
+            JournalAway: nobody can say who holds it.
         """
         name, context = settings.name, self._context
         if context is None or not settings.enabled:
             return
+        if plan.carrier.kind == "smpp" and name not in context.held:
+            context.held.update(await self._journal.claim_carriers([name]))
         former = self.plans.get(name)
         self.plans[name] = plan
         try:
-            if plan.carrier.kind == "smpp" and name not in context.held:
-                context.held.update(await self._journal.claim_carriers([name]))
             running = context.system.whereis(plan.actor)
             if running is not None and plan.carrier.kind != "smpp":
                 await running.call(UseCarrier(plan), timeout_s=START_WITHIN_S)

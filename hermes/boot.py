@@ -17,6 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ from hermes import settings as config
 from hermes.domain.inbound import NumberOwner
 from hermes.domain.message import ulid
 from hermes.errors import SettingsError
-from hermes.journal.base import Journal
+from hermes.journal.base import Journal, SecretDiffers
 from hermes.journal.directory import Directory
 from hermes.journal.embedded import EmbeddedPostgres
 from hermes.journal.postgres import PostgresJournal
@@ -155,19 +156,27 @@ class Node:
         if self._embedded is not None:
             await self._embedded.start()
             self._connect = self._embedded.connect_kwargs()
+        hash_secret = config.key_hash_secret(self.data_dir)
         journal = PostgresJournal(
             self._connect,
             worker_id=ulid() if self._place is None else self._place.worker_id,
             clock=self.clock,
             batch_window_ms=settings.database.batch_window_ms,
             queue_limit=settings.database.queue_limit,
+            secret_digest=sha256(b"which key-hash.secret? " + hash_secret.encode()).hexdigest()[:32],
         )
         self.journal: Journal = journal
         self._control = ControlServer(self.data_dir / "control", journal.worker_id, settings.server.control_host)
-        await journal.start()
+        try:
+            await journal.start()
+        except SecretDiffers as exc:
+            own = self.data_dir / "key-hash.secret"
+            raise SettingsError(
+                f"{exc}: API keys made by one would be unknown to the other. "
+                f"Copy key-hash.secret from the data folder of that node over {own}, or stop that node"
+            ) from exc
         journal.on_fenced(self._fenced)
         journal.on_batch(self._committed)
-        hash_secret = config.key_hash_secret(self.data_dir)
         self.directory = Directory(journal, self.clock, hash_secret.encode(), settings.tenant_defaults)
         await self.directory.load()
         redis = settings.redis.url

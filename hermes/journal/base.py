@@ -65,6 +65,18 @@ class Fenced(JournalError):
     """This worker was declared dead; it must stop at once. Nothing of the write was committed."""
 
 
+class SecretDiffers(JournalError):
+    """A worker that lives hashes API keys under another secret: each would refuse the keys that the other made.
+
+    Attributes:
+        host: where that one runs.
+    """
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"a node on {host} works on this database with another secret for the hashes of API keys")
+        self.host = host
+
+
 class Conflict(JournalError):
     """The write contradicts what is stored (same message and seq, or same idempotency key). It was not written."""
 

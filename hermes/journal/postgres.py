@@ -39,6 +39,7 @@ from hermes.journal.base import (
     ParkedReceipt,
     QueueFull,
     RefTarget,
+    SecretDiffers,
     StoredMessage,
     WorkerRow,
     Write,
@@ -60,9 +61,9 @@ from hermes.journal.postgres_consents import PostgresConsents
 from hermes.journal.postgres_directory import DIRECTORY_CHANNEL, PostgresDirectory
 from hermes.journal.postgres_erasure import PostgresErasure
 from hermes.journal.postgres_suppressions import PostgresSuppressions
-from hermes.journal.postgres_workers import NEWS_CHANNEL
+from hermes.journal.postgres_workers import CLAIMING, NEWS_CHANNEL
 from hermes.journal.postgres_workers import declare_gone as declare_gone
-from hermes.journal.process import started_at, this_host
+from hermes.journal.process import is_gone, started_at, this_host
 from hermes.journal.queries import QUERIES
 from hermes.journal.rows import (
     CHANNEL_BIT,
@@ -115,6 +116,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         queue_limit: waiting writes beyond which refusable ones are refused.
         lease_s: how long after its last heartbeat a worker may be declared dead by another host.
         host: names the pid namespace this worker's pid belongs to.
+        secret_digest: names the secret API keys are hashed under; workers that live together have the same. "": any.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         lease_s: float = 10.0,
         heartbeat_s: float = 3.0,
         host: str | None = None,
+        secret_digest: str = "",
     ) -> None:
         self.worker_id = worker_id
         self._clock = clock
@@ -135,6 +138,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         self._lease_s: Final = lease_s
         self._heartbeat_s = heartbeat_s
         self._host = host or this_host()
+        self._secret_digest: Final = secret_digest
         self._connect: Final = connect
         self._link = Link(connect, f"hermes {worker_id}")
         self._writer = GroupCommitWriter(
@@ -188,6 +192,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         Raises:
             JournalAway: the database cannot be reached.
             SchemaRefused: its schema is not ours.
+            SecretDiffers: a worker that lives has another secret.
             JournalError: this worker id was used before.
         """
         now, began = self._clock.now(), self._clock.monotonic()
@@ -197,15 +202,19 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
                 raise JournalError(f"the database server is older than PostgreSQL {OLDEST_SERVER}")
             await migrate_connection(connection)
             await ensure_days(connection, days_ahead(now.date()))
-            await connection.execute(
-                QUERIES["register_worker"],
-                self.worker_id,
-                self._host,
-                os.getpid(),
-                started_at(os.getpid()) or "",
-                now,
-                self._lease_s,
-            )
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", CLAIMING)
+                await self._compare_secrets(connection)
+                await connection.execute(
+                    QUERIES["register_worker"],
+                    self.worker_id,
+                    self._host,
+                    os.getpid(),
+                    started_at(os.getpid()) or "",
+                    now,
+                    self._lease_s,
+                    self._secret_digest,
+                )
         except asyncpg.UniqueViolationError:
             raise JournalError("this worker id was used before") from None
         except (asyncpg.PostgresError, *LOST) as exc:
@@ -221,6 +230,14 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         self._link.on_change(self._changed_at)
         await self.tell(NEWS_WORKERS)
         self._heart = asyncio.create_task(self._beat(), name="journal-heartbeat")
+
+    async def _compare_secrets(self, connection: asyncpg.Connection) -> None:
+        if not self._secret_digest:
+            return
+        for row in await connection.fetch(QUERIES["other_secrets"], self._secret_digest):
+            here = row["host"] == self._host
+            if not (here and await asyncio.to_thread(is_gone, row["pid"], row["process_started_at"])):
+                raise SecretDiffers(row["host"].partition(" ")[0])
 
     async def _beat(self) -> None:
         """Extend the lease; when there is none any more, stop everything."""

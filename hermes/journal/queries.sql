@@ -98,8 +98,12 @@ SELECT EXISTS (SELECT FROM batch WHERE worker = $1 AND n = $2)
 DELETE FROM batch WHERE worker = $1 AND n < $2
 
 -- name: register_worker
-INSERT INTO worker (id, host, pid, process_started_at, started_at, lease_until)
-VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 second')
+INSERT INTO worker (id, host, pid, process_started_at, started_at, lease_until, secret_digest)
+VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 second', $7)
+
+-- name: other_secrets
+SELECT host, pid, process_started_at FROM worker
+WHERE NOT dead AND lease_until > now() AND secret_digest NOT IN ('', $1)
 
 -- name: extend_lease
 UPDATE worker SET lease_until = now() + $2 * interval '1 second' WHERE id = $1 AND NOT dead RETURNING 1

@@ -31,6 +31,7 @@ from hermes.journal.base import (
     JournalError,
     MessageQuery,
     OutboxEntry,
+    SecretDiffers,
     Write,
     shard_of,
 )
@@ -42,6 +43,7 @@ from hermes.journal.postgres import PostgresJournal, migrate
 from hermes.journal.postgres_workers import CLAIMING
 from hermes.journal.queries import QUERIES
 from hermes.journal.writer import ENOUGH, Batch
+from hermes.runtime.clock import SystemClock
 from hermes.testing.database import roomy_memory, shared_cluster
 from tests.journal.makers import Bench, accept, close, database, message, put, store, until
 
@@ -753,3 +755,21 @@ async def test_an_idempotency_conflict_is_told_apart_from_a_fence(journal, admin
 
 def test_the_monitor_finds_a_hang_within_a_second():
     assert link.PING_EVERY_S + link.PING_TIMEOUT_S < 1.0
+
+
+async def test_a_worker_with_another_secret_is_refused_while_one_lives_that_has_the_first(bench):
+    def worker(name, secret, **options):
+        return PostgresJournal(bench.connect, worker_id=name, clock=SystemClock(), secret_digest=secret, **options)
+
+    first, second, other = worker("w1", "s1"), worker("w2", "s1"), worker("w3", "s2", host="elsewhere 1 2")
+    await first.start()
+    await second.start()
+    with pytest.raises(SecretDiffers):
+        await other.start()
+    await first.stop()
+    await second.stop()
+    await other.start()
+    with pytest.raises(SecretDiffers) as refused:
+        await worker("w4", "s1").start()
+    assert refused.value.host == "elsewhere"
+    await other.stop()

@@ -227,6 +227,24 @@ async def _taken_everywhere(node: Node, key: str, body: dict[str, Any]) -> bool:
     return all([(await node.ask("POST", "/v1/messages", body, key=key)).status == 202 for _ in range(SEVERAL)])
 
 
+async def test_a_node_with_another_secret_for_keys_is_refused_and_told_which_file_to_copy(tmp_path: Path) -> None:
+    async with two_of_one_database(tmp_path) as (a, b):
+        assert await b.terminate(SOON_S) == 0
+        secret = b.data_dir / "key-hash.secret"
+        same = secret.read_text()
+        secret.write_text("1e" * 32)
+        b.launch()
+        assert b.process is not None
+        code = await until(b.process.poll, SOON_S, "the node is refused")
+        b.process = None
+        assert code == 2
+        assert f"Copy key-hash.secret from the data folder of that node over {secret}" in b.log
+        assert len(await alive(a)) == 1
+        secret.write_text(same)
+        await b.start()
+        assert len(await alive(a)) == 2
+
+
 async def test_a_node_that_dies_is_taken_over_by_the_other_and_nothing_is_sent_again(tmp_path: Path) -> None:
     async with two_of_one_database(tmp_path) as (a, b):
         found = await until(lambda: shared(a), MOVED_WITHIN_S, "the nodes share the shards")

@@ -9,19 +9,20 @@ node stops: that certainly was not sent.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any, Final
 
 from actors.background import Background, sleep
 from actors.carrier import CarrierActor
 from actors.context import Context
-from actors.handover import Key, key_of, written, written_cancel
+from actors.handover import LAST_HANDED_S, Key, key_of, written, written_cancel
 from actors.messages import CancelSubmitted, HandoverEnded, HeldBy, Job, NotTaken
 from hermes.domain import cascade as rules
 from hermes.journal.base import Fenced, Handover, JournalError
 
 WINDOW: Final = 200  # handed over and not answered: what a holder sends while a batch goes there and back
 AT_ONCE: Final = 500  # in one statement
-LOOK_EVERY_S: Final = 1.0
+LOOK_EVERY_S: Final = 0.5
 RETRY_S: Final = 0.5  # while the journal is away
 SETTLE_S: Final = 0.05  # for an outcome that was read to get here
 LAST_WORDS_S: Final = 2.0
@@ -70,6 +71,10 @@ class CourierActor(CarrierActor):
     # --- handing over ---------------------------------------------------------------------------------------------
 
     def _send(self, job: Job) -> None:
+        last = self._context.clock.now() + timedelta(seconds=LAST_HANDED_S)
+        if job.submission.expires_at <= last:
+            job.left = False  # its cascade withdraws it in a moment
+            return
         self._handed[key_of(job.submission)] = job
         self._count(1)
         self._hand_over(written(self._name, job))
@@ -129,7 +134,9 @@ class CourierActor(CarrierActor):
             await sleep(self._context.clock, LOOK_EVERY_S)
             if self._handed:
                 try:
-                    recalled = await self._context.journal.recall_handovers(self._name, expired_only=self._is_fit())
+                    recalled = await self._context.journal.recall_handovers(
+                        self._name, within_s=LAST_HANDED_S if self._is_fit() else None
+                    )
                 except Fenced:
                     return
                 except JournalError:

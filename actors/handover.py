@@ -7,6 +7,7 @@ cascade <--Wake-- errands <--Errand "answer"-- table <-- intake <-- what the dis
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,10 @@ from hermes.runtime import SendResult
 SUBMIT: Final = "submit"
 CANCEL: Final = "cancel"
 ANSWER: Final = "answer"  # the kind of errand
+# What is about to expire stays with its cascade, which then knows that it was not sent. That long before, a holder
+# takes nothing and gives back what it has not sent; nothing is handed over, and what nobody has taken is taken back.
+LAST_TAKEN_S: Final = 3.0
+LAST_HANDED_S: Final = 1.5
 
 Key = tuple[str, int, int]  # message_id, step, attempt
 Answer = rules.Submitted | rules.Refused | rules.InDoubt
@@ -122,6 +127,15 @@ class Desk:
         done = handover.id if self.taken.pop(handover.id, None) is not None else None
         self.answers.append((answered(handover.message_id, answer), done))
         self.wake()
+
+    def let_expire(self, before: datetime) -> None:
+        """Give back what expires soon and has not left."""
+        for row, job in list(self.taken.items()):
+            if not job.left and job.submission.expires_at <= before:
+                job.withdrawn = True
+                del self.taken[row]
+                self.back.append(row)
+                self.withdraw(job)
 
     def forget(self, handover: Handover) -> None:
         """Nobody waits for its outcome."""

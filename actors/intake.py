@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any, Final
 
 from actors.background import Background, sleep
 from actors.context import Context
-from actors.handover import CANCEL, Desk, in_doubt, read_cancel
+from actors.handover import CANCEL, LAST_TAKEN_S, Desk, in_doubt, read_cancel
 from actors.messages import Gained, Job, WithdrawJob
 from hermes.journal.base import LOST, NEWS_HANDOVER, Errand, Fenced, Handover, JournalError
 from hermes.logs import get_logger
@@ -71,6 +72,7 @@ class IntakeActor(Actor):
                 if not settled:
                     await self._settle()
                     settled = True
+                self._desk.let_expire(self._context.clock.now() + timedelta(seconds=LAST_TAKEN_S))
                 await self._store()
                 await self._take()
             except Fenced:
@@ -131,7 +133,7 @@ class IntakeActor(Actor):
             limit = IN_HAND - len(desk.taken)
             if limit < IN_HAND // 2:
                 return  # an answer wakes us
-            taken = await self._context.journal.take_handovers(self._name, limit)
+            taken = await self._context.journal.take_handovers(self._name, limit, lasting_s=LAST_TAKEN_S)
             self._told_of_more = len(taken) == limit
             for handover in taken:
                 self._received += 1

@@ -554,8 +554,10 @@ class Journal(Protocol):
             Fenced: this worker was declared dead; nothing was stored.
         """
 
-    async def take_handovers(self, carrier: str, limit: int) -> list[Handover]:
+    async def take_handovers(self, carrier: str, limit: int, *, lasting_s: float = 0.0) -> list[Handover]:
         """Take the oldest into this worker's hands; nothing unless it lives and holds the carrier.
+
+        Left where it is: what expires within `lasting_s`.
 
         What a dead worker handed over is taken only if it is `once`: else its message's new owner sends it again.
         """
@@ -569,8 +571,11 @@ class Journal(Protocol):
     async def handed_over(self, carrier: str) -> set[str]:
         """Name the messages of what this worker handed over that is still there, and of outcomes not yet read."""
 
-    async def recall_handovers(self, carrier: str, *, expired_only: bool = False) -> list[tuple[str, int, int]]:
-        """Take back what this worker handed over and nobody has taken; gives (message_id, step, attempt) of each."""
+    async def recall_handovers(self, carrier: str, *, within_s: float | None = None) -> list[tuple[str, int, int]]:
+        """Take back what this worker handed over and nobody has taken; gives (message_id, step, attempt) of each.
+
+        With `within_s` only what expires within that time.
+        """
 
     async def answer_handovers(self, errands: Sequence[Errand], done: Sequence[tuple[str, int]]) -> None:
         """Store outcomes as errands, and forget what was handed over (carrier, id), all or nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from hermes.journal.base import NEWS_CARRIERS, NEWS_HANDOVER, CarrierLease, Errand, Fenced, Handover
 from hermes.journal.memory_workers import MemoryWorkers
@@ -56,9 +57,9 @@ class MemoryCarriers(MemoryWorkers):
         for owner in sorted(owners):
             self._tell_others(NEWS_HANDOVER, owner)
 
-    async def take_handovers(self, carrier: str, limit: int) -> list[Handover]:
+    async def take_handovers(self, carrier: str, limit: int, *, lasting_s: float = 0.0) -> list[Handover]:
         self._reach()
-        store, now = self._store, self._clock.now()
+        store, until = self._store, self._clock.now() + timedelta(seconds=lasting_s)
         lease = store.leases.get(carrier)
         if lease is None or lease.owner != self.worker_id or self._dead(self.worker_id):
             return []
@@ -66,7 +67,7 @@ class MemoryCarriers(MemoryWorkers):
         for id_, (handover, taken_by) in list(store.handovers.items()):
             if handover.carrier != carrier or taken_by is not None:
                 continue
-            orphan, expired = self._dead(handover.worker), handover.expires_at <= now
+            orphan, expired = self._dead(handover.worker), handover.expires_at <= until
             if orphan and (expired or not handover.once):
                 del store.handovers[id_]
             elif not expired and len(taken) < limit:
@@ -94,13 +95,13 @@ class MemoryCarriers(MemoryWorkers):
         }
         return rows | {e.message_id for e in self._store.errands.values() if e.kind == "answer"}
 
-    async def recall_handovers(self, carrier: str, *, expired_only: bool = False) -> list[tuple[str, int, int]]:
+    async def recall_handovers(self, carrier: str, *, within_s: float | None = None) -> list[tuple[str, int, int]]:
         self._reach()
-        now = self._clock.now()
+        until = self._clock.now() + timedelta(seconds=within_s or 0.0)
         recalled: list[tuple[str, int, int]] = []
         for id_, (handover, taken_by) in list(self._store.handovers.items()):
             mine = handover.carrier == carrier and handover.worker == self.worker_id and taken_by is None
-            if mine and (not expired_only or handover.expires_at <= now):
+            if mine and (within_s is None or handover.expires_at <= until):
                 del self._store.handovers[id_]
                 recalled.append((handover.message_id, handover.step, handover.attempt))
         return recalled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from hermes.journal.base import CarrierLease, Errand, Fenced, Handover
@@ -59,8 +60,9 @@ class PostgresCarriers(PostgresWorkers):
             self._writer.fence()
             raise Fenced("this worker was declared dead")
 
-    async def take_handovers(self, carrier: str, limit: int) -> list[Handover]:
-        rows = await self._link.fetch(QUERIES["take_handovers"], self.worker_id, carrier, limit, self._clock.now())
+    async def take_handovers(self, carrier: str, limit: int, *, lasting_s: float = 0.0) -> list[Handover]:
+        until = self._clock.now() + timedelta(seconds=lasting_s)
+        rows = await self._link.fetch(QUERIES["take_handovers"], self.worker_id, carrier, limit, until)
         found = [Handover(*(row[name] for name in _FIELDS)) for row in rows]
         return sorted(found, key=lambda handover: handover.id)
 
@@ -75,10 +77,9 @@ class PostgresCarriers(PostgresWorkers):
         rows = await self._link.fetch(QUERIES["handed_over"], self.worker_id, carrier, list(self._shards))
         return {row["message_id"] for row in rows}
 
-    async def recall_handovers(self, carrier: str, *, expired_only: bool = False) -> list[tuple[str, int, int]]:
-        rows = await self._link.fetch(
-            QUERIES["recall_handovers"], self.worker_id, carrier, not expired_only, self._clock.now()
-        )
+    async def recall_handovers(self, carrier: str, *, within_s: float | None = None) -> list[tuple[str, int, int]]:
+        until = self._clock.now() + timedelta(seconds=within_s or 0.0)
+        rows = await self._link.fetch(QUERIES["recall_handovers"], self.worker_id, carrier, within_s is None, until)
         return [(row["message_id"], row["step"], row["attempt"]) for row in rows]
 
     async def answer_handovers(self, errands: Sequence[Errand], done: Sequence[tuple[str, int]]) -> None:

@@ -771,7 +771,10 @@ async def test_only_what_nobody_has_taken_is_recalled(bench, now):
     await first.hand_over([_handover(over, expires_at=bench.clock.now() - HOUR), _handover(waiting)])
     assert await first.handed_over("direct") == {made.message_id for made in (taken, over, waiting)}
     assert await second.recall_handovers("direct") == []  # they are not its own
-    assert await first.recall_handovers("direct", expired_only=True) == [(over.message_id, 0, 1)]
+    assert await first.recall_handovers("direct", within_s=0.0) == [(over.message_id, 0, 1)]
+    left = (waiting.expires_at - bench.clock.now()).total_seconds()
+    assert await first.recall_handovers("direct", within_s=left - 60) == []
+    assert await second.take_handovers("direct", 10, lasting_s=left + 60) == []
     assert await first.recall_handovers("direct") == [(waiting.message_id, 0, 1)]
     assert await first.handed_over("direct") == {taken.message_id}
     (row,) = await second.taken_handovers("direct")

@@ -33,10 +33,11 @@ _REFUSED: Final = tuple(
         "2001::/23",  # protocol assignments, Teredo among them (RFC 2928)
         "fec0::/10",  # site-local, deprecated (RFC 3879)
         "::/96",  # IPv4-compatible, deprecated (RFC 4291, 2.5.5.1)
+        "2002::/16",  # 6to4 (RFC 3056): leads through relays that are gone (RFC 7526)
+        "3fff::/20",  # documentation (RFC 9637)
     )
 )
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
-_6TO4: Final = ipaddress.ip_network("2002::/16")  # RFC 3056
 
 
 class BadUrl(ValueError):
@@ -107,7 +108,7 @@ def literal_address(host: str) -> Address | None:
 def is_refused_address(address: Address | str) -> bool:
     """Tell whether an address is private, loopback, link-local, or special in any other way.
 
-    An IPv6 address that carries an IPv4 one (mapped, NAT64, 6to4) is refused when that one is.
+    An IPv6 address that carries an IPv4 one (mapped, NAT64) is refused when that one is.
 
     Raises:
         ValueError: a text that is no address.
@@ -118,8 +119,6 @@ def is_refused_address(address: Address | str) -> bool:
         inner = address.ipv4_mapped
         if inner is None and address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is None and address in _6TO4:
-            inner = ipaddress.IPv4Address((int(address) >> 80) & 0xFFFF_FFFF)
         if inner is not None:
             return is_refused_address(inner)
     return (

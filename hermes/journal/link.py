@@ -40,7 +40,7 @@ PLAN_IN_ORDER: Final = f"{PLAN_AFRESH}; SET LOCAL enable_sort = off; SET LOCAL e
 # For counting: read everything once. A wrong guess of a size would make an endless loop of look-ups.
 PLAN_FREELY: Final = (
     f"{PLAN_AFRESH}; SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; "
-    "SET LOCAL enable_nestloop = off; SET LOCAL enable_partitionwise_join = on"
+    "SET LOCAL enable_nestloop = off; SET LOCAL enable_partitionwise_join = on; SET LOCAL work_mem = '128MB'"
 )
 
 # The last one is what asyncpg raises when the server's farewell arrives while it prepares a statement.

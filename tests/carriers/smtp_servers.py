@@ -209,6 +209,19 @@ class Certificates:
         return context
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def make_certificates(
     folder: Path, name: str = "ca", host: str = "localhost", address: str = "127.0.0.1"
 ) -> Certificates:
@@ -216,11 +229,15 @@ def make_certificates(
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Hermes test {name}")])
     ca = (
         _certificate(ca_name, ca_name, ca_key)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS_CERTIFICATES, critical=True)
         .sign(ca_key, hashes.SHA256())
     )
     cert = (
         _certificate(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), ca_name, key)
+        # Python 3.13 and newer verify strictly (RFC 5280, 4.2.1.1): a certificate names its authority's key.
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ip_address(address))]),
             critical=False,

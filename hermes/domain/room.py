@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 KEPT_BACK: Final = 10  # one in so many places
-KEPT_BACK_FROM: Final = 100  # places; of fewer none is kept back
+KEPT_BACK_FROM: Final = 1_000  # places; of fewer none is kept back: who sets a small limit counts on it exactly
 
 
 def holds_little(own: int, held: int, limit: float) -> bool:

@@ -493,7 +493,7 @@ async def test_a_full_queue_refuses_new_messages_and_loses_none() -> None:
 
 async def fill(node: CastNode, tenant: str) -> tuple[int, str]:
     """Submit until it is refused; gives how many were taken, and why no more were."""
-    for n in range(200):
+    for n in range(2_000):
         try:
             await node.submit(message(tenant))
         except Refused as refused:
@@ -505,14 +505,14 @@ async def test_a_tenant_that_fills_a_carriers_queue_leaves_room_for_another() ->
     carrier = Scripted()
     held: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     carrier.answers = [held]
-    node = await start_cast([plan(carrier, max_in_flight=1, queue_limit=100)])
+    node = await start_cast([plan(carrier, max_in_flight=1, queue_limit=1000)])
     other = (await node.context.directory.create_tenant("other")).id
     taken, code = await fill(node, node.tenant)
-    assert (taken >= 91, code) == (True, "overloaded")
+    assert (taken >= 901, code) == (True, "overloaded")
     late = message(other)
     assert await node.submit(late) == "accepted"
     await node.until(lambda: node.context.queues["scripted"].waiting(other) == 1)
-    assert node.context.queues["scripted"].waiting(node.tenant) == 90  # what else it has waits in its cascades
+    assert node.context.queues["scripted"].waiting(node.tenant) == 900  # what else it has waits in its cascades
     assert (await fill(node, other))[1] == "overloaded"
     held.set_result(SendResult(("first",)))
     await node.until(lambda: late.message_id in {s.message_id for s in carrier.asked})
@@ -525,17 +525,17 @@ async def test_a_tenant_that_fills_a_carriers_queue_leaves_room_for_another() ->
 
 async def test_a_tenant_that_has_as_much_open_as_it_may_leaves_room_for_another() -> None:
     carrier = Scripted()
-    node = await start_cast([plan(carrier)], max_open_messages=100)
+    node = await start_cast([plan(carrier)], max_open_messages=1000)
     other = (await node.context.directory.create_tenant("other")).id
-    assert await fill(node, node.tenant) == (90, "too_many_open")
+    assert await fill(node, node.tenant) == (900, "too_many_open")
     late = message(other)
     assert await node.submit(late) == "accepted"
-    await node.until(lambda: len(carrier.asked) == 91)
+    await node.until(lambda: len(carrier.asked) == 901)
     carrier.report(f"{late.message_id}-0-1", "delivered")
     assert (await node.final(late.message_id)).status == "delivered"
     await node.until(lambda: other not in node.context.open_of)
-    assert node.context.open_messages == node.context.open_of[node.tenant] == 90
-    assert await fill(node, other) == (5, "too_many_open")  # as much as is free then
+    assert node.context.open_messages == node.context.open_of[node.tenant] == 900
+    assert await fill(node, other) == (50, "too_many_open")  # as much as is free then
     await node.stop()
 
 

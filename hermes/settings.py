@@ -63,7 +63,7 @@ RESERVED_CARRIER_NAMES: Final = frozenset({"sandbox", "dlr"})
 
 # Parts of the public contract that this version does not build yet, and what holds until then.
 NOT_YET: Final[dict[str, str]] = {
-    "nats": "one process needs no bus",
+    "nats": "there is no bus yet: workers and nodes talk through the database",
 }
 
 _SECRET_FILE_BYTES: Final = 1 << 20  # a service account's JSON takes 2 KiB; more is surely the wrong file

@@ -303,6 +303,8 @@ def _said_of_itself(actor: Mapping[str, Any]) -> Text:
         why = None if well else detail.get("last_error") if state in ("connecting", "refused") else detail.get("reason")
         if why:
             said.append((f": {clean(why)}", "red"))
+        if detail.get("held_by"):
+            said.append((f", held by worker {clean(detail['held_by'])}", "dim"))
         if detail.get("queue"):
             said.append((f", {detail['queue']:,} wait", "yellow"))
     if last_error:

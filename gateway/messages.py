@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from gateway.counting import Counting
 from gateway.decode import decode_any, decode_json, decode_leniently, decode_query, has_nul
 from gateway.edge import ANSWER_WITHIN_S, Call, Caller, Edge, Reply, encode, journal_away, reading
 from gateway.hosts import Hosts
@@ -94,6 +95,7 @@ class Messages:
         self._traced = edge.settings.telemetry.otlp_endpoint is not None
         self._idempotency = Idempotency(edge.journal, edge.clock)
         self._floods = Floods(edge.clock.monotonic)
+        self._counting = Counting(edge.journal.count_messages, edge.clock)
         self._pipelines: dict[str, tuple[Rules, Pipeline]] = {}  # by tenant
 
     # --- sending
@@ -247,9 +249,7 @@ class Messages:
         """Count messages by status."""
         asked = decode_query(CountsQuery, call.request.query.items())
         tenant, mode = _sees(call.caller, asked.tenant)
-        counted = await reading(
-            self._edge.journal.count_messages(tenant, mode, _utc(asked.created_after), _utc(asked.created_before))
-        )
+        counted = await self._counting.count((tenant, mode, _utc(asked.created_after), _utc(asked.created_before)))
         return call.reply(200, Counts(**{s: counted.get(s, 0) for s in Counts.__struct_fields__}))
 
     async def lookup(self, call: Call) -> Reply:

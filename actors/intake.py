@@ -26,7 +26,7 @@ IN_HAND: Final = 200  # taken and not answered; what more there is waits in the 
 AT_ONCE: Final = 500  # outcomes in one transaction
 LOOK_EVERY_S: Final = 1.0  # for what nobody told of
 RETRY_S: Final = 0.5  # while the journal is away
-LAST_WORDS_S: Final = 3.0
+LAST_WORDS_S: Final = 6.0  # of the 10 s an SMPP carrier has to end
 
 
 class IntakeActor(Actor):
@@ -45,6 +45,8 @@ class IntakeActor(Actor):
         self._desk = desk
         self._wake = asyncio.Event()
         self._told_of_more = True
+        self._ending = False
+        self._ended = asyncio.Event()
         self._received = 0
         self._doubtful = 0
 
@@ -65,8 +67,14 @@ class IntakeActor(Actor):
         self.system.send(self._actor, WithdrawJob(job))
 
     async def _live(self) -> None:
+        try:
+            await self._look_and_store()
+        finally:
+            self._ended.set()
+
+    async def _look_and_store(self) -> None:
         settled = False
-        while True:
+        while not self._ending:
             self._wake.clear()
             try:
                 if not settled:
@@ -125,7 +133,9 @@ class IntakeActor(Actor):
         context = self._context
         health = context.health.get(self._name)
         now = context.clock.monotonic()
-        return not context.draining and (health is None or health.available(now)) and now < context.journal.lease_until
+        if self._ending or context.draining:
+            return False
+        return (health is None or health.available(now)) and now < context.journal.lease_until
 
     async def _take(self) -> None:
         desk = self._desk
@@ -154,12 +164,19 @@ class IntakeActor(Actor):
         raise TypeError(f"the intake does not understand {type(message).__name__}")
 
     async def terminate(self, reason: Any) -> None:
-        """Store what is known; the dispatcher has given back what did not leave."""
-        self._background.cancel()
+        """Store what is known; the dispatcher has given back what did not leave.
+
+        What is being stored is not cut off: its rows would stay locked for who stores them again, and what is not
+        stored here is in doubt for the next holder, although the carrier took it.
+        """
+        self._ending = True
         self._desk.wake = lambda: None
+        self._wake.set()
         with suppress(JournalError, TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
+                await self._ended.wait()
                 await self._store()
+        self._background.cancel()
 
     def inspect(self) -> dict[str, Any]:
         """Count what came from other workers."""

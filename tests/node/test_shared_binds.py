@@ -195,7 +195,15 @@ async def _none_lost_none_twice(node: Node, centre: Centre, flow: Flow, most_dou
         sent = {flow.texts[text] for text in await taken(centre)}
         return messages if doubtful == set(left) and not doubtful & sent else None
 
-    messages = await until(settled, FINAL_WITHIN_S, "what the centre took is delivered, the rest is in doubt")
+    try:
+        messages = await until(settled, FINAL_WITHIN_S, "what the centre took is delivered, the rest is in doubt")
+    except AssertionError:
+        sent = set(await taken(centre))
+        texts = {id_: text for text, id_ in flow.texts.items()}
+        for id_, message in (await node.messages(flow.ids)).items():
+            if message["status"] != "delivered":
+                print(f"taken by the centre: {texts[id_] in sent}; {message['attempts']}; {message.get('events')}")
+        raise
     found = await taken(centre)
     assert max(found.values()) == 1
     doubtful = sum(message["status"] != "delivered" for message in messages.values())

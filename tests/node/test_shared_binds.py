@@ -186,7 +186,7 @@ async def test_a_holder_that_is_killed_loses_nothing_and_nothing_is_sent_twice(
 
 
 async def _none_lost_none_twice(node: Node, centre: Centre, flow: Flow, most_doubtful: int = 0) -> None:
-    """All are delivered, but for what a dead worker had in its hands and not yet at the centre: nobody sends that."""
+    """All are delivered, but for what a worker that is gone had in its hands, not at the centre: nobody sends that."""
 
     async def settled() -> dict[str, Any] | None:
         messages = await node.messages(flow.ids)
@@ -246,7 +246,8 @@ async def test_a_rolling_restart_hands_the_carrier_over_and_refuses_nothing(tmp_
 
             await until(renewed, 150.0, "both workers are new, and the binds are up")
             await flow.goes_on()
-        await _none_lost_none_twice(node, centre, flow)
+        # On a busy machine a worker may have to go between the write-ahead of a message and its sending.
+        await _none_lost_none_twice(node, centre, flow, IN_HANDS)
 
 
 async def test_two_nodes_over_one_database_share_a_carrier(tmp_path: Path) -> None:

@@ -13,35 +13,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from hermes.domain.consent import Consent
-from hermes.domain.erasure import Erasure
 from hermes.domain.events import Event
 from hermes.domain.inbound import PartKey, StoredPart
 from hermes.domain.message import is_message_id
 from hermes.domain.quotas import month_of
 from hermes.domain.receipt import DeliveryReceipt
-from hermes.domain.suppression import Suppression
 from hermes.domain.usage import ACCEPTED, AcceptedLine, UsageDelta
 from hermes.journal.base import (
     KEEP,
     NEWS_LIVE,
     NEWS_PARKED,
-    NEWS_SUPPRESSIONS,
     NEWS_WORKERS,
-    VERSIONS_KEPT,
-    ApiKey,
-    CarrierLease,
-    Change,
     Conflict,
     Done,
-    Endpoint,
-    Errand,
     Fenced,
-    Handover,
     IdempotencyRecord,
     InboundRecord,
     JournalAway,
@@ -52,13 +41,9 @@ from hermes.journal.base import (
     OutboxItem,
     OutboxResult,
     ParkedReceipt,
-    Policy,
     QueueFull,
     RefTarget,
     StoredMessage,
-    Template,
-    Tenant,
-    TenantRows,
     WorkerRow,
     Write,
     WriteRefused,
@@ -66,7 +51,10 @@ from hermes.journal.base import (
 )
 from hermes.journal.memory_carriers import MemoryCarriers
 from hermes.journal.memory_consents import MemoryConsents
+from hermes.journal.memory_directory import MemoryDirectory
 from hermes.journal.memory_erasure import MemoryErasure
+from hermes.journal.memory_store import MessageRow, Store, WorkerEntry
+from hermes.journal.memory_suppressions import MemorySuppressions
 from hermes.journal.rows import (
     DEAD_WORKERS_SHOWN,
     IDEMPOTENCY_KEPT,
@@ -84,71 +72,12 @@ from hermes.journal.rows import (
     split_outbox_id,
     split_statuses,
     status_of,
-    suppression_news,
     to_json,
 )
 from hermes.runtime.clock import Clock, SystemClock
 
 
-@dataclass(slots=True)
-class _Row:
-    """A message row."""
-
-    tenant: str
-    mode: str
-    reference: str | None
-    channels: frozenset[str]
-    created_at: datetime
-    status: str | None
-    closed: bool
-    due: datetime | None
-    body: str
-
-
-@dataclass(slots=True)
-class _Worker:
-    row: WorkerRow
-    gone: bool = False
-    dead_at: datetime | None = None
-
-
-@dataclass(slots=True)
-class _Store:
-    """What is committed: it outlives the journals that write it."""
-
-    messages: dict[str, _Row] = field(default_factory=dict)
-    events: dict[str, dict[int, tuple[datetime, str, int | None, int | None, str]]] = field(default_factory=dict)
-    refs: dict[tuple[str, str], list[RefTarget]] = field(default_factory=dict)
-    outbox: dict[tuple[str, int, str], OutboxItem] = field(default_factory=dict)
-    idempotency: dict[tuple[str, str], tuple[IdempotencyRecord, datetime]] = field(default_factory=dict)
-    parked: dict[int, tuple[str, str, datetime]] = field(default_factory=dict)
-    parked_id: int = 0
-    inbound: dict[str, tuple[str | None, str, datetime]] = field(default_factory=dict)
-    inbound_known: set[tuple[str, str]] = field(default_factory=set)  # carrier, its id
-    parts: dict[tuple[PartKey, int], StoredPart] = field(default_factory=dict)  # by number; 0: the message is stored
-    tenants: dict[str, Tenant] = field(default_factory=dict)
-    keys: dict[str, ApiKey] = field(default_factory=dict)
-    endpoints: dict[str, Endpoint] = field(default_factory=dict)
-    policies: dict[tuple[str, str], Policy] = field(default_factory=dict)
-    templates: dict[tuple[str, str], dict[int, Template]] = field(default_factory=dict)  # by version
-    usage: dict[tuple[str, str, date, str, str, str, str], list[int]] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
-    watchers: list[tuple[str, Callable[[str | None], None]]] = field(default_factory=list)  # (worker, callback)
-    news: list[tuple[str, Callable[[str, str], None]]] = field(default_factory=list)  # (worker, callback)
-    errands: dict[int, Errand] = field(default_factory=dict)
-    errand_id: int = 0
-    nonces: dict[bytes, datetime] = field(default_factory=dict)  # until when
-    leases: dict[str, CarrierLease] = field(default_factory=dict)
-    handovers: dict[int, tuple[Handover, str | None]] = field(default_factory=dict)  # and who has taken it
-    suppressions: dict[tuple[str | None, str | None, str], Suppression] = field(default_factory=dict)
-    consents: dict[str, Consent] = field(default_factory=dict)
-    erasures: dict[str, Erasure] = field(default_factory=dict)
-    live_settings: dict[tuple[str, str], LiveSetting] = field(default_factory=dict)
-    workers: dict[str, _Worker] = field(default_factory=dict)
-    owners: dict[int, str] = field(default_factory=dict)  # shard -> worker id, the last one ever
-
-
-class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
+class MemoryJournal(MemoryCarriers, MemoryDirectory, MemorySuppressions, MemoryErasure, MemoryConsents):
     """A `Journal` in memory; see the module docstring.
 
     Args:
@@ -164,11 +93,11 @@ class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
         worker_id: str = "worker-1",
         queue_limit: int = 20_000,
         lease_s: float = 10.0,
-        _store: _Store | None = None,
+        _store: Store | None = None,
     ) -> None:
         self.worker_id = worker_id
         self._clock: Clock = clock or SystemClock()
-        self._store: _Store = _store or _Store()
+        self._store: Store = _store or Store()
         self._queue_limit: Final = queue_limit
         self._lease_s: Final = lease_s
         self._queue: dict[int, tuple[Write, Done | None]] = {}  # by id(write), in order of append
@@ -210,7 +139,7 @@ class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
         """Make another worker over the same database."""
         return self._over(self._store, worker_id, clock)
 
-    def _over(self, store: _Store, worker_id: str | None, clock: Clock | None) -> MemoryJournal:
+    def _over(self, store: Store, worker_id: str | None, clock: Clock | None) -> MemoryJournal:
         return MemoryJournal(
             clock or self._clock,
             worker_id=worker_id or f"worker-{len(store.workers) + 1}",
@@ -241,7 +170,7 @@ class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
         if self.worker_id in self._store.workers:
             raise JournalError("a worker id is used once")
         lease = now + timedelta(seconds=self._lease_s)
-        self._store.workers[self.worker_id] = _Worker(
+        self._store.workers[self.worker_id] = WorkerEntry(
             WorkerRow(self.worker_id, "memory", 0, "", now, lease, dead=False, shards=0)
         )
 
@@ -350,7 +279,7 @@ class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
                 raise Conflict("this delivery is stored already")
 
         if message is not None:
-            store.messages[message_id] = _Row(
+            store.messages[message_id] = MessageRow(
                 tenant=message.tenant,
                 mode=message.mode,
                 reference=message.reference,
@@ -640,171 +569,6 @@ class MemoryJournal(MemoryCarriers, MemoryErasure, MemoryConsents):
     async def outbox_pending(self) -> int:
         self._reach()
         return len(self._undone())
-
-    # --- tenants and keys
-    def on_directory(self, callback: Callable[[str | None], None]) -> None:
-        self._store.watchers.append((self.worker_id, callback))
-
-    def take_unseen(self) -> list[str]:
-        return []
-
-    async def seen(self, changes: Sequence[str]) -> None:
-        self._reach()
-
-    def _changed(self, tenant: str, change: Change | None) -> None:
-        """Store the change's row of the audit log, and tell the other workers on the next turn of the loop."""
-        if change is not None:
-            self._store.changes.append(replace(deepcopy(change), id=len(self._store.changes) + 1))
-        for worker_id, callback in self._store.watchers:
-            if worker_id != self.worker_id:
-                asyncio.get_running_loop().call_soon(callback, tenant)
-
-    async def put_tenant(self, tenant: Tenant, change: Change | None = None) -> None:
-        self._reach()
-        self._store.tenants[tenant.id] = deepcopy(tenant)
-        self._changed(tenant.id, change)
-
-    async def tenants(self) -> list[Tenant]:
-        self._reach()
-        return [deepcopy(t) for _, t in sorted(self._store.tenants.items()) if t.status != "deleted"]
-
-    async def put_key(self, key: ApiKey, change: Change | None = None) -> None:
-        self._reach()
-        self._store.keys[key.id] = deepcopy(key)
-        self._changed(key.tenant, change)
-
-    async def keys(self) -> list[ApiKey]:
-        self._reach()
-        now = self._clock.now()
-        keys = [key for _, key in sorted(self._store.keys.items())]
-        return [deepcopy(key) for key in keys if key.expires_at is None or key.expires_at > now]
-
-    async def delete_key(self, tenant: str, key_id: str, change: Change | None = None) -> bool:
-        self._reach()
-        key = self._store.keys.get(key_id)
-        if key is None or key.tenant != tenant:
-            return False
-        del self._store.keys[key_id]
-        self._changed(tenant, change)
-        return True
-
-    async def keys_used(self, key_ids: Sequence[str], at: datetime) -> None:
-        self._reach()
-        for key_id in key_ids:
-            key = self._store.keys.get(key_id)
-            if key is not None and (key.last_used_at is None or key.last_used_at < at):
-                key.last_used_at = at
-
-    async def put_endpoint(self, endpoint: Endpoint, change: Change | None = None) -> None:
-        self._reach()
-        self._store.endpoints[endpoint.id] = deepcopy(endpoint)
-        self._changed(endpoint.tenant, change)
-
-    async def endpoints(self) -> list[Endpoint]:
-        self._reach()
-        return [deepcopy(endpoint) for _, endpoint in sorted(self._store.endpoints.items())]
-
-    async def delete_endpoint(self, tenant: str, endpoint_id: str, change: Change | None = None) -> bool:
-        self._reach()
-        endpoint = self._store.endpoints.get(endpoint_id)
-        if endpoint is None or endpoint.tenant != tenant:
-            return False
-        del self._store.endpoints[endpoint_id]
-        self._changed(tenant, change)
-        return True
-
-    async def put_policy(self, policy: Policy, change: Change | None = None) -> None:
-        self._reach()
-        self._store.policies[policy.tenant, policy.name] = policy
-        self._changed(policy.tenant, change)
-
-    async def policies(self) -> list[Policy]:
-        self._reach()
-        return [policy for _, policy in sorted(self._store.policies.items())]
-
-    async def delete_policy(self, tenant: str, name: str, change: Change | None = None) -> bool:
-        self._reach()
-        if self._store.policies.pop((tenant, name), None) is None:
-            return False
-        self._changed(tenant, change)
-        return True
-
-    async def put_template(self, template: Template, change: Change | None = None) -> None:
-        self._reach()
-        versions = self._store.templates.setdefault((template.tenant, template.name), {})
-        if template.version in versions:
-            raise Conflict("this version is stored already")
-        versions[template.version] = template
-        for version in [v for v in versions if v <= template.version - VERSIONS_KEPT]:
-            del versions[version]
-        self._changed(template.tenant, change)
-
-    async def templates(self) -> list[Template]:
-        self._reach()
-        return [replace(versions[max(versions)], body="") for _, versions in sorted(self._store.templates.items())]
-
-    async def template(self, tenant: str, name: str, version: int) -> Template | None:
-        self._reach()
-        return self._store.templates.get((tenant, name), {}).get(version)
-
-    async def delete_template(self, tenant: str, name: str, change: Change | None = None) -> bool:
-        self._reach()
-        if self._store.templates.pop((tenant, name), None) is None:
-            return False
-        self._changed(tenant, change)
-        return True
-
-    async def tenant_rows(self, tenant: str) -> TenantRows:
-        return TenantRows(
-            next((t for t in await self.tenants() if t.id == tenant), None),
-            [key for key in await self.keys() if key.tenant == tenant],
-            [endpoint for endpoint in await self.endpoints() if endpoint.tenant == tenant],
-            [policy for policy in await self.policies() if policy.tenant == tenant],
-            [template for template in await self.templates() if template.tenant == tenant],
-        )
-
-    async def changes(self, tenant: str | None, before_id: int | None, limit: int) -> list[Change]:
-        self._reach()
-        found = [
-            deepcopy(change)
-            for change in reversed(self._store.changes)
-            if tenant in (None, change.tenant) and (before_id is None or change.id < before_id)
-        ]
-        return found[:limit]
-
-    # --- who must not be written to
-    async def put_suppressions(self, entries: Sequence[Suppression]) -> list[Suppression]:
-        self._reach()
-        if any("\0" in text for e in entries for text in (e.address, e.reason)):
-            raise WriteRefused("a text of an entry holds a NUL")
-        stored = [self._store.suppressions.setdefault((e.tenant, e.channel, e.address), e) for e in entries]
-        for detail in suppression_news("+", stored):
-            self._tell_others(NEWS_SUPPRESSIONS, detail)
-        return stored
-
-    def _suppressions(self, tenant: str | None) -> list[Suppression]:
-        self._reach()
-        return [entry for entry in self._store.suppressions.values() if entry.tenant == tenant]
-
-    async def delete_suppression(self, tenant: str | None, id: str) -> Suppression | None:
-        for entry in self._suppressions(tenant):
-            if entry.id == id:
-                for detail in suppression_news("-", [entry]):
-                    self._tell_others(NEWS_SUPPRESSIONS, detail)
-                return self._store.suppressions.pop((tenant, entry.channel, entry.address))
-        return None
-
-    async def find_suppressions(self, tenant: str | None, address: str) -> list[Suppression]:
-        return [entry for entry in self._suppressions(tenant) if entry.address == address]
-
-    async def suppressions(self, tenant: str | None, before_id: str | None, limit: int) -> list[Suppression]:
-        found = [entry for entry in self._suppressions(tenant) if before_id is None or entry.id < before_id]
-        return sorted(found, key=lambda entry: entry.id, reverse=True)[:limit]
-
-    async def all_suppressions(self, after_id: str, limit: int) -> list[Suppression]:
-        self._reach()
-        found = [entry for entry in self._store.suppressions.values() if entry.id > after_id]
-        return sorted(found, key=lambda entry: entry.id)[:limit]
 
     # --- what was set while the node ran
     async def put_live_setting(self, setting: LiveSetting) -> None:

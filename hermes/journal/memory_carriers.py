@@ -19,7 +19,7 @@ class MemoryCarriers(MemoryWorkers):
 
     def _dead(self, worker_id: str) -> bool:
         worker = self._store.workers.get(worker_id)
-        return worker is None or bool(worker.row.dead)
+        return worker is None or worker.row.dead
 
     async def claim_carriers(self, carriers: Sequence[str]) -> list[str]:
         self._reach()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from hermes.domain.consent import Consent
 from hermes.journal.base import Change
+from hermes.journal.memory_store import Store
 
 
 class MemoryConsents:
     """See `hermes.journal.base.Journal`; `MemoryJournal` is one."""
 
-    _store: Any
+    _store: Store
     _reach: Callable[[], None]
     _changed: Callable[[str, Change | None], None]
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from hermes.domain.erasure import Erasure, erased, erased_inbound, without_words, wrote
 from hermes.domain.message import Message
 from hermes.journal.base import Change, shard_of
+from hermes.journal.memory_store import Store
 from hermes.journal.rows import from_json, inbound_from_json, message_from_json, to_json
 
 
 class MemoryErasure:
     """See `hermes.journal.base.Journal`; `MemoryJournal` is one."""
 
-    _store: Any
+    _store: Store
     _shards: dict[int, datetime]
     _reach: Callable[[], None]
     _changed: Callable[[str, Change | None], None]

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from hermes.journal.base import NEWS_ERRAND, NEWS_WORKERS, SHARDS, Errand, Fenced, shard_of
+from hermes.journal.memory_store import Store
 from hermes.runtime.clock import Clock
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -18,7 +19,7 @@ class MemoryWorkers:
     """See `hermes.journal.base.Journal`; `MemoryJournal` is one."""
 
     worker_id: str
-    _store: Any
+    _store: Store
     _clock: Clock
     _fenced: bool
     _shards: dict[int, datetime]

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from hermes import __version__
-from hermes.domain.cascade import Cascade
+from hermes.domain.fold import Cascade
 from hermes.domain.message import Message
 from hermes.domain.trace import (
     Span,

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from hermes.domain.cascade import fold
 from hermes.domain.events import Event
+from hermes.domain.fold import fold
 from hermes.domain.message import Message
 
 # Receipts tell the time of the carrier's own zone, without naming it, most often without seconds. Zones differ by

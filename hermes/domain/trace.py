@@ -16,7 +16,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Final, Literal, NamedTuple
 
-from hermes.domain.cascade import Attempt, Cascade
+from hermes.domain.fold import Attempt, Cascade
 from hermes.domain.message import Message
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]

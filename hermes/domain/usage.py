@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from hermes.domain.cascade import Attempt, Cascade
+from hermes.domain.fold import Attempt, Cascade
 
 ACCEPTED: Final = "accepted"  # the status of lines that count what was accepted, for quotas; usage leaves them out
 MICROS: Final = 1_000_000  # costs are added up in millionths, as whole numbers: no sum depends on its order

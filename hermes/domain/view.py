@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from hermes.domain.cascade import Attempt, Cascade, apply
 from hermes.domain.events import INTERNAL_EVENTS, Event
+from hermes.domain.fold import Attempt, Cascade, apply
 from hermes.domain.message import Message, rfc3339
 
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 from actors.cascade import CascadeActor
 from actors.context import Context
 from actors.messages import Adopt, CancelMail, RescheduleMail, Settle, Wake
-from actors.shards import NEVER
 from actors.throughput import Throughput
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Cascade
@@ -168,7 +167,7 @@ class TenantSupervisor(Supervisor):
             cascade = self.start_child(state, None, parked, name=name)
             if adopt.first is not None:
                 cascade.send(adopt.first)
-            cascade.send(rules.Recovered(NEVER if parked else adopt.last_alive))
+            cascade.send(rules.Recovered(rules.PARKED if parked else adopt.last_alive))
             cascade.send(rules.TimePassed())
         for mail in adopt.mail:
             cascade.send(mail)

@@ -138,13 +138,16 @@ class Reschedule:
     send_at: datetime
 
 
+PARKED: Final = datetime.min.replace(tzinfo=UTC)  # `last_alive` of a message that had nothing in a carrier's hands
+
+
 @dataclass(slots=True)
 class Recovered:
     """The state was read back after its actor, or the process, was gone.
 
     Attributes:
         last_alive: the latest moment the former owner may have called a carrier. What was not due by then
-            was not sent. A parked message had nothing in a carrier's hands: datetime.min.
+            was not sent. Of a parked message: `PARKED`.
     """
 
     last_alive: datetime
@@ -686,8 +689,9 @@ def _on_recovered(d: _Deciding, i: Recovered) -> None:
             d.effect(Resume(a.step, a.attempt))
         if a.status != "queued":
             continue
-        if not a.sending and (a.policy == "never" or (a.not_before or a.queued_at) > i.last_alive):
-            # Certainly not sent: it was not due yet, or its call would have been written ahead.
+        unwritten = a.policy == "never" and not a.sending
+        if unwritten or i.last_alive == PARKED or (not a.sending and (a.not_before or a.queued_at) > i.last_alive):
+            # Certainly not sent: its call would have been written ahead, it was parked, or it was not due yet.
             continue  # `TimePassed` dispatches it when it is due
         detail = "the process ended between the carrier call and its recorded answer"
         _doubt(d, a, a.carrier, _error("unknown", None, detail), at_once=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from hermes.domain.cascade import (
     BLOCKED,
     MAX_CRASHES,
     MAX_TRIES,
+    PARKED,
     Begin,
     CallCarrier,
     Cancel,
@@ -765,9 +766,29 @@ def test_9_a_retry_that_was_not_due_before_the_crash_is_not_doubted():
 def test_9_what_was_parked_is_not_doubted():
     m = Life("sms")
     m.begin()
-    m.revive(datetime.min.replace(tzinfo=UTC), None)
+    m.revive(PARKED, None)
     m.commit_all()
     assert m.statuses == ["0.1 queued"]
+
+
+def test_9_what_was_parked_is_not_doubted_though_its_call_was_written_ahead():
+    m = Life("sms", routes=[[NEVER]])
+    m.begin()
+    m.tell(Sending(0, 1, "a"))
+    m.commit_all()
+    m.revive(PARKED, None)
+    m.commit_all()
+    assert (m.statuses, list(m.jobs)) == (["0.1 queued"], [(0, 1)])
+
+
+def test_9_what_was_written_ahead_and_not_parked_is_doubted_whenever_its_owner_was_alive():
+    m = Life("sms", routes=[[NEVER]])
+    m.begin()
+    m.tell(Sending(0, 1, "a"))
+    m.commit_all()
+    m.revive(START - timedelta(days=1), None)
+    m.commit_all()
+    assert m.statuses == ["0.1 ambiguous"]
 
 
 def test_9_the_late_answer_drops_the_resend_that_has_not_left():

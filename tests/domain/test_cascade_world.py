@@ -36,7 +36,7 @@ STATUSES = ("submitted", "undelivered", "delivered", "read")
 OPERATIONS = (
     *("commit", "call", "take", "take", "take", "refuse", "refuse", "doubt", "doubt"),
     *("receipt", "receipt", "receipt", "time", "time", "time"),
-    *("wait", "again", "cancel", "crash", "actor", "park"),
+    *("wait", "again", "cancel", "crash", "actor", "park", "stop"),
 )
 
 steps = st.builds(
@@ -133,6 +133,8 @@ def step_world(world: World, operation: str, n: int) -> None:
             world.crash_actor()
     elif operation == "park":
         world.park()
+    elif operation == "stop":
+        world.stop()
 
 
 def run(world: World, operations: list[tuple[str, int]]) -> None:

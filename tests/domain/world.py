@@ -17,6 +17,7 @@ from typing import Any
 from hermes.domain.cascade import (
     BLOCKED,
     MAX_TRIES,
+    PARKED,
     Begin,
     CallCarrier,
     CancelAtCarrier,
@@ -215,7 +216,12 @@ class World:
         if job.never and not job.may_go:
             if not job.asked:
                 job.asked = True
-                self.take(Sending(job.step, job.attempt, job.carrier))
+                a = self.state.find(job.step, job.attempt)
+                if a is not None and a.sending:  # before it was parked: it did not leave then
+                    if a.status == "queued" and self.state.open and not a.left:
+                        self.pending.append(PendingWrite([], [CallCarrier(job.step, job.attempt)]))
+                else:
+                    self.take(Sending(job.step, job.attempt, job.carrier))
             return
         job.left = True
         self.calls[job.step, job.attempt] += 1
@@ -243,12 +249,22 @@ class World:
         self.commit_all()
         self.revive(self.now, Crashed("ValueError"))
 
+    def stop(self) -> None:
+        """The process stops in order: what the carriers have is answered first, what has not left is noted."""
+        self.commit_all()
+        if self.in_flight():
+            return
+        self.queue.clear()
+        queued = [(a.step, a.attempt) for a in self.state.attempts if a.status == "queued"]
+        self.revive(PARKED, None)
+        assert not any(a.status == "ambiguous" for at in queued if (a := self.state.find(*at)) is not None)
+
     def park(self) -> None:
         """Write it away and bring it back, as for a receipt that comes much later."""
         if self.pending or self.jobs or not self.journal:
             return
         assert not any(a.left or (a.dispatched and a.status == "queued") for a in self.state.attempts)
-        self.revive(datetime.min.replace(tzinfo=UTC), None)
+        self.revive(PARKED, None)
 
     def revive(self, last_alive: datetime, crashed: Crashed | None) -> None:
         self.jobs.clear()

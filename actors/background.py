@@ -21,11 +21,12 @@ class Background:
         self._ref = ref
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> None:
+    def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Start one."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def cancel(self) -> None:
         """End them all; call it from `terminate`."""
@@ -44,6 +45,15 @@ async def sleep(clock: Clock, seconds: float) -> None:
     timer = clock.call_later(seconds, _wake, over)
     try:
         await over
+    finally:
+        timer.cancel()
+
+
+async def wait(event: asyncio.Event, clock: Clock, seconds: float) -> None:
+    """Wait for an event, which is set after so long by the clock if nobody sets it before."""
+    timer = clock.call_later(seconds, event.set)
+    try:
+        await event.wait()
     finally:
         timer.cancel()
 

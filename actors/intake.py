@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
-from actors.background import Background, sleep
+from actors.background import Background, sleep, wait
 from actors.context import Context
 from actors.handover import CANCEL, LAST_TAKEN_S, Desk, in_doubt, read_cancel
 from actors.messages import Gained, Job, WithdrawJob
@@ -26,7 +26,7 @@ IN_HAND: Final = 200  # taken and not answered; what more there is waits in the 
 AT_ONCE: Final = 500  # outcomes in one transaction
 LOOK_EVERY_S: Final = 1.0  # for what nobody told of
 RETRY_S: Final = 0.5  # while the journal is away
-LAST_WORDS_S: Final = 6.0  # of the 10 s an SMPP carrier has to end
+LAST_WORDS_S: Final = 4.0  # of the 5 s that a `terminate` may take
 
 
 class IntakeActor(Actor):
@@ -46,7 +46,6 @@ class IntakeActor(Actor):
         self._wake = asyncio.Event()
         self._told_of_more = True
         self._ending = False
-        self._ended = asyncio.Event()
         self._received = 0
         self._doubtful = 0
 
@@ -56,7 +55,7 @@ class IntakeActor(Actor):
         self._desk.wake = self._wake.set
         self._desk.withdraw = self._withdraw
         self._context.journal.on_news(self._told)
-        self._background.run(self._live())
+        self._looking = self._background.run(self._live())
 
     def _told(self, topic: str, detail: str) -> None:
         if topic == LOST or (topic == NEWS_HANDOVER and detail == self._context.journal.worker_id):
@@ -67,12 +66,6 @@ class IntakeActor(Actor):
         self.system.send(self._actor, WithdrawJob(job))
 
     async def _live(self) -> None:
-        try:
-            await self._look_and_store()
-        finally:
-            self._ended.set()
-
-    async def _look_and_store(self) -> None:
         settled = False
         while not self._ending:
             self._wake.clear()
@@ -91,9 +84,7 @@ class IntakeActor(Actor):
             others = self._context.shards.living > 1
             if others or self._told_of_more:
                 self._told_of_more = True  # at the next look
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY_S):
-                        await self._wake.wait()
+                await wait(self._wake, self._context.clock, LOOK_EVERY_S)
             else:
                 await self._wake.wait()
 
@@ -174,7 +165,7 @@ class IntakeActor(Actor):
         self._wake.set()
         with suppress(JournalError, TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                await self._ended.wait()
+                await asyncio.wait((self._looking,))
                 await self._store()
         self._background.cancel()
 

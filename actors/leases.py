@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
-from actors.background import Background, sleep
+from actors.background import Background, wait
 from actors.context import Context
 from actors.messages import HeldBy
 from hermes.journal.base import LOST, NEWS_CARRIERS, NEWS_LIVE, NEWS_WORKERS, CarrierLease, Fenced, JournalError
@@ -104,13 +104,7 @@ class LeasesActor(Actor):
                 return  # the node stops
             except (JournalError, RuntimeFault) as exc:
                 log.info("carriers are looked at again soon", reason=str(exc))
-            waiting = asyncio.ensure_future(self._look_now.wait())
-            pause = asyncio.ensure_future(sleep(clock, LOOK_EVERY_S))
-            try:
-                await asyncio.wait((waiting, pause), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
-                pause.cancel()
+            await wait(self._look_now, clock, LOOK_EVERY_S)
 
     async def _look(self, expected: int) -> None:
         context = self._context

@@ -19,7 +19,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
-from actors.background import Background, sleep
+from actors.background import Background, sleep, wait
 from actors.context import Context
 from actors.messages import HAND_OVER, Gained, Settle
 from actors.shards import quota, surplus
@@ -83,13 +83,7 @@ class ShardsActor(Actor):
                 return  # the node stops
             except JournalError:
                 pass  # it is away; what is held stays held
-            waiting = asyncio.ensure_future(self._look_now.wait())
-            pause = asyncio.ensure_future(sleep(clock, LOOK_EVERY_S))
-            try:
-                await asyncio.wait((waiting, pause), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
-                pause.cancel()
+            await wait(self._look_now, clock, LOOK_EVERY_S)
 
     async def _look(self, expected: int) -> None:
         """Claim and give back, so that this worker comes to hold its share."""

@@ -393,7 +393,10 @@ class ConnectionActor(Actor):
     async def terminate(self, reason: Any) -> None:
         """Log out when the node stops (behaviour 25); else what is unanswered is in doubt."""
         if reason is SHUTDOWN:
-            self._carry_out(self.session.unbind(self._context.clock.monotonic()))
+            now = self._context.clock.monotonic()
+            if self._context.draining:  # the node stops, and who stores receipts and messages has ended before
+                self._carry_out(self.session.refuse_unacknowledged(now))
+            self._carry_out(self.session.unbind(now))
             await self._closed.wait()  # the session's own timers see to it
         else:
             self._carry_out(self.session.connection_lost(self._context.clock.monotonic(), "the connection failed"))

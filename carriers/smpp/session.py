@@ -402,6 +402,14 @@ class Session:
         self._drained(now, out)
         return out
 
+    def refuse_unacknowledged(self, now: float) -> list[Output]:
+        """Nobody will acknowledge any more: have the carrier keep what came and what comes, and offer it again (26)."""
+        self.refuse_deliveries = True
+        out: list[Output] = []
+        for delivery in list(self._deliveries):
+            out += self.acknowledge(delivery, now, c.ESME_RMSGQFUL)
+        return out
+
     def received(self, data: bytes, now: float) -> list[Output]:
         """Take octets from the socket."""
         framer = self._framer

@@ -13,6 +13,7 @@ import pytest
 
 from actors.context import CarrierPlan
 from carriers.registry import make_carrier
+from carriers.smpp.pdu import DeliverSm
 from carriers.smpp.segmentation import segment
 from hermes.domain.commands import CancelMessage, ControlCarrier
 from hermes.domain.inbound import Inbound, NumberOwner
@@ -347,6 +348,22 @@ async def test_25_a_node_that_stops_takes_its_answers_and_logs_out() -> None:
         assert not smsc.counts["dead"]
         for id_ in ids:
             assert not [event for event in (await node.stored(id_)).events if event.type == "ambiguous"]
+
+
+async def test_25_a_node_that_stops_leaves_what_it_has_not_stored_to_the_carrier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with centre() as smsc:
+        node = await start_cast([smpp(smsc)])
+        await smsc.wait_for_binds()
+        monkeypatch.setattr(node.context.journal, "park_receipt", lambda *_: asyncio.get_running_loop().create_future())
+        smsc.inject([DeliverSm(esm_class=0x04, short_message=b"id:unknown stat:DELIVRD err:000 text:")])
+        await node.until(lambda: node.system.info("dlr").detail["parked"] == 1)
+        node.context.draining = True
+        await node.stop()
+        assert smsc.deliveries["inbound"]["again"] == 1
+        assert not smsc.bound_now()
+        assert not smsc.counts["dead"]
 
 
 async def test_5_an_answer_after_its_time_still_tells_the_id_that_the_receipt_needs() -> None:

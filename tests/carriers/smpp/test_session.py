@@ -474,6 +474,17 @@ def test_26_under_overload_deliveries_are_refused_not_dropped():
     assert d.sent[-1] == p.DeliverSmResp(c.ESME_RMSGQFUL, 5)
 
 
+def test_25_what_nobody_will_acknowledge_does_not_hold_up_the_log_out():
+    d = Driver().bound()
+    d.get(receipt(31), receipt(32))
+    d.do(d.session.refuse_unacknowledged(d.now))
+    d.do(d.session.unbind(d.now))
+    assert d.sent[:2] == [p.DeliverSmResp(c.ESME_RMSGQFUL, 31), p.DeliverSmResp(c.ESME_RMSGQFUL, 32)]
+    assert d.session.state == "unbinding"
+    d.get(receipt(33))
+    assert d.sent[-1] == p.DeliverSmResp(c.ESME_RMSGQFUL, 33)
+
+
 def test_26_a_receipt_that_could_not_be_stored_is_answered_with_an_error():
     d = Driver().bound()
     d.get(receipt(31))

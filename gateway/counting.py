@@ -7,31 +7,26 @@ are made anew each time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
 from gateway.edge import ANSWER_WITHIN_S, journal_away
 from gateway.problems import Problem
-from hermes.journal.base import JournalError
+from hermes.journal.base import Journal, JournalError
 from hermes.runtime import Clock
 
 AT_ONCE: Final = 2  # slow counts under way: each keeps the database busy
 KEPT_S: Final = 60.0  # how old a count may be, when counting was slow
 
 Asked = tuple[str | None, str | None, datetime | None, datetime | None]  # tenant, mode, created after, before
-Count = Callable[[str | None, str | None, datetime | None, datetime | None], Awaitable[Mapping[str, int]]]
 
 
 class Counting:
-    """Counts.
+    """Counts in the journal."""
 
-    Args:
-        count: asks the journal.
-    """
-
-    def __init__(self, count: Count, clock: Clock) -> None:
-        self._count = count
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
         self._clock = clock
         self._under_way: dict[Asked, asyncio.Task[Mapping[str, int]]] = {}
         self._late: set[Asked] = set()  # of those, what somebody was told to ask for again
@@ -56,6 +51,8 @@ class Counting:
         await asyncio.wait((task,), timeout=within_s)
         if not task.done():
             self._late.add(asked)
+            if not self._journal.available:
+                raise journal_away()
             raise Problem("overloaded", "So many messages take a while to count; that goes on: ask again.")
         try:
             return task.result()
@@ -64,7 +61,7 @@ class Counting:
 
     async def _run(self, asked: Asked) -> Mapping[str, int]:
         try:
-            found = await self._count(*asked)
+            found = await self._journal.count_messages(*asked)
             if asked in self._late:
                 self._kept[asked] = (self._clock.monotonic(), found)
             return found

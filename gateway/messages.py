@@ -95,7 +95,7 @@ class Messages:
         self._traced = edge.settings.telemetry.otlp_endpoint is not None
         self._idempotency = Idempotency(edge.journal, edge.clock)
         self._floods = Floods(edge.clock.monotonic)
-        self._counting = Counting(edge.journal.count_messages, edge.clock)
+        self._counting = Counting(edge.journal, edge.clock)
         self._pipelines: dict[str, tuple[Rules, Pipeline]] = {}  # by tenant
 
     # --- sending

@@ -17,13 +17,14 @@ ALL: Asked = (None, None, None, None)
 
 
 class Journal:
-    """Counts when it is told what came out."""
+    """Counts when it is told what came out; the rest of a journal is not asked for."""
 
     def __init__(self) -> None:
+        self.available = True
         self.asked: list[Asked] = []
         self.answers: list[asyncio.Future[Mapping[str, int]]] = []
 
-    async def count(self, *asked: Any) -> Mapping[str, int]:
+    async def count_messages(self, *asked: Any) -> Mapping[str, int]:
         self.asked.append(asked)
         answer: asyncio.Future[Mapping[str, int]] = asyncio.get_running_loop().create_future()
         self.answers.append(answer)
@@ -42,7 +43,11 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def counting(journal: Journal, clock: ManualClock) -> Counting:
-    return Counting(journal.count, clock)
+    return counting_in(journal, clock)
+
+
+def counting_in(journal: Any, clock: ManualClock) -> Counting:
+    return Counting(journal, clock)
 
 
 async def refused(counting: Counting, asked: Asked = ALL) -> str:
@@ -71,13 +76,19 @@ async def test_a_slow_count_is_made_anew_when_it_is_old(
     assert len(journal.asked) == 2
 
 
-async def test_a_quick_count_is_made_anew_each_time(journal: Journal, clock: ManualClock) -> None:
-    async def count(*asked: Any) -> Mapping[str, int]:
-        journal.asked.append(asked)
-        return {"delivered": len(journal.asked)}
+async def test_a_quick_count_is_made_anew_each_time(clock: ManualClock) -> None:
+    class Quick(Journal):
+        async def count_messages(self, *asked: Any) -> Mapping[str, int]:
+            self.asked.append(asked)
+            return {"delivered": len(self.asked)}
 
-    quick = Counting(count, clock)
+    quick = counting_in(Quick(), clock)
     assert [await quick.count(ALL), await quick.count(ALL)] == [{"delivered": 1}, {"delivered": 2}]
+
+
+async def test_a_journal_that_does_not_answer_is_away(counting: Counting, journal: Journal) -> None:
+    journal.available = False
+    assert await refused(counting) == "journal_away"
 
 
 async def test_only_so_many_slow_counts_are_under_way(counting: Counting, journal: Journal) -> None:

@@ -1,8 +1,8 @@
-"""The handle on an actor, and the actor's life behind it: mailbox, turns, end.
+"""The handle on an actor, and the actor's life behind it: mailbox and turns. How it ends: `ending.py`.
 
 A ref is both what others hold and where the kernel keeps the actor's state, in one small object: an idle
 actor is its own instance plus one ref, without task, queue or dictionary. What few actors need (links,
-monitors, children, a running coroutine) lives in a `Rare`, made on demand.
+monitors, children, a running coroutine) lives in a `Rare` (`rare.py`), made on demand.
 
 A turn (`_drain`) serves mail until the mailbox is empty, the budget is used up, a handler became a coroutine,
 or the actor ends. Turns are handed out by the system, one ready actor after the other.
@@ -14,7 +14,6 @@ Invariants:
 - A lane that is not None holds at least one message.
 - `_actor` is None iff the actor ended or its init failed. `_reason` is set iff it ended, is ending or is
   about to.
-- An actor ends in this order: children (last first), `terminate`, name, links and monitors, parent.
 """
 
 from __future__ import annotations
@@ -22,33 +21,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Generator, Iterable
-from inspect import CORO_CREATED, getcoroutinestate
+from collections.abc import Awaitable, Iterable
 from time import perf_counter
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from hermes.runtime.ending import abandon_task, abort, drop_limit, end, wind_down
 from hermes.runtime.logs import kernel_log
-from hermes.runtime.mailbox import (
-    NO_REPLY,
-    ChildEnded,
-    Down,
-    Envelope,
-    Exit,
-    Reply,
-    SendResult,
-    StopOrder,
-    SystemItem,
-)
-from hermes.runtime.reasons import (
-    KILL,
-    NORMAL,
-    SHUTDOWN,
-    CallTimeout,
-    MailboxFull,
-    NotAlive,
-    Reason,
-    reason_text,
+from hermes.runtime.mailbox import NO_REPLY, ChildEnded, Down, Envelope, Exit, Reply, SendResult, StopOrder, SystemItem
+from hermes.runtime.metered import Metered, metered
+from hermes.runtime.rare import Rare
+from hermes.runtime.reasons import KILL, NORMAL, CallTimeout, MailboxFull, NotAlive, Reason, reason_text
+from hermes.runtime.states import (
+    ATTEND,
+    ENDING,
+    HELD,
+    INIT,
+    READY,
+    READY_UP,
+    RUNNING,
+    SLEEP,
+    STATE_NAMES,
+    SUSPENDED,
+    TERMINATED,
+    WAIT,
 )
 from hermes.runtime.timers import Timer, TimerOwner
 
@@ -59,133 +54,9 @@ if TYPE_CHECKING:
 BUDGET: Final = 64  # messages one actor serves before the others get their turn
 SHORTEST_COARSE_S: Final = 0.2  # call timeouts below this use the exact clock: the wheel is 100 ms coarse
 
-# States. The order matters: comparisons below rely on it.
-INIT: Final = 0
-SLEEP: Final = 1
-READY: Final = 2
-READY_UP: Final = 3
-RUNNING: Final = 4  # READY + 2
-ATTEND: Final = 5  # READY_UP + 2
-WAIT: Final = 6
-SUSPENDED: Final = 7
-HELD: Final = 8  # asleep with the main lane left alone: `hold_mailbox`
-ENDING: Final = 9
-TERMINATED: Final = 10
-
-STATE_NAMES: Final = (
-    "init",
-    "sleep",
-    "running",
-    "running",
-    "running",
-    "running",
-    "wait",
-    "suspended",
-    "wait",
-    "terminated",
-    "terminated",
-)
-
 _DELIVERED = SendResult.DELIVERED
 _TERMINATED = SendResult.TERMINATED
 _FULL = SendResult.FULL
-
-
-class Family:
-    """Children in start order, as a list threaded through their refs: no memory of its own per child."""
-
-    __slots__ = ("count", "first", "last")
-
-    def __init__(self) -> None:
-        self.first: Ref | None = None
-        self.last: Ref | None = None
-        self.count = 0
-
-    def add(self, child: Ref) -> None:
-        """Put a child last."""
-        last = self.last
-        if last is None:
-            self.first = child
-        else:
-            last._next = child
-            child._previous = last
-        self.last = child
-        self.count += 1
-
-    def remove(self, child: Ref) -> None:
-        """Take a child out."""
-        before, after = child._previous, child._next
-        if before is None:
-            self.first = after
-        else:
-            before._next = after
-            child._previous = None
-        if after is None:
-            self.last = before
-        else:
-            after._previous = before
-            child._next = None
-        self.count -= 1
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Generator[Ref, None, None]:
-        child = self.first
-        while child is not None:
-            after = child._next
-            yield child
-            child = after
-
-
-class Rare(Family):
-    """What few actors need. True iff: `awaited` is the child whose end the wind-down waits for."""
-
-    __slots__ = (
-        "awaited",
-        "held",
-        "id",
-        "interrupted",
-        "last_error",
-        "level",
-        "limit",
-        "links",
-        "owed",
-        "pending",
-        "reply",
-        "restarts",
-        "since",
-        "suspended",
-        "sweeping",
-        "task",
-        "trace",
-        "waiters",
-        "watchers",
-        "watching",
-    )
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.awaited: Ref | None = None
-        self.held = False  # the main lane is left alone
-        self.id = 0  # given when first asked for
-        self.interrupted = False  # the running coroutine was cancelled already
-        self.last_error: str | None = None
-        self.level: int | None = None  # log level set by an operator
-        self.limit: Any = None  # timer handle of the time limit that runs: a child's end or terminate
-        self.links: dict[Ref, None] | None = None
-        self.owed: dict[Reply, None] | None = None  # replies promised with NO_REPLY
-        self.pending: Awaitable[None] | None = None  # what is left of init
-        self.reply: Reply | None = None  # where the running coroutine's value goes
-        self.restarts = 0
-        self.since: float | None = None  # monotonic; when wait, suspended or terminated began
-        self.suspended = False
-        self.sweeping = False  # children are being told to end in a loop: their ends need no reaction
-        self.task: asyncio.Task[Any] | None = None
-        self.trace: str | None = None
-        self.waiters: list[asyncio.Future[Reason]] | None = None
-        self.watchers: dict[int, Ref] | None = None  # monitor id -> who hears of our end
-        self.watching: dict[int, Ref] | None = None  # monitor id -> whose end we hear of
 
 
 class Ref(TimerOwner):
@@ -367,16 +238,16 @@ class Ref(TimerOwner):
             self._reason = KILL
             self._state = ATTEND
         elif state == INIT:
-            self._abort(KILL)
+            abort(self, KILL)
         elif state < ENDING:
-            self._end(KILL)
+            end(self, KILL)
         elif state == ENDING and self._reason is not KILL:
             self._reason = KILL
             rare = self._rare
             if rare is not None:
-                self._drop_limit()
-                self._abandon_task()
-            self._wind_down()
+                drop_limit(self)
+                abandon_task(self)
+            wind_down(self)
 
     def suspend(self) -> None:
         """Serve only urgent mail until `resume`; the rest waits, and the main lane may become full."""
@@ -488,7 +359,7 @@ class Ref(TimerOwner):
             while True:
                 if self._state != RUNNING:
                     if self._reason is not None:
-                        self._end(self._reason)
+                        end(self, self._reason)
                         break
                     result = self._attend(actor)
                     if self._state > ATTEND:
@@ -537,13 +408,13 @@ class Ref(TimerOwner):
             if kind is ChildEnded:
                 return actor._kernel_urgent(item)
             if kind is StopOrder:
-                self._end(item.reason)
+                end(self, item.reason)
                 return None
             if kind is Exit:
                 if actor.trap_exits and item.ref is not self._parent:
                     self._received += 1
                     return actor.handle_exit(item)
-                self._end(item.reason)
+                end(self, item.reason)
                 return None
             return actor._kernel_urgent(item)
         if self._rare is not None and self._rare.suspended:
@@ -611,7 +482,7 @@ class Ref(TimerOwner):
         rare.since = system.clock.monotonic()
         rare.interrupted = False
         loop = asyncio.get_running_loop()
-        task = rare.task = loop.create_task(_metered(_Metered(self, result)), context=system._context)
+        task = rare.task = loop.create_task(metered(Metered(self, result)), context=system._context)
         task.add_done_callback(self._awaited, context=system._context)
         if self._urgent is not None:
             for item in self._urgent:
@@ -748,318 +619,20 @@ class Ref(TimerOwner):
         if kernel_log.isEnabledFor(logging.ERROR):
             kernel_log.error("%s ended: %s", self, text, exc_info=error)
 
+    def _abort(self, reason: Reason) -> None:
+        """Undo its spawn: init failed."""
+        abort(self, reason)
+
     def _fail(self, error: BaseException) -> None:
         self._blame(error)
         if self._state < ENDING:
-            self._end(KILL if self._reason is KILL else error)
-
-    def _end(self, reason: Reason) -> None:
-        """Begin to end: no more mail, no more timers; then wind down."""
-        self._state = ENDING
-        self._reason = reason
-        if self._main is not None:
-            self._refuse(self._main, reason)
-            self._main = None
-        self._lane = self._urgent = None
-        if self._timers is not None:
-            self._cancel_timers()
-        actor: Actor = self._actor  # type: ignore[assignment]
-        if self._rare is None and not actor._has_terminate:
-            self._finish()
-            return
-        rare = self._rare
-        if rare is not None and (rare.task is not None or rare.reply is not None):
-            self._abandon_task()
-        if actor._supervises:
-            actor._kernel_before_end()
-        self._wind_down()
+            end(self, KILL if self._reason is KILL else error)
 
     def _refuse(self, main: Iterable[Any], reason: Reason) -> None:
         """Tell callers in the queue that nobody will answer."""
         for message in main:
             if type(message) is Envelope and message.reply is not None:
                 message.reply.error(NotAlive(self, reason))
-
-    def _abandon_task(self) -> None:
-        """Cancel the coroutine of a killed actor without waiting for it."""
-        rare = cast("Rare", self._rare)
-        task, rare.task = rare.task, None
-        if task is not None:
-            task.cancel()
-            self._system._adopt(task)
-        reply, rare.reply = rare.reply, None
-        if reply is not None:
-            reply.error(NotAlive(self, self._reason))
-
-    def _wind_down(self) -> None:
-        """Take the next step of the end: children, terminate, finish. Called again after each wait."""
-        rare = self._rare
-        if rare is not None and rare.count and not self._stop_children(rare):
-            return
-        actor = self._actor
-        if actor is None:
-            return
-        reason = cast("Reason", self._reason)
-        if actor._has_terminate and reason is not KILL:
-            try:
-                result = actor.terminate(reason)
-            except Exception as exc:  # the log and last_error are told; the end itself goes on
-                self._blame(exc)
-            else:
-                if result is not None and hasattr(type(result), "__await__"):
-                    system = self._system
-                    rare = self._need_rare()
-                    loop = asyncio.get_running_loop()
-                    task = rare.task = loop.create_task(_metered(_Metered(self, result)), context=system._context)
-                    rare.limit = system.clock.call_later(system.terminate_limit_s, self._terminate_overdue, task)
-                    task.add_done_callback(self._terminate_done, context=system._context)
-                    return
-        self._finish()
-
-    def _terminate_done(self, task: asyncio.Task[Any]) -> None:
-        rare = self._need_rare()
-        if rare.task is not task:
-            return
-        rare.task = None
-        self._drop_limit()
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._blame(error)
-        self._finish()
-
-    def _terminate_overdue(self, task: asyncio.Task[Any]) -> None:
-        rare = self._need_rare()
-        if rare.task is task:
-            rare.limit = None
-            rare.last_error = f"terminate() took more than {self._system.terminate_limit_s:g} s"
-            kernel_log.error("%s: %s", self, rare.last_error)
-            self._abandon_task()
-            self._finish()
-
-    def _drop_limit(self) -> None:
-        rare = cast("Rare", self._rare)
-        limit, rare.limit = rare.limit, None
-        if limit is not None:
-            limit.cancel()
-
-    def _stop_children(self, rare: Rare) -> bool:
-        """Make the children end, last first; return whether all are gone already."""
-        actor = cast("Actor", self._actor)
-        if rare.sweeping:
-            return False
-        rare.sweeping = True
-        try:
-            if self._reason is KILL:
-                child = rare.last
-                while child is not None:
-                    before = child._previous
-                    child.kill()
-                    child = before
-            elif actor._kernel_together():
-                if rare.awaited is None:
-                    last = rare.last
-                    limit_s: float | None = None
-                    child = last
-                    while child is not None:
-                        before = child._previous
-                        limit_s = self._tell_to_end(actor, child)
-                        child = before
-                    if rare.count and limit_s is not None:
-                        rare.awaited = last
-                        rare.limit = self._system.clock.call_later(limit_s, self._children_overdue, None)
-            else:
-                while (child := rare.last) is not None:
-                    if rare.awaited is child:
-                        break
-                    limit_s = self._tell_to_end(actor, child)
-                    if child._state != TERMINATED:
-                        rare.awaited = child
-                        if limit_s is not None:
-                            rare.limit = self._system.clock.call_later(limit_s, self._children_overdue, child)
-                        break
-        finally:
-            rare.sweeping = False
-        return not rare.count
-
-    def _tell_to_end(self, actor: Actor, child: Ref) -> float | None:
-        limit_s = actor._kernel_shutdown_s(child)
-        if limit_s is None:
-            child.kill()
-        else:
-            child.stop(SHUTDOWN)
-        return limit_s
-
-    def _children_overdue(self, child: Ref | None) -> None:
-        """Kill the child that used up its time, or all that are left."""
-        rare = cast("Rare", self._rare)
-        rare.limit = None
-        if child is not None:
-            kernel_log.warning("%s did not end in time and is killed", child)
-            child.kill()
-            return
-        rare.sweeping = True
-        child = rare.last
-        while child is not None:
-            before = child._previous
-            child.kill()
-            child = before
-        rare.sweeping = False
-        if not rare.count:
-            self._wind_down()
-
-    def _child_gone(self, child: Ref, reason: Reason, started: bool) -> None:
-        """Hear that a child is out of the family."""
-        state = self._state
-        if state == ENDING:
-            rare = cast("Rare", self._rare)
-            if rare.awaited is child and not self._stops_together():
-                rare.awaited = None
-                self._drop_limit()
-                if not rare.sweeping:
-                    self._wind_down()
-            elif not rare.count and not rare.sweeping:
-                self._drop_limit()
-                self._wind_down()
-        elif (
-            state < ENDING
-            and (actor := self._actor) is not None
-            and actor._supervises
-            # A failed init is no end, but its supervisor may be waiting for it.
-            and (started or actor._kernel_starting(child))
-        ):
-            self._push_urgent(ChildEnded(child, reason))
-
-    def _stops_together(self) -> bool:
-        return self._actor is not None and self._actor._kernel_together()
-
-    def _finish(self) -> None:
-        """Be gone: release the name, leave the family, tell everyone."""
-        self._state = TERMINATED
-        self._actor = None
-        if self.name is not None:
-            self._system.registry.pop(self.name, None)
-        parent = self._parent
-        family: Family = self._system._roots if parent is None else parent._rare  # type: ignore[assignment]
-        family.remove(self)
-        if self._rare is not None:
-            self._tell(self._reason)  # type: ignore[arg-type]
-        if parent is not None:
-            parent._child_gone(self, self._reason, True)  # type: ignore[arg-type]
-
-    def _leave(self) -> None:
-        if self.name is not None:
-            self._system.registry.release(self.name, self)
-        parent = self._parent
-        if parent is None:
-            self._system._roots.remove(self)
-        else:
-            cast("Rare", parent._rare).remove(self)
-
-    def _tell(self, reason: Reason) -> None:
-        rare = cast("Rare", self._rare)
-        links, rare.links = rare.links, None
-        for other in links or ():
-            if other._rare is not None and other._rare.links is not None:
-                other._rare.links.pop(self, None)
-            other._exit_signal(self, reason)
-        watching, rare.watching = rare.watching, None
-        for monitor, other in (watching or {}).items():
-            if other._rare is not None and other._rare.watchers is not None:
-                other._rare.watchers.pop(monitor, None)
-        watchers, rare.watchers = rare.watchers, None
-        for monitor, other in (watchers or {}).items():
-            if other._rare is not None and other._rare.watching is not None:
-                other._rare.watching.pop(monitor, None)
-            other.send_system(Down(self, reason, monitor))
-        owed, rare.owed = rare.owed, None
-        for reply in owed or ():
-            reply._debtor = None
-            reply.error(NotAlive(self, reason))
-        waiters, rare.waiters = rare.waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(reason)
-
-    # -- init that failed
-
-    def _abort(self, reason: Reason) -> None:
-        """Undo a spawn: the actor never existed. Its children, if it had any, are ended without waiting."""
-        if self._state >= ENDING:
-            return
-        self._state = ENDING
-        self._reason = reason
-        if self._main is not None:
-            self._refuse(self._main, reason)
-        self._main = self._lane = self._urgent = None
-        self._cancel_timers()
-        actor = cast("Actor", self._actor)
-        if actor._supervises:
-            actor._kernel_before_end()
-        rare = self._rare
-        if rare is not None:
-            pending, rare.pending = rare.pending, None
-            if isinstance(pending, CoroutineType) and getcoroutinestate(pending) == CORO_CREATED:
-                pending.close()
-            rare.sweeping = True
-            while rare.last is not None and rare.last._state != TERMINATED:
-                rare.last._force_end()
-            for other in rare.links or ():
-                if other._rare is not None and other._rare.links is not None:
-                    other._rare.links.pop(self, None)
-            rare.links = None
-        self._state = TERMINATED
-        self._actor = None
-        self._leave()
-        if rare is not None:
-            self._tell(reason)
-        if self._parent is not None:
-            self._parent._child_gone(self, reason, False)
-
-    def _force_end(self) -> None:
-        """End now: children first, `terminate` called but, if async, not waited for."""
-        if self._state == INIT:
-            self._abort(SHUTDOWN)
-            return
-        if self._state == TERMINATED:
-            return
-        began = self._state == ENDING
-        self._state = ENDING
-        self._reason = self._reason or SHUTDOWN
-        if self._main is not None:
-            self._refuse(self._main, self._reason)
-        self._main = self._lane = self._urgent = None
-        self._cancel_timers()
-        actor = cast("Actor", self._actor)
-        if actor._supervises and not began:
-            actor._kernel_before_end()
-        rare = self._rare
-        waiting = rare is not None and rare.task is not None and began  # terminate is running already
-        if rare is not None:
-            rare.sweeping = True
-            self._drop_limit()
-            while rare.last is not None and rare.last._state != TERMINATED:
-                rare.last._force_end()
-            if waiting:
-                if rare.task is not None:
-                    self._system._adopt(rare.task)
-                rare.task = None
-            else:
-                self._abandon_task()
-        if actor._has_terminate and not waiting:
-            try:
-                result = actor.terminate(self._reason)
-            except Exception as exc:  # the log and last_error are told
-                self._blame(exc)
-            else:
-                if result is not None and hasattr(type(result), "__await__"):
-                    system = self._system
-                    task = asyncio.get_running_loop().create_task(
-                        _metered(_Metered(self, result)), context=system._context
-                    )
-                    system._adopt(task)
-                    limit = system.clock.call_later(system.terminate_limit_s, task.cancel)
-                    task.add_done_callback(lambda _: limit.cancel())
-        self._finish()
 
 
 class Control:
@@ -1072,53 +645,3 @@ def _expire(argument: tuple[asyncio.Future[Any], Ref, float]) -> None:
     future, ref, timeout_s = argument
     if not future.done():
         future.set_exception(CallTimeout(f"{ref} did not answer within {timeout_s:g} s"))
-
-
-async def _metered(steps: _Metered) -> Any:
-    """Run a handler's awaitable, charging its steps (not its waits) to the actor."""
-    if isinstance(steps.coroutine, Coroutine):
-        return await steps
-    return await steps.coroutine
-
-
-class _Metered:
-    """Steps a coroutine from inside its task, so that `current_task` and `asyncio.timeout` work as usual."""
-
-    __slots__ = ("coroutine", "ref")
-
-    def __init__(self, ref: Ref, coroutine: Awaitable[Any]) -> None:
-        self.ref = ref
-        self.coroutine = coroutine
-
-    def __del__(self) -> None:
-        # A task cancelled before its first step drops the coroutine unbegun; that is no oversight of anyone.
-        if isinstance(self.coroutine, Coroutine):
-            self.coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        ref = self.ref
-        coroutine = cast("Coroutine[Any, Any, Any]", self.coroutine)
-        system = ref._system
-        step: Any = coroutine.send
-        value: Any = None
-        while True:
-            sent = system._sent
-            system._current = ref
-            begun = perf_counter()
-            try:
-                wanted = step(value)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                system._current = None
-                ref._spent += perf_counter() - begun
-                ref._sent += system._sent - sent
-            try:
-                value = yield wanted
-                step = coroutine.send
-            except GeneratorExit:
-                coroutine.close()
-                raise
-            except BaseException as exc:  # cancellation or an error: it belongs to the coroutine
-                value = exc
-                step = coroutine.throw

@@ -47,7 +47,8 @@ from hermes.runtime.reasons import (
     is_abnormal,
     reason_text,
 )
-from hermes.runtime.ref import INIT, TERMINATED, Ref
+from hermes.runtime.ref import Ref
+from hermes.runtime.states import INIT, TERMINATED
 from hermes.runtime.strategy import (
     Act,
     ChildState,

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from hermes.runtime.clock import Clock, SystemClock
 from hermes.runtime.logs import ActorLog, kernel_log
 from hermes.runtime.mailbox import SendResult
+from hermes.runtime.rare import Family
 from hermes.runtime.reasons import SHUTDOWN, AsyncInit, NotAlive, SystemClosed
-from hermes.runtime.ref import ENDING, INIT, READY, READY_UP, SLEEP, STATE_NAMES, Family, Ref
+from hermes.runtime.ref import Ref
 from hermes.runtime.registry import Registry
+from hermes.runtime.states import ENDING, INIT, READY, READY_UP, SLEEP, STATE_NAMES
 from hermes.runtime.timers import TimerWheel
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from thespian.actors import (
 from hermes.runtime.logs import kernel_log
 from hermes.runtime.mailbox import Envelope, Reply, SendResult
 from hermes.runtime.reasons import NORMAL, SHUTDOWN, RuntimeFault, reason_text
-from hermes.runtime.ref import ENDING, Ref
+from hermes.runtime.ref import Ref
+from hermes.runtime.states import ENDING
 from hermes.runtime.system import System
 from hermes.runtime.thespian.errors import Poisoned, SourceLoadingNotHosted, WouldBlock
 from hermes.runtime.thespian.guest import Family, Guest, MountedGuest

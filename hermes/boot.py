@@ -42,6 +42,7 @@ from gateway.workers.counts import Gone, leave_with_all, leave_with_one
 from gateway.workers.peers import Peers
 from hermes import logs
 from hermes import settings as config
+from hermes.data_dir import key_hash_secret, make_data_dir, operator_key, remove_node_file, write_node_file
 from hermes.domain.inbound import NumberOwner
 from hermes.domain.message import ulid
 from hermes.errors import SettingsError
@@ -110,8 +111,8 @@ class Node:
         self._place = place
         environ = os.environ if environ is None else environ
         self.settings = settings
-        self.data_dir = config.make_data_dir(data_dir)
-        self.operator_key = config.operator_key(data_dir, environ)
+        self.data_dir = make_data_dir(data_dir)
+        self.operator_key = operator_key(data_dir, environ)
         self.url = ""
         self.clock = SystemClock()
         self.metrics = Metrics()
@@ -156,7 +157,7 @@ class Node:
         if self._embedded is not None:
             await self._embedded.start()
             self._connect = self._embedded.connect_kwargs()
-        hash_secret = config.key_hash_secret(self.data_dir)
+        hash_secret = key_hash_secret(self.data_dir)
         journal = PostgresJournal(
             self._connect,
             worker_id=ulid() if self._place is None else self._place.worker_id,
@@ -240,7 +241,7 @@ class Node:
         self._root_watch = asyncio.ensure_future(self._watch_root(self._root))
         self._ready = True
         if self._place is None:
-            config.write_node_file(self.data_dir, self.url)
+            write_node_file(self.data_dir, self.url)
         gc.collect()
         gc.freeze()  # what lives as long as the node is no work for later collections
         gc.set_threshold(20_000, 20, 50)  # a message makes few cycles; 7 % less CPU than (700, 10, 10)
@@ -366,7 +367,7 @@ class Node:
         if self._embedded is not None:
             await self._embedded.stop()
         if self._place is None:
-            config.remove_node_file(self.data_dir)
+            remove_node_file(self.data_dir)
 
     async def _drain(self, context: Context) -> None:
         """Wait for the answers of carriers, and for what they lead to to be written."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hermes import settings as config
+from hermes.data_dir import key_hash_secret, make_data_dir, operator_key, remove_node_file, write_node_file
 from hermes.domain.message import ulid
 from hermes.errors import HermesError, SettingsError
 from hermes.journal import postgres
@@ -82,13 +83,13 @@ class Parent:
         self, settings: Settings, data_dir: Path, source: Mapping[str, Any], environ: Mapping[str, str]
     ) -> None:
         self._settings = settings
-        self._data_dir = config.make_data_dir(data_dir)
+        self._data_dir = make_data_dir(data_dir)
         self._source = source
         self._workers = settings.server.workers
         self._embedded = EmbeddedPostgres(data_dir) if settings.database.url is None else None
         self._connect: Any = settings.database.url
-        config.operator_key(data_dir, environ)
-        config.key_hash_secret(data_dir)
+        operator_key(data_dir, environ)
+        key_hash_secret(data_dir)
         if settings.database.secrets_key_file is None:
             Sealer(data_dir / "secrets.key", own=True).make_key()
         self._children: dict[int, _Child] = {}
@@ -125,7 +126,7 @@ class Parent:
             self._started = True
             loop.add_signal_handler(signal.SIGHUP, self._renew_soon)
             url = config.base_url(self._settings.server.host, self._address[1])
-            config.write_node_file(self._data_dir, url)
+            write_node_file(self._data_dir, url)
             log.info("ready", url=url, workers=self._workers)
             await self._stop.wait()
         finally:
@@ -320,7 +321,7 @@ class Parent:
             listener.close()
         if self._embedded is not None:
             await self._embedded.stop()
-        config.remove_node_file(self._data_dir)
+        remove_node_file(self._data_dir)
 
 
 def _signal(child: _Child, number: int) -> None:

@@ -17,8 +17,8 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from hermes import __version__
+from hermes.data_dir import data_folder, node_file
 from hermes.errors import HermesError, SettingsError
-from hermes.settings import data_folder, node_file
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 TIMEOUT_S: Final = 10.0  # every request is answered within 2 s; this is for a bad line

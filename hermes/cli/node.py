@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hermes import logs, settings
 from hermes.cli import client
+from hermes.data_dir import data_folder, make_data_dir, node_file, write_private
 from hermes.errors import HermesError
 from hermes.settings import Settings
 
@@ -57,7 +58,7 @@ def serve(
     """
     options = _address(host, port) | ({} if workers is None else {"server.workers": workers})
     loaded = settings.load(config, environ, options=options)
-    folder = settings.data_folder(data_dir, environ)
+    folder = data_folder(data_dir, environ)
     if not loaded.names_carrier and loaded.database.url is None and not (folder / "postgres").exists():
         loaded.refuse_no_carrier()  # before a database is made in which there can be none
     if loaded.server.workers > 1:
@@ -150,7 +151,7 @@ def _run(loaded: Settings, folder: Path, ready: Callable[[Node], Any]) -> int:
     from hermes import boot  # with uvloop, every part of Hermes: takes longer than the rest of the command line
 
     logs.configure(loaded.log.format, loaded.log.level)
-    settings.make_data_dir(folder)
+    make_data_dir(folder)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(boot.serve(loaded, folder, on_ready=ready))
@@ -203,11 +204,11 @@ def demo_folder(environ: Mapping[str, str], data_dir: Path | None, in_use: Colle
     `in_use` are those known to be taken, though nobody answers there yet.
     """
     if data_dir is not None:
-        return settings.data_folder(data_dir, environ)
-    folder = settings.data_folder(None, environ)
+        return data_folder(data_dir, environ)
+    folder = data_folder(None, environ)
     chosen = folder / "demo"
     n = 1
-    while chosen in in_use or ((found := settings.node_file(chosen)) is not None and client.is_alive(found.pid)):
+    while chosen in in_use or ((found := node_file(chosen)) is not None and client.is_alive(found.pid)):
         n += 1
         chosen = folder / f"demo-{n}"
     return chosen
@@ -238,7 +239,7 @@ async def demo_keys(directory: Directory, folder: Path) -> dict[str, str]:
             _, text = await directory.create_key(tenant.id, mode)
         made[name] = text
     if made != kept:
-        settings.write_private(path, json.dumps(made) + "\n")
+        write_private(path, json.dumps(made) + "\n")
     return made
 
 
@@ -312,7 +313,7 @@ def migrate(environ: Mapping[str, str], config: Path | None, data_dir: Path | No
     """
     loaded = settings.load(config, environ)
     logs.configure(loaded.log.format, loaded.log.level)
-    applied = asyncio.run(_migrate(loaded, settings.data_folder(data_dir, environ)))
+    applied = asyncio.run(_migrate(loaded, data_folder(data_dir, environ)))
     if as_json:
         client.print_json({"applied": applied})
     else:
@@ -326,7 +327,7 @@ async def _migrate(loaded: Settings, folder: Path) -> list[str]:
         return await postgres.migrate(loaded.database.url)
     from hermes.journal.embedded import EmbeddedPostgres
 
-    server = EmbeddedPostgres(settings.make_data_dir(folder))
+    server = EmbeddedPostgres(make_data_dir(folder))
     await server.start()
     try:
         return await postgres.migrate(server.connect_kwargs())

@@ -12,8 +12,8 @@ from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from hermes.data_dir import write_private
 from hermes.errors import HermesError, SettingsError
-from hermes.settings import write_private
 
 MAKE_ONE = "make one with: openssl rand -base64 32 | tr '+/' '-_'"
 

@@ -29,11 +29,12 @@ from rich.console import Console
 
 import hermes
 from hermes.cli import actors, carriers, checks, client, main, node, overview, show
+from hermes.data_dir import write_node_file
 from hermes.errors import HermesError, SettingsError
 from hermes.journal.directory import Directory
 from hermes.journal.memory import MemoryJournal
 from hermes.runtime.clock import SystemClock
-from hermes.settings import Settings, write_node_file
+from hermes.settings import Settings
 
 KEY = "hk_op_operator"
 ID = "msg_01JABCDEFGHJKMNPQRSTVWXYZ0"

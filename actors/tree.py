@@ -38,7 +38,7 @@ from actors.smpp import SMPPSupervisor, carrier_spec
 from actors.suppression import SuppressionActor
 from actors.tenant import TenantSupervisor
 from actors.waker import WakerActor
-from actors.webhook import WebhookSupervisor
+from actors.webhook_supervisor import WebhookSupervisor
 from hermes.runtime import Actor, Backoff, ChildSpec, Intensity, Strategy, Supervisor
 
 # A carrier whose actor keeps failing is tried again more and more slowly, for ever: it must not take others down.

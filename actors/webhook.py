@@ -5,8 +5,8 @@ from a cascade (`WebhooksDue`, after the commit) or is read back from the outbox
 due, when there was no room for it. Its message is loaded, with others, right before the call. What became of
 it is written together with that of other tenants (`webhook_results.py`), and only then is it forgotten here.
 
-A tenant has a queue for each target: an endpoint, or the origin (scheme, host, port) of a `callback_url`. How
-many calls a target may have under way follows from how it answers (`hermes.domain.webhooks.next_window`).
+A tenant has a queue for each target (`webhook_targets.py`); the tenants' actors are started, and get their news, by
+`webhook_supervisor.py`.
 
 Invariants:
 - `_held` has exactly the deliveries that are queued, under way, or whose result is not known to be written.
@@ -28,7 +28,6 @@ from datetime import datetime, timedelta
 from math import inf
 from operator import attrgetter
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,22 +35,21 @@ from actors.background import Background
 from actors.context import Context
 from actors.webhook_client import WebhookClient
 from actors.webhook_results import ResultWriter, Saved
+from actors.webhook_targets import Chain, Target, origin
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, webhook_type
 from hermes.domain.message import Message, rfc3339
 from hermes.domain.view import public_message
 from hermes.domain.webhooks import (
-    WINDOW_START,
     Answer,
     ReplayDue,
     Verdict,
     judge,
-    next_window,
     sign,
     webhook_id,
 )
 from hermes.journal.base import JournalError, OutboxEntry, OutboxItem, OutboxResult, StoredMessage
 from hermes.logs import get_logger
-from hermes.runtime import NORMAL, SHUTDOWN, Actor, ChildSpec, Ref, Restart, SendResult, Strategy, Supervisor
+from hermes.runtime import SHUTDOWN, Actor
 from hermes.runtime.timers import Timer
 from hermes.telemetry import Tracer
 
@@ -60,8 +58,6 @@ log = get_logger("hermes.webhook")
 CALLBACK: Final = "callback"  # the outbox's target for a message's callback_url
 
 HELD_MOST: Final = 5_000  # deliveries a tenant has in memory, about 400 octets each
-SHARE_MOST: Final = 500  # of them, those that wait for one slow target
-SLOW_S: Final = 60.0  # a target is slow when what waits for it would take longer than this
 IN_FLIGHT_MOST: Final = 128  # calls under way for one tenant; bodies are in memory for these only
 LOAD_AT_ONCE: Final = 100  # messages read in one query
 LOOK_ROWS: Final = 1_000  # rows read from the outbox at once, those already held not counted
@@ -72,7 +68,6 @@ READS_AT_ONCE: Final = 4  # over all tenants: webhooks leave the journal's conne
 LOOK_EVERY_S: Final = 5.0  # how often an actor asks the outbox anew; another worker may have replayed something
 LOOKS_PER_S: Final = 50.0  # by all actors together: with more than 250 of them each asks less often
 RETRY_JOURNAL_S: Final = 1.0  # while the journal is away
-RESTART_S: Final = 5.0  # before the actor of a tenant is started again after a crash
 IDLE_S: Final = 60.0  # with an empty outbox, before an actor ends
 LAST_CALLS_S: Final = 3.0  # how long the calls under way are waited for when the node stops
 
@@ -97,14 +92,13 @@ class WebhooksDue:
     entries: Sequence[OutboxEntry]
 
 
-class _Signal:
+class Signal:
     """Mail that says it all by being there."""
 
     __slots__ = ()
 
 
-_WAKE: Final = _Signal()  # to a tenant's actor: the timer went off
-_TICK: Final = _Signal()  # to the supervisor: ask who has deliveries left
+_WAKE: Final = Signal()  # to a tenant's actor: the timer went off
 
 
 class _Looked:
@@ -124,7 +118,7 @@ class _Loaded:
 
     def __init__(
         self,
-        chains: list[_Chain],
+        chains: list[Chain],
         stored: dict[str, StoredMessage] | None,
         gone: frozenset[str] = frozenset(),
     ) -> None:
@@ -138,83 +132,12 @@ class _Answered:
 
     __slots__ = ("answer", "chain")
 
-    def __init__(self, chain: _Chain, answer: Answer) -> None:
+    def __init__(self, chain: Chain, answer: Answer) -> None:
         self.chain = chain
         self.answer = answer
 
 
-class _TenantsLeft:
-    """To the supervisor, from itself: who has deliveries left in the outbox."""
-
-    __slots__ = ("tenants",)
-
-    def __init__(self, tenants: list[str]) -> None:
-        self.tenants = tenants
-
-
-class _Restart:
-    """To the supervisor, from itself: a tenant's actor crashed a while ago."""
-
-    __slots__ = ("tenant",)
-
-    def __init__(self, tenant: str) -> None:
-        self.tenant = tenant
-
-
-class _Target:
-    """Where a tenant's deliveries go.
-
-    Attributes:
-        pace_s: seconds a call takes, lately; 0 before the first answer.
-        failures: in a row.
-        paused_until: monotonic.
-    """
-
-    __slots__ = ("failures", "in_flight", "last_error", "name", "pace_s", "paused_until", "queue", "window")
-
-    def __init__(self, name: str, window: int = WINDOW_START) -> None:
-        self.name = name
-        self.window = window
-        self.queue: deque[_Chain] = deque()
-        self.in_flight = 0
-        self.pace_s = 0.0
-        self.failures = 0
-        self.last_error: str | None = None
-        self.paused_until = 0.0
-
-    def has_room(self, now: float) -> bool:
-        return self.in_flight < self.window and self.paused_until <= now
-
-    def take(self, answer: Answer, error: str | None) -> None:
-        """Learn from an answer; `error` is None when it was a good one."""
-        self.window = next_window(self.window, answer)
-        self.pace_s += (answer.elapsed_s - self.pace_s) * (0.2 if self.pace_s else 1.0)
-        if error is None:
-            self.failures = 0
-        else:
-            self.failures += 1
-            self.last_error = error
-
-    @property
-    def overfull(self) -> bool:
-        """True when more waits for it than a slow target may have in memory."""
-        waiting = len(self.queue)
-        return waiting > SHARE_MOST and waiting * self.pace_s > SLOW_S * self.window
-
-
-class _Chain:
-    """The deliveries of one message to one target: one under way, the others after it, in order of seq."""
-
-    __slots__ = ("key", "running", "target", "waiting")
-
-    def __init__(self, item: OutboxItem, target: _Target) -> None:
-        self.key = (item.message_id, item.target)
-        self.target = target
-        self.waiting = [item]
-        self.running: OutboxItem | None = None
-
-
-class _Shared:
+class Shared:
     """What the tenants' actors have in common."""
 
     __slots__ = ("actors", "client", "overflowed", "reads", "results")
@@ -227,124 +150,22 @@ class _Shared:
         self.actors = 0
 
 
-class WebhookSupervisor(Supervisor):
-    """`webhooks`: simple_one_for_one over `webhook/<tenant id>`, started when there is something to deliver.
-
-    They are temporary, because restart intensity is shared: one tenant's crash must not stop other tenants'.
-    A crashed one is started again after `RESTART_S`, and reads its deliveries back from the outbox.
-    """
-
-    kind = "WebhookSupervisor"
-    mailbox_limit = 10_000
-
-    def __init__(self, context: Context, client: WebhookClient | None = None) -> None:
-        super().__init__(
-            Strategy.SIMPLE_ONE_FOR_ONE,
-            [ChildSpec("webhook", self._make, restart=Restart.TEMPORARY)],
-        )
-        self._context = context
-        self._client = client
-        self._shared: _Shared | None = None
-        self._tasks: Background | None = None
-        self._crashes = 0
-
-    def init(self) -> Any:
-        """Take the news of the cascades from now on, and ask the journal who has deliveries left."""
-        context = self._context
-        client = self._client or WebhookClient(context.clock, context.allow_private_callbacks)
-        self._shared = _Shared(client, ResultWriter(context, self.ref))
-        self._tasks = Background(self.ref)
-        self._tasks.run(self._ask_tenants())
-        context.webhook_due = self.webhook_due
-        return super().init()
-
-    def webhook_due(self, tenant: str, message_id: str, entries: Sequence[OutboxEntry]) -> None:
-        """Pass news on: `context.webhook_due`. What finds no room in a mailbox is found in the outbox."""
-        due = WebhooksDue(tenant, message_id, entries)
-        child = self.system.whereis("webhook/" + tenant)
-        sent = SendResult.UNKNOWN if child is None else child.send(due)
-        if sent is SendResult.FULL and self._shared is not None:
-            self._shared.overflowed.add(tenant)
-        elif sent:
-            self.ref.send(due)
-
-    def handle(self, message: Any) -> None:
-        """Start the actor a message is for, and pass the message on."""
-        kind = type(message)
-        if kind is WebhooksDue or kind is ReplayDue:
-            self._wake(message.tenant, message)
-        elif kind is _TenantsLeft:
-            for tenant in message.tenants:
-                self._wake(tenant, None)
-            self.send_after(LOOK_EVERY_S, _TICK)
-        elif message is _TICK:
-            assert self._tasks is not None
-            self._tasks.run(self._ask_tenants())
-        elif kind is _Restart:
-            self._wake(message.tenant, None)
-        else:
-            raise TypeError(f"webhooks do not understand {kind.__name__}")
-
-    def _wake(self, tenant: str, message: object | None) -> None:
-        name = "webhook/" + tenant
-        child = self.system.whereis(name)
-        if child is None:
-            self.start_child(tenant, name=name)  # reads the outbox first: the news are in it
-        elif message is not None:
-            child.send(message)  # one that is ending refuses it: the next tick finds the tenant in the outbox
-
-    def _make(self, tenant: str) -> Actor:
-        assert self._shared is not None
-        return WebhookActor(self._context, self._shared, tenant)
-
-    async def _ask_tenants(self) -> None:
-        context = self._context
-        try:
-            tenants = await context.journal.outbox_tenants()
-            context.webhooks_pending = await context.journal.outbox_pending() if tenants else 0
-        except JournalError:
-            tenants = []
-        self.ref.send_system(_TenantsLeft(tenants))
-
-    def child_ended(self, ref: Ref, reason: Any) -> None:
-        """Start a crashed one again, a while later."""
-        if reason is not NORMAL and reason is not SHUTDOWN:
-            self._crashes += 1
-            self.send_after(RESTART_S, _Restart((ref.name or "").removeprefix("webhook/")))
-
-    async def terminate(self, reason: Any) -> None:
-        """The children are gone: write their last results, close the connections."""
-        if self._tasks is not None:
-            self._tasks.cancel()
-        if self._shared is not None:
-            await self._shared.results.finish()
-            await self._shared.client.close()
-
-    def inspect(self) -> dict[str, Any]:
-        """Count the tenants with something to deliver."""
-        return {
-            "tenants": self._shared.actors if self._shared is not None else 0,
-            "results_to_write": len(self._shared.results) if self._shared is not None else 0,
-            "crashes": self._crashes,
-        }
-
-
 class WebhookActor(Actor):
     """`webhook/<tenant id>`: delivers one tenant's events. See the module's docstring."""
 
     kind = "Webhook"
     mailbox_limit = 5_000
 
-    def __init__(self, context: Context, shared: _Shared, tenant: str) -> None:
+    def __init__(self, context: Context, shared: Shared, tenant: str) -> None:
         self._context = context
         self._shared = shared
         self._tenant = tenant
         self._held: dict[Key, OutboxItem] = {}
-        self._chains: dict[tuple[str, str], _Chain] = {}
-        self._targets: dict[str, _Target] = {}
-        self._ready: dict[str, _Target] = {}  # those with something in their queue
+        self._chains: dict[tuple[str, str], Chain] = {}
+        self._targets: dict[str, Target] = {}
+        self._ready: dict[str, Target] = {}  # those with something in their queue
         # Whose message must be loaded before anybody knows where it goes.
-        self._unresolved = _Target(CALLBACK, IN_FLIGHT_MOST)
+        self._unresolved = Target(CALLBACK, IN_FLIGHT_MOST)
         self._in_flight = 0
         self._busy = False
         self._looked_last = False
@@ -424,10 +245,10 @@ class WebhookActor(Actor):
             insort(chain.waiting, item, key=_seq)
             return
         target = self._unresolved if item.target == CALLBACK else self._target(item.target)
-        chain = self._chains[item.message_id, item.target] = _Chain(item, target)
+        chain = self._chains[item.message_id, item.target] = Chain(item, target)
         self._enqueue(chain)
 
-    def _enqueue(self, chain: _Chain, first: bool = False) -> None:
+    def _enqueue(self, chain: Chain, first: bool = False) -> None:
         """Queue a chain for its target."""
         target = chain.target
         if first:
@@ -437,7 +258,7 @@ class WebhookActor(Actor):
         self._ready[target.name] = target
         self._shed(target)
 
-    def _shed(self, target: _Target) -> None:
+    def _shed(self, target: Target) -> None:
         """Give what came last for a slow target back to the outbox: memory is for those that answer."""
         while target.overfull:
             chain = target.queue.pop()
@@ -445,7 +266,7 @@ class WebhookActor(Actor):
             for item in chain.waiting:
                 self._put_off(target, item)
 
-    def _put_off(self, target: _Target, item: OutboxItem) -> None:
+    def _put_off(self, target: Target, item: OutboxItem) -> None:
         """Say when a delivery that found no room is to be looked at again: the older it is, the later."""
         now = self._context.clock.now()
         if target.failures >= FAILING_AFTER:
@@ -459,12 +280,12 @@ class WebhookActor(Actor):
         due = now + timedelta(seconds=wait_s)
         self._put(OutboxResult(*_key(item), "retry", item.attempts, due, item.last_error))
 
-    def _target(self, name: str) -> _Target:
+    def _target(self, name: str) -> Target:
         target = self._targets.get(name)
         if target is None:
             if len(self._targets) >= TARGETS_KEPT:
                 self._forget_targets()
-            target = self._targets[name] = _Target(name)
+            target = self._targets[name] = Target(name)
         return target
 
     def _forget_targets(self) -> None:
@@ -570,7 +391,7 @@ class WebhookActor(Actor):
 
     def _begin_load(self, now: float) -> bool:
         """Pick what may be called now, in turn from each target, and load its messages. False: nothing."""
-        picked: list[_Chain] = []
+        picked: list[Chain] = []
         turn = deque(self._ready.values())
         while turn and len(picked) < LOAD_AT_ONCE and self._in_flight < IN_FLIGHT_MOST:
             target = turn.popleft()
@@ -593,7 +414,7 @@ class WebhookActor(Actor):
         if not picked:
             return False
         self._looked_last = False
-        ids = {chain.key[0]: None for chain in picked if _running(chain).payload is None}
+        ids = {chain.key[0]: None for chain in picked if chain.under_way.payload is None}
         if ids:
             self._busy = True
             self._tasks.run(self._load(picked, list(ids)))
@@ -601,7 +422,7 @@ class WebhookActor(Actor):
             self._loaded(_Loaded(picked, {}))
         return True
 
-    async def _load(self, picked: list[_Chain], ids: list[str]) -> None:
+    async def _load(self, picked: list[Chain], ids: list[str]) -> None:
         stored: dict[str, StoredMessage] | None
         gone: set[str] = set()
         loop = asyncio.get_running_loop()
@@ -645,22 +466,22 @@ class WebhookActor(Actor):
                 self._begin(chain, stored.get(chain.key[0]), loaded.gone, bodies)
         self._read_over()
 
-    def _take_back(self, chain: _Chain) -> None:
+    def _take_back(self, chain: Chain) -> None:
         """Undo the picking of a chain; the caller queues it."""
-        chain.waiting.insert(0, _running(chain))
+        chain.waiting.insert(0, chain.under_way)
         chain.running = None
         chain.target.in_flight -= 1
         self._in_flight -= 1
 
     def _begin(
         self,
-        chain: _Chain,
+        chain: Chain,
         stored: StoredMessage | None,
         gone: frozenset[str],
         bodies: dict[tuple[str, int], bytes],
     ) -> None:
         """Call the customer, unless it has become clear that there is nobody to call."""
-        item = _running(chain)
+        item = chain.under_way
         message_id = item.message_id
         directory = self._context.directory
         secrets: list[str]
@@ -698,9 +519,9 @@ class WebhookActor(Actor):
         self._calls.add(task)
         task.add_done_callback(self._call_done)
 
-    def _resolve(self, chain: _Chain, url: str) -> bool:
+    def _resolve(self, chain: Chain, url: str) -> bool:
         """Now it is known where a chain goes: count it there. False: there is no room, it is queued."""
-        target = self._target(f"{CALLBACK} {_origin(url)}")
+        target = self._target(f"{CALLBACK} {origin(url)}")
         if target.has_room(self._context.clock.monotonic()):
             self._unresolved.in_flight -= 1
             target.in_flight += 1
@@ -719,8 +540,8 @@ class WebhookActor(Actor):
 
     # --- calling, and what follows --------------------------------------------------------------------------
 
-    async def _call(self, chain: _Chain, url: str, secrets: list[str], body: bytes, message: Message | None) -> None:
-        item = _running(chain)
+    async def _call(self, chain: Chain, url: str, secrets: list[str], body: bytes, message: Message | None) -> None:
+        item = chain.under_way
         tracer = self._context.tracer
         client = self._shared.client
         async with client.room:
@@ -765,7 +586,7 @@ class WebhookActor(Actor):
 
     def _answered(self, answered: _Answered) -> None:
         chain, answer = answered.chain, answered.answer
-        item = _running(chain)
+        item = chain.under_way
         target = chain.target
         attempts = item.attempts + 1
         verdict = judge(answer, attempts, _name(item))
@@ -778,9 +599,9 @@ class WebhookActor(Actor):
         self._end(chain, verdict, attempts)
         self._shed(target)
 
-    def _end(self, chain: _Chain, verdict: Verdict, attempts: int | None = None) -> None:
+    def _end(self, chain: Chain, verdict: Verdict, attempts: int | None = None) -> None:
         """Conclude the delivery a chain has under way; the next one of the chain is first in the queue."""
-        item = _running(chain)
+        item = chain.under_way
         chain.running = None
         chain.target.in_flight -= 1
         self._in_flight -= 1
@@ -887,24 +708,9 @@ def _callback_events(stored: StoredMessage) -> int:
     return sum(1 for event in stored.events if webhook_type(event) in DEFAULT_WEBHOOK_TYPES)
 
 
-def _running(chain: _Chain) -> OutboxItem:
-    assert chain.running is not None
-    return chain.running
-
-
 def _key(item: OutboxItem) -> Key:
     return (item.message_id, item.seq, item.target)
 
 
 def _name(item: OutboxItem) -> str:
     return f"{item.message_id}.{item.seq}.{item.target}"
-
-
-def _origin(url: str) -> str:
-    """Name where a URL leads, without anything that may be secret in it."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "?"
-    return f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port is not None else "")

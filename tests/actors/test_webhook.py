@@ -16,11 +16,14 @@ from standardwebhooks import Webhook
 import actors.webhook as webhook
 import actors.webhook_client as webhook_client
 import actors.webhook_results as webhook_results
+import actors.webhook_supervisor as webhook_supervisor
+import actors.webhook_targets as webhook_targets
 from actors.context import Context
 from actors.receipts import ReceiptIndex
 from actors.routing import RoutingTable
-from actors.webhook import WebhooksDue, WebhookSupervisor
+from actors.webhook import WebhooksDue
 from actors.webhook_client import WebhookClient
+from actors.webhook_supervisor import WebhookSupervisor
 from hermes import __version__
 from hermes.domain.events import Event
 from hermes.domain.message import Content, Message, Step, new_message_id, rfc3339
@@ -379,6 +382,7 @@ async def test_a_failed_delivery_is_tried_again_after_five_seconds_with_the_same
 
 async def test_after_three_days_it_is_a_dead_letter_that_can_be_replayed(node, customer, tenant, monkeypatch):
     monkeypatch.setattr(webhook, "LOOK_EVERY_S", 600.0)  # three days of looking take their time
+    monkeypatch.setattr(webhook_supervisor, "LOOK_EVERY_S", 600.0)
     customer.answer = status(500)
     id_ = node.delivered(tenant, customer.url)
     for tries, delay_s in enumerate(RETRY_DELAYS_S, 1):
@@ -661,8 +665,8 @@ async def test_memory_is_bounded_and_the_rest_is_read_back(node, customer, tenan
 
 
 async def test_what_a_slow_target_has_no_room_for_is_put_off(node, customers, tenant, monkeypatch):
-    monkeypatch.setattr(webhook, "SHARE_MOST", 5)
-    monkeypatch.setattr(webhook, "SLOW_S", 0.0)  # every target is slow
+    monkeypatch.setattr(webhook_targets, "SHARE_MOST", 5)
+    monkeypatch.setattr(webhook_targets, "SLOW_S", 0.0)  # every target is slow
     slow, quick = await customers(), await customers()
     go_on = asyncio.Event()
 
@@ -687,13 +691,13 @@ async def test_what_a_slow_target_has_no_room_for_is_put_off(node, customers, te
 
 
 async def test_what_a_failing_target_has_no_room_for_counts_as_tried(node, customer, tenant, monkeypatch):
-    monkeypatch.setattr(webhook, "SHARE_MOST", 5)
+    monkeypatch.setattr(webhook_targets, "SHARE_MOST", 5)
     customer.answer = status(500)
     for _ in range(15):
         node.delivered(tenant, customer.url)
     target = f"callback {customer.url}"
     await node.until(lambda: node.inspect(tenant)["targets"].get(target, {}).get("failures") == 15)
-    monkeypatch.setattr(webhook, "SLOW_S", 0.0)
+    monkeypatch.setattr(webhook_targets, "SLOW_S", 0.0)
     for _ in range(30):
         node.delivered(tenant, customer.url)
 
@@ -706,7 +710,7 @@ async def test_what_a_failing_target_has_no_room_for_counts_as_tried(node, custo
 
 
 async def test_a_burst_for_a_target_that_answers_well_is_not_put_off(node, customer, tenant, monkeypatch):
-    monkeypatch.setattr(webhook, "SHARE_MOST", 5)
+    monkeypatch.setattr(webhook_targets, "SHARE_MOST", 5)
     for _ in range(200):
         node.delivered(tenant, customer.url)
     await node.all_done()
@@ -854,7 +858,7 @@ async def test_an_actor_that_crashed_is_started_again_and_the_others_live(node, 
     ref.send("nonsense")
     await ref.ended()
     node.event(node.message(tenant, customer.url), news=False)
-    await node.clock.elapse(webhook.RESTART_S * 1.1)
+    await node.clock.elapse(webhook_supervisor.RESTART_S * 1.1)
     await customer.got(3)
     assert node.context.system.whereis("webhook/" + tenant) is not ref
     assert node.context.system.whereis("webhook/" + other) is lives

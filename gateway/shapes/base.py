@@ -12,6 +12,7 @@ from hermes.logs import Unshown
 Instant = Annotated[datetime, Meta(tz=True)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 SlugName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$", examples=["otp"])]
+PathName = Annotated[str, Meta(description="when given, the name of the path")]  # of what is written to its own path
 MOST_IN_PAGE: Final = 1_000
 
 

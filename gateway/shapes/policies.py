@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from gateway.shapes.base import Shape, SlugName
+from gateway.shapes.base import PathName, Shape, SlugName
 from gateway.shapes.messages import MOST_STEPS, StepBody
 from hermes.domain.state import Category, Channel, OnAmbiguous
 
@@ -29,7 +29,7 @@ class PolicyBody(PolicyFields, kw_only=True, forbid_unknown_fields=True):
 class PolicyChange(PolicyFields, kw_only=True, forbid_unknown_fields=True):
     """The whole of a policy."""
 
-    name: Annotated[str, Meta(description="when given, the name of the path")] | None = None
+    name: PathName | None = None
 
 
 class PolicyView(Shape):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from gateway.shapes.base import Shape, SlugName
+from gateway.shapes.base import PathName, Shape, SlugName
 from gateway.shapes.messages import ContentBody
 
 Locale = Annotated[str, Meta(pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}$")]
@@ -28,7 +28,7 @@ class TemplateBody(TemplateFields, kw_only=True, forbid_unknown_fields=True):
 class TemplateChange(TemplateFields, kw_only=True, forbid_unknown_fields=True):
     """A new version of a template."""
 
-    name: Annotated[str, Meta(description="when given, the name of the path")] | None = None
+    name: PathName | None = None
 
 
 class TemplateView(Shape):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
+from gateway.shapes import EventType
+from hermes.domain.events import ALL_WEBHOOK_TYPES, DEFAULT_WEBHOOK_TYPES
 from hermes.domain.message import rfc3339
 from hermes.journal.base import OutboxEntry, OutboxResult, Write
 from tests.gateway.api import OPERATOR, SMS, Api
@@ -210,6 +211,11 @@ async def test_the_secret_is_shown_and_rotated(api: Api) -> None:
     tenant = api.node.context.directory.tenant(api.node.tenant)
     assert tenant is not None and tenant.previous_secret == first["secret"]  # signs beside it for a day
     assert (await api.call("POST", path, {"overlap_s": "x"})).fields == ["overlap_s"]
+
+
+def test_an_endpoint_may_name_exactly_the_events_there_are() -> None:
+    named = get_args(EventType)
+    assert set(named) == ALL_WEBHOOK_TYPES and len(named) == len(ALL_WEBHOOK_TYPES)
 
 
 async def test_endpoints(api: Api) -> None:

@@ -19,6 +19,7 @@ from functools import partial
 from logging import DEBUG, getLogger
 from typing import Any, Final
 
+from actors.agequeue import AgeQueue
 from actors.context import Context
 from actors.messages import (
     CancelMail,
@@ -29,6 +30,7 @@ from actors.messages import (
     Job,
     NotTaken,
     NotWanted,
+    Overdue,
     ReceiptMail,
     RescheduleMail,
     ResumeSubmitted,
@@ -67,8 +69,8 @@ NOT_THE_CARRIERS: Final = frozenset(
         "policy_window",
     }
 )
-NOTE_AFTER_S: Final = 1.0  # in a carrier's queue, before the journal is told that it has not left
-NOTED_FOR_S: Final = 60.0  # the due time of such a note; a restart looks this far ahead (waker.py)
+# The due time of the journal's note that an attempt has not left; a restart looks this far ahead (waker.py).
+NOTED_FOR_S: Final = 60.0
 
 Then = Callable[[JournalError | None], None]
 
@@ -99,14 +101,7 @@ class Forget:
         self.at = at
 
 
-class _ParkNow:
-    """From the context: too many wait in memory, and this one has waited longest."""
-
-    __slots__ = ()
-
-
 _ALARM: Final = _Alarm()
-PARK_NOW: Final = _ParkNow()
 
 
 class CascadeActor(Actor):
@@ -128,14 +123,15 @@ class CascadeActor(Actor):
         "_expected",
         "_hand_over_at",
         "_handing_over",
-        "_idle_since",
         "_jobs",
         "_note_soon",
         "_noted_until",
+        "_park_soon",
         "_parked",
         "_parking",
         "_pending",
         "_timer",
+        "_waits_in",
         "state",
     )
 
@@ -147,6 +143,7 @@ class CascadeActor(Actor):
         self._effects = effects
         self._parked = parked
         self._parking = False
+        self._park_soon = False  # once its writes are stored
         self._accepted_at: datetime | None = None  # where traces are made, and it was this process
         self._pending = 0  # writes not yet committed
         self._after: list[tuple[list[rules.Effect], Then | None]] = []  # to do once they are
@@ -155,7 +152,7 @@ class CascadeActor(Actor):
         self._timer: Timer | None = None
         self._alarm_at: float = 0.0
         self._hand_over_at: float | None = None  # monotonic; no attempt is handed to a carrier before
-        self._idle_since: float | None = None
+        self._waits_in: AgeQueue | None = None
         self._handing_over = False  # the message is to be another worker's
         self._note_soon = False
         self._noted_until = 0.0  # monotonic; until then the journal's note that nothing has left is good
@@ -203,8 +200,8 @@ class CascadeActor(Actor):
                 self._do_not_contact(submission.step, submission.attempt)
         elif kind is rules.Sending:
             self._on_sending(message)
-        elif kind is _ParkNow:
-            self._park_if_idle()
+        elif kind is Overdue:
+            self._on_overdue()
         elif kind is Forget:
             self.state.message = erased(self.state.message, message.at)
         elif kind is HandOver:
@@ -309,12 +306,21 @@ class CascadeActor(Actor):
         ref = self.ref
 
         def done(error: JournalError | None) -> None:
-            committed.error = error
-            ref.send_system(committed)
+            if error is None and not effects and then is None and self._awaits_no_commit():
+                self._pending -= 1  # nobody waits for it: no turn is spent on hearing it
+            else:
+                committed.error = error
+                ref.send_system(committed)
             if write.outbox and error is None:
                 self._context.webhook_due(write.tenant, write.message_id, list(write.outbox))
 
         self._context.journal.append(write, done)
+
+    def _awaits_no_commit(self) -> bool:
+        """Tell whether nothing is held back until its writes are stored."""
+        return self.state.open and not (
+            self._after or self._handing_over or self._note_soon or self._park_soon or self._parking
+        )
 
     def _write_due(self, due: datetime, then: Then | None) -> None:
         """Write when to look at the message next: as parked, or as one that has not left."""
@@ -555,14 +561,16 @@ class CascadeActor(Actor):
         if due is not None and due <= now:
             self._context.metrics.timer_late_seconds.observe((now - due).total_seconds())
             self._take(rules.TimePassed())
-            return
-        if self._idle_since is None or self._lingers_for() <= 0:  # an earlier alarm may be left from before it was idle
-            self._park_if_idle()
 
-    def _lingers_for(self) -> float:
-        """Seconds that an idle message still stays in memory."""
-        assert self._idle_since is not None
-        return self._context.linger_s - (self._context.clock.monotonic() - self._idle_since)
+    def _on_overdue(self) -> None:
+        """It has waited long: for its carrier, which the journal should know of, or for anything, outside memory."""
+        self._waits_in = None
+        if self._jobs:
+            self._note_not_left()
+        elif self._pending:
+            self._park_soon = True
+        else:
+            self._park_if_idle()
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -688,39 +696,52 @@ class CascadeActor(Actor):
     # --- waiting, parking, ending -------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """After every input: end, or see to it that the timer goes off when something is due."""
-        if self._pending or self._parking:
-            return
+        """After every input: end, or see to it that it is looked at again when something is due."""
         state = self.state
         if not state.open:
-            if not self._jobs:
+            if not self._pending and not self._parking and not self._jobs:
                 self._leave()
             return
-        if self._handing_over:
-            self._hand_over()
+        if self._parking:
             return
-        if self._note_soon:
-            self._note_soon = False
-            self._note_not_left()
-        due = state.due()
-        if due is None:
+        if not self._pending:
+            if self._handing_over:
+                self._hand_over()
+                return
+            if self._note_soon:
+                self._note_soon = False
+                self._note_not_left()
+            if self._park_soon:
+                self._park_soon = False
+                self._park_if_idle()
+        if self._parking or self._park_soon:
             return
+        wait_s = self._wait_s()
+        if self._jobs and self._parked:
+            self._wait_in(None)
+            self._arm(min(wait_s, NOTED_FOR_S / 2))  # the note must be renewed
+            return
+        queue = self._context.handed if self._jobs else self._context.lingering
+        if self._waits_in is not queue:
+            self._wait_in(queue)
+        if wait_s <= queue.limit_s:  # else it hears first that it waits long
+            self._arm(wait_s)
+
+    def _wait_s(self) -> float:
+        """Tell in how many seconds an open message must be looked at, should nothing else happen."""
         context = self._context
-        wait = (due - context.clock.now()).total_seconds()
+        due = self.state.due() or self.state.message.expires_at
+        wait_s = (due - context.clock.now()).total_seconds()
         if self._hand_over_at is not None:
-            wait = max(wait, self._hand_over_at - context.clock.monotonic())
-        if not self._jobs:
-            if self._idle_since is None:
-                self._idle_since = context.clock.monotonic()
-                context.lingering[self.ref] = None
-                if len(context.lingering) > context.linger_limit:
-                    context.lingering.popitem(last=False)[0].send_system(PARK_NOW)
-            wait = min(wait, self._lingers_for())
-        else:
-            if self._idle_since is not None:
-                self._wake_up()
-            wait = min(wait, NOTED_FOR_S / 2 if self._parked else NOTE_AFTER_S)
-        self._arm(wait)
+            wait_s = max(wait_s, self._hand_over_at - context.clock.monotonic())
+        return wait_s
+
+    def _wait_in(self, queue: AgeQueue | None) -> None:
+        if self._waits_in is not None:
+            self._waits_in.leave(self.ref)
+        self._waits_in = queue
+        if queue is not None:
+            queue.join(self.ref)
 
     def _arm(self, wait_s: float) -> None:
         """Let the timer go off in `wait_s` seconds, or earlier if it is set already."""
@@ -731,11 +752,6 @@ class CascadeActor(Actor):
             self._timer.cancel()
         self._alarm_at = at
         self._timer = self.send_after(wait_s if wait_s > 0 else 0.0, _ALARM)
-
-    def _wake_up(self) -> None:
-        if self._idle_since is not None:
-            self._idle_since = None
-            self._context.lingering.pop(self.ref, None)
 
     def _park_if_idle(self) -> None:
         """Write when to look again, and end; unless something is under way or due soon."""
@@ -764,14 +780,14 @@ class CascadeActor(Actor):
             self._write_due(self._park_until() or self._context.clock.now(), self._parked_now)
 
     def _parked_now(self, error: JournalError | None) -> None:
-        self._parking = False
-        if error is None and not self._pending and not self._after:
-            self._leave()
+        self._parking = error is None and not self._pending and not self._after and self._leave()
 
-    def _leave(self) -> None:
+    def _leave(self) -> bool:
         """End, unless there is mail: what is in the mailbox of an actor that ends is lost."""
-        if not self.ref.mailbox:
+        leaves = not self.ref.mailbox
+        if leaves:
             self.stop()
+        return leaves
 
     def _park_until(self) -> datetime | None:
         """The next moment something must be done: a due time, or a receipt that must be asked for."""
@@ -789,7 +805,7 @@ class CascadeActor(Actor):
         """Leave the memory tidy. At a shutdown, tell the journal what certainly did not leave."""
         context = self._context
         context.active -= 1
-        self._wake_up()
+        self._wait_in(None)
         for key in self._expected:
             context.receipts.forget(key, self.ref)
         if reason is SHUTDOWN and self.state.open and not self._parked:

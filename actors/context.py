@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from actors.agequeue import AgeQueue
+from actors.messages import OVERDUE
 from actors.receipts import ReceiptIndex
 from actors.routes import CarrierEntry
 from actors.routing import RoutingTable
@@ -20,7 +21,7 @@ from hermes.journal.base import Journal, OutboxEntry
 from hermes.journal.directory import Directory
 from hermes.journal.suppressions import Suppressions
 from hermes.metrics import Metrics
-from hermes.runtime import FairQueue, Ref, System
+from hermes.runtime import FairQueue, System
 from hermes.runtime.clock import Clock
 from hermes.telemetry import Tracer
 
@@ -68,6 +69,7 @@ class Context:
     """The node's parts, and the few numbers actors share.
 
     Attributes:
+        note_after_s: how long an attempt waits in a carrier's queue before the journal is told that it has not left.
         linger_s: how long a cascade that only waits stays in memory before it is parked.
         linger_limit: how many may wait in memory; beyond, the longest waiting are parked first.
         open_messages: accepted and not final, over all tenants of this process.
@@ -85,7 +87,8 @@ class Context:
         public_url: how the world reaches this node; None: nobody said.
         tracer: makes traces; None: there are none.
         draining: the node is stopping: nothing new is sent, answers are still taken.
-        lingering: cascades that only wait, longest first.
+        handed: cascades of which a carrier has something to send.
+        lingering: cascades that only wait.
         answer_within_s: a receipt nobody knows waits so long for its submit answer, before a doubtful message may
             have it.
         receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
@@ -108,6 +111,7 @@ class Context:
     public_url: str | None = None
     max_open_messages: int = 2_000_000
     allow_private_callbacks: bool = False
+    note_after_s: float = 1.0
     linger_s: float = 10.0
     linger_limit: int = 10_000
     answer_within_s: float = 20.0
@@ -122,9 +126,14 @@ class Context:
     queues: dict[str, FairQueue] = field(default_factory=dict)
     health: dict[str, CarrierHealth] = field(default_factory=dict)
     quality: dict[str, Quality] = field(default_factory=dict)
-    lingering: OrderedDict[Ref, None] = field(default_factory=OrderedDict)
+    handed: AgeQueue = field(init=False)
+    lingering: AgeQueue = field(init=False)
     webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
     receipts_done: Callable[[int], None] = lambda row: None
+
+    def __post_init__(self) -> None:
+        self.handed = AgeQueue(self.clock, self.note_after_s, OVERDUE)
+        self.lingering = AgeQueue(self.clock, self.linger_s, OVERDUE, self.linger_limit)
 
     def opened(self, tenant: str) -> None:
         """Count a message that was accepted."""

@@ -150,6 +150,15 @@ class NotWanted:
     job: Job
 
 
+class Overdue:
+    """To a cascade: it has waited as long as it may, for a carrier's answer (`Context.handed`) or for anything."""
+
+    __slots__ = ()
+
+
+OVERDUE: Final = Overdue()
+
+
 @dataclass(slots=True, unsafe_hash=True)
 class ReceiptMail:
     """To `dlr`, `waker` or a cascade: a receipt on its way, and whom to tell when it is stored.

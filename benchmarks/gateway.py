@@ -4,7 +4,7 @@
 
 The tenant actor is a fake that admits at once, on the real kernel; the load comes from a second process over kept
 connections. `aiohttp` is a web.Application that answers the same bytes and does nothing: what the library costs.
-`protocol` is the same below aiohttp's own response classes: the floor our edge stands on.
+`protocol` is the same on our own connections: the floor our edge stands on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from gateway.edge import Edge, Reply
+from gateway.connection import Reply, Request, Server
+from gateway.edge import Edge
 from gateway.limits.local import LocalLimits
 from gateway.server import HttpServer
 from hermes.domain.commands import Admitted
@@ -95,11 +96,11 @@ async def library() -> tuple[int, str]:
 
 
 async def protocol() -> tuple[int, str]:
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        request.content.read_nowait(-1)
+    async def answer(request: Request) -> Reply:
+        request.whole_body()
         return Reply(202, ANSWER, "request")
 
-    server = await asyncio.get_running_loop().create_server(web.Server(answer, access_log=None), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(Server(answer), "127.0.0.1", 0)
     return int(server.sockets[0].getsockname()[1]), "none"
 
 

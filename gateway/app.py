@@ -14,18 +14,17 @@ import logging
 from typing import Final
 from urllib.parse import unquote
 
-from aiohttp import web
-
 from gateway import shapes as s
 from gateway.actors import Actors
 from gateway.auth import Access, authenticate
 from gateway.callbacks import Callbacks
 from gateway.carriers import Carriers
+from gateway.connection import Request, new_request_id
 from gateway.consents import ConsentRecords
 from gateway.console import Console
 from gateway.decode import decode_query
 from gateway.docs import Docs
-from gateway.edge import OPERATOR, Call, Edge, Reply, journal_away, new_request_id
+from gateway.edge import OPERATOR, Call, Edge, Reply, journal_away
 from gateway.erasures import Erasures
 from gateway.hosts import Hosts
 from gateway.messages import BATCH_TIMES, Messages
@@ -328,18 +327,18 @@ class Gateway:
         self._hosts.close()
         self._overview.close()
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> Reply:
         """Answer one request. Raises nothing but cancellation."""
         answer = await self._answer(request)
-        if self.closing and isinstance(answer, Reply):
-            answer.hang_up()
+        if self.closing:
+            answer.close = True
         return answer
 
-    async def handle_worker(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle_worker(self, request: Request) -> Reply:
         """Answer another worker, which came by the control channel: about this one only. Raises as `handle`."""
         return await self._answer(request, local=True)
 
-    async def _answer(self, request: web.BaseRequest, *, local: bool = False) -> web.StreamResponse:
+    async def _answer(self, request: Request, *, local: bool = False) -> Reply:
         given = request.headers.get("X-Request-Id")
         call = Call(self._edge, request, given if given is not None and _is_request_id(given) else new_request_id())
         try:

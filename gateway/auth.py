@@ -12,8 +12,7 @@ import ipaddress
 from functools import lru_cache
 from typing import Final
 
-from aiohttp import web
-
+from gateway.connection import Request
 from gateway.edge import NOBODY, OPERATOR, Caller, Edge
 from gateway.problems import Problem
 from gateway.session import find_session, may_change
@@ -36,7 +35,7 @@ _SCOPE: Final[dict[Access, str]] = {
 }
 
 
-def authenticate(edge: Edge, request: web.BaseRequest, access: Access) -> Caller:
+def authenticate(edge: Edge, request: Request, access: Access) -> Caller:
     """Find out who asks and whether they may.
 
     Raises:
@@ -78,7 +77,7 @@ def authenticate(edge: Edge, request: web.BaseRequest, access: Access) -> Caller
     return Caller(key, tenant)
 
 
-def _check_session(edge: Edge, request: web.BaseRequest, access: Access) -> None:
+def _check_session(edge: Edge, request: Request, access: Access) -> None:
     """Take a session of the console for the operator key.
 
     Raises:
@@ -98,7 +97,7 @@ def is_operator_key(edge: Edge, token: str) -> bool:
     return hmac.compare_digest(token.encode(), edge.operator_key.encode())
 
 
-def bearer_token(request: web.BaseRequest) -> str | None:
+def bearer_token(request: Request) -> str | None:
     """Read the bearer token of a request; None when it sends none, or something else."""
     header = request.headers.get("Authorization")
     try:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
-from aiohttp import HttpVersion11, web
-from aiohttp.client_exceptions import ClientError
-from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.connection import BodyBroken, BodyTooLarge
+from gateway.connection import Reply as Reply
+from gateway.connection import Request as Request
 from gateway.decode import decode_json
 from gateway.limits.base import Limits
 from gateway.problems import Problem, from_refusal, invalid, not_found
@@ -142,118 +138,6 @@ def author(call: Call) -> Author:
     return Author("operator" if key is None else key.id, call.request_id)
 
 
-class _Second:
-    """The `Date` line, made once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._line = ""
-
-    def line(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._line = formatdate(second, usegmt=True)
-        return self._line
-
-
-_date: Final = _Second()
-_REASONS: Final[dict[int, str]] = {
-    200: "OK",
-    201: "Created",
-    202: "Accepted",
-    204: "No Content",
-    304: "Not Modified",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    409: "Conflict",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
-_LINES: Final = "Server: Hermes\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-_DRAIN_OVER: Final = 64 << 10  # octets; a smaller answer is left to the transport's own buffer
-
-
-class Reply(web.StreamResponse):
-    """An answer whose bytes are ready: one write, no header objects.
-
-    aiohttp asks a response for `prepare`, `write_eof` and `keep_alive` and nothing else; building its own
-    response costs a third of a whole request (benchmarks/gateway.py). `super().__init__` is left out for
-    the same reason.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        body: bytes,
-        request_id: str,
-        *,
-        content_type: str = "application/json",
-        headers: str = "",
-        close: bool = False,
-    ) -> None:
-        self._answer_status = status
-        self._answer_body = body
-        self._answer_head = f"{headers}X-Request-Id: {request_id}\r\n"
-        if status != 204:
-            self._answer_head += f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
-        self._answer_keep = not close
-
-    def hang_up(self) -> None:
-        """Close the connection with this answer."""
-        self._answer_keep = False
-
-    @property
-    def keep_alive(self) -> bool | None:
-        """Whether the connection stays open; asked after `prepare`."""
-        return self._answer_keep
-
-    @property
-    def status(self) -> int:
-        """The status code."""
-        return self._answer_status
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Write the whole answer."""
-        status, body = self._answer_status, self._answer_body
-        connection = ""
-        if not (self._answer_keep and request.keep_alive):
-            self._answer_keep = False
-            connection = "Connection: close\r\n"
-        elif request.version < HttpVersion11:
-            connection = "Connection: keep-alive\r\n"
-        head = (
-            f"HTTP/1.1 {status} {_REASONS.get(status, 'Other')}\r\n{self._answer_head}{connection}"
-            f"{_LINES}Date: {_date.line()}\r\n\r\n"
-        ).encode("latin-1")
-        transport = request.transport
-        if transport is None:
-            return  # the caller is gone
-        transport.write(head if request.method == "HEAD" else head + body)
-        if len(body) > _DRAIN_OVER:
-            await request.writer.drain()
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to write."""
-
-
-_PROCESS: Final = os.urandom(6).hex()
-_count: Final = itertools.count(1)
-
-
-def new_request_id() -> str:
-    """Make a request id: unique over processes, and cheap."""
-    return f"req_{_PROCESS}{next(_count):08x}"
-
-
 class Call:
     """One request: what was asked, by whom, and how to answer.
 
@@ -265,7 +149,7 @@ class Call:
 
     __slots__ = ("_raw", "caller", "edge", "local", "method", "params", "request", "request_id")
 
-    def __init__(self, edge: Edge, request: web.BaseRequest, request_id: str) -> None:
+    def __init__(self, edge: Edge, request: Request, request_id: str) -> None:
         self.edge = edge
         self.request = request
         self.request_id = request_id
@@ -294,10 +178,8 @@ class Call:
             declared = self.request.headers.get("Content-Length")
             if declared is not None and int(declared) > limit:
                 raise _too_large(limit)
-            content = self.request.content
-            if content.is_eof() and content.exception() is None:
-                self._raw = content.read_nowait(-1)
-            else:
+            self._raw = self.request.whole_body()
+            if self._raw is None:
                 self._raw = await self._slow_body(limit)
         return self._raw
 
@@ -323,23 +205,15 @@ class Call:
         return body
 
     async def _slow_body(self, limit: int) -> bytes:
-        request = self.request
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        parts: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(BODY_WITHIN_S):
-                while part := await request.content.readany():
-                    parts.append(part)
-                    size += len(part)
-                    if size > limit:
-                        raise _too_large(limit)
+                return await self.request.slow_body(limit)
         except TimeoutError as exc:
             raise Problem("request_timeout", f"The body did not arrive within {BODY_WITHIN_S:g} s.") from exc
-        except (ClientError, HttpProcessingError, web.RequestPayloadError, ConnectionError) as exc:
+        except BodyTooLarge as exc:
+            raise _too_large(limit) from exc
+        except BodyBroken as exc:
             raise Problem("malformed_json", "The body broke off, or its coding is wrong.") from exc
-        return b"".join(parts)
 
     async def json_body(self, limit: int) -> bytes:
         """Read a body that should be JSON. A missing content type is taken for JSON.

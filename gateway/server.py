@@ -7,9 +7,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import web
-
 from gateway.app import Gateway
+from gateway.connection import Server
 from gateway.edge import Edge
 from gateway.workers.control import ControlServer
 
@@ -48,7 +47,7 @@ class HttpServer:
         self.port = port
         self._given = listener
         self._accepting = accepting
-        self._server: web.Server | None = None
+        self._server: Server | None = None
         self._listener: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -57,12 +56,7 @@ class HttpServer:
         Raises:
             OSError: the address is not ours, or taken.
         """
-        server = web.Server(
-            self.gateway.handle,
-            access_log=None,
-            keepalive_timeout=KEEP_ALIVE_S,
-            auto_decompress=False,  # aiohttp drops the connection when a coding is wrong; `Call.body` answers
-        )
+        server = Server(self.gateway.handle, KEEP_ALIVE_S)
         if self._control is not None:
             await self._control.start(self.gateway.handle_worker, self._edge.gone.take)
         if self._accepting is not None:

@@ -13,7 +13,7 @@ import hmac
 import secrets
 from typing import Final, NamedTuple
 
-from aiohttp import web
+from gateway.connection import Request
 
 SESSION_S: Final = 12 * 3600  # a shift; the browser asks for the key again
 CSRF_HEADER: Final = "X-Hermes-CSRF"
@@ -44,7 +44,7 @@ def new_session(operator_key: str, now: float) -> Session:
     return _session(operator_key, int(now) + SESSION_S, secrets.token_urlsafe(16))
 
 
-def find_session(operator_key: str, request: web.BaseRequest, now: float) -> Session | None:
+def find_session(operator_key: str, request: Request, now: float) -> Session | None:
     """Find the session of a request: None without a cookie, or when it is not ours, or over."""
     cookie = request.cookies.get(cookie_name(operator_key))
     if cookie is None:
@@ -59,7 +59,7 @@ def find_session(operator_key: str, request: web.BaseRequest, now: float) -> Ses
     return session
 
 
-def may_change(session: Session, request: web.BaseRequest) -> bool:
+def may_change(session: Session, request: Request) -> bool:
     """Tell whether a request only reads, or carries the session's token."""
     if request.method in _READS:
         return True

@@ -13,20 +13,19 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from aiohttp import web
-
+from gateway.connection import BodyBroken, BodyTooLarge, Handler, Reply, Request, Server, new_request_id
 from gateway.workers.counts import COUNTS
 
+LONGEST_COUNTS: Final = 1 << 20  # octets of what a worker leaves
 LONGEST_PATH: Final = 100  # octets of a socket's path; the kernel takes 107 (unix(7))
 SOCKET: Final = ".sock"
 
 Take = Callable[[str, bytes], None]  # worker, what it has counted
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class ControlServer:
@@ -49,7 +48,7 @@ class ControlServer:
         self._own_folder: Path | None = None
         self._handle: Handler | None = None
         self._take: Take | None = None
-        self._server: web.Server | None = None
+        self._server: Server | None = None
         self._listener: asyncio.Server | None = None
 
     @property
@@ -67,7 +66,7 @@ class ControlServer:
             OSError: the address is not ours, or the folder cannot be made.
         """
         self._handle, self._take = handle, take
-        server = web.Server(self._let_in, access_log=None, auto_decompress=False)
+        server = Server(self._let_in)
         loop = asyncio.get_running_loop()
         if self._host is not None:
             self._listener = await loop.create_server(server, self._host, self._port)
@@ -107,15 +106,22 @@ class ControlServer:
             self._path = path.absolute()
         return self._path
 
-    async def _let_in(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _let_in(self, request: Request) -> Reply:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(given, self._expected):
-            return web.Response(status=401)
+            return Reply(401, b"", new_request_id())
         assert self._handle is not None and self._take is not None
-        if request.method == "POST" and request.path.startswith(COUNTS):
-            self._take(request.path.removeprefix(COUNTS), await request.read())
-            return web.Response(status=204)
-        return await self._handle(request)
+        path = request.rel_url.path
+        if request.method != "POST" or not path.startswith(COUNTS):
+            return await self._handle(request)
+        try:
+            counts = request.whole_body()
+            if counts is None:
+                counts = await request.slow_body(LONGEST_COUNTS)
+        except (BodyTooLarge, BodyBroken):
+            return Reply(400, b"", new_request_id())
+        self._take(path.removeprefix(COUNTS), counts)
+        return Reply(204, b"", new_request_id())
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -15,6 +16,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.connection import Reply, Request
 from gateway.workers import counts, peers
 from gateway.workers.control import ControlServer
 from hermes.journal.base import JournalAway
@@ -344,8 +346,8 @@ async def test_the_control_channel_wants_its_own_key_and_serves_only_what_worker
 async def test_a_worker_with_an_address_is_asked_over_it(tmp_path: Path) -> None:
     control = ControlServer(tmp_path, "w", "127.0.0.1")
 
-    async def handle(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
-        return aiohttp.web.json_response({"path": request.raw_path})
+    async def handle(request: Request) -> Reply:
+        return Reply(200, json.dumps({"path": request.raw_path}).encode(), "req_1")
 
     await control.start(handle, nothing)
     before = control.url
@@ -369,8 +371,8 @@ async def test_a_socket_goes_where_its_path_is_short_enough_and_leaves_nothing(t
     deep.mkdir()
     control = ControlServer(deep, "w")
 
-    async def handle(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
-        return aiohttp.web.Response()
+    async def handle(request: Request) -> Reply:
+        return Reply(200, b"", "req_1")
 
     await control.start(handle, nothing)
     path = Path(urlsplit(control.url).path)
@@ -380,8 +382,8 @@ async def test_a_socket_goes_where_its_path_is_short_enough_and_leaves_nothing(t
 
 
 async def test_sockets_of_killed_workers_are_removed_and_living_ones_stay(tmp_path: Path) -> None:
-    async def handle(request: aiohttp.web.BaseRequest) -> aiohttp.web.StreamResponse:
-        return aiohttp.web.Response()
+    async def handle(request: Request) -> Reply:
+        return Reply(200, b"", "req_1")
 
     living, later = ControlServer(tmp_path, "a"), ControlServer(tmp_path, "b")
     await living.start(handle, nothing)

@@ -38,6 +38,7 @@ from actors.messages import (
     WithdrawJob,
 )
 from actors.receipts import Unmatched, canonical
+from actors.webhook_bodies import Body, body_now
 from carriers.base import Submission
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Attempt, Cascade
@@ -111,6 +112,7 @@ class CascadeActor(Actor):
         state: the fold over the message's events so far; this actor owns it from now on.
         effects: to carry out first (the admission's), once; their events are stored.
         parked: the journal holds a due time for the message.
+        events: all there are so far, where they are known and somebody is to be told how the message ends.
     """
 
     kind = "Cascade"
@@ -123,6 +125,7 @@ class CascadeActor(Actor):
         "_expected",
         "_hand_over_at",
         "_handing_over",
+        "_history",
         "_jobs",
         "_note_soon",
         "_noted_until",
@@ -136,12 +139,18 @@ class CascadeActor(Actor):
     )
 
     def __init__(
-        self, context: Context, state: Cascade, effects: list[rules.Effect] | None = None, parked: bool = False
+        self,
+        context: Context,
+        state: Cascade,
+        effects: list[rules.Effect] | None = None,
+        parked: bool = False,
+        events: Sequence[Event] = (),
     ) -> None:
         self._context = context
         self.state = state
         self._effects = effects
         self._parked = parked
+        self._history = list(events)  # all events from the first, or none
         self._parking = False
         self._park_soon = False  # once its writes are stored
         self._accepted_at: datetime | None = None  # where traces are made, and it was this process
@@ -245,6 +254,8 @@ class CascadeActor(Actor):
                 if logger.isEnabledFor(DEBUG):
                     logger.debug("event", extra={"type": event.type, "step": event.step, "attempt": event.attempt})
                 rules.apply(state, event)
+                if self._history:
+                    self._history.append(event)
                 if event.type == "ambiguous":
                     refs = [*refs, *self._doubtful_refs(event)]
             usage = () if state.open else difference(state, counted, counted_as)
@@ -295,11 +306,17 @@ class CascadeActor(Actor):
             Write(message.message_id, message.tenant, events, None, status, refs, outbox, None, due, usage),
             effects,
             then,
+            self._body(outbox) if closes and outbox else None,
         )
         if closes:
             self._count_final()
 
-    def _write(self, write: Write, effects: list[rules.Effect], then: Then | None) -> None:
+    def _body(self, outbox: Sequence[OutboxEntry]) -> Body | None:
+        """Make what customers are sent of the message's end, so that it need not be read back for it."""
+        history, self._history = self._history, []
+        return body_now(self.state, history, outbox) if history else None
+
+    def _write(self, write: Write, effects: list[rules.Effect], then: Then | None, body: Body | None = None) -> None:
         """Journal a write; its effects and `then` follow the commit, from the mailbox."""
         committed = _Committed(effects, then)
         self._pending += 1
@@ -312,6 +329,8 @@ class CascadeActor(Actor):
                 committed.error = error
                 ref.send_system(committed)
             if write.outbox and error is None:
+                if body is not None and self.state.message.erased_at is None:
+                    self._context.bodies.put(write.message_id, write.outbox[-1].seq, body)
                 self._context.webhook_due(write.tenant, write.message_id, list(write.outbox))
 
         self._context.journal.append(write, done)

@@ -11,6 +11,7 @@ from actors.receipts import ReceiptIndex
 from actors.routes import CarrierEntry
 from actors.routing import RoutingTable
 from actors.shards import Shards
+from actors.webhook_bodies import Bodies
 from carriers.base import Carrier
 from hermes.domain.commands import carrier_actor
 from hermes.domain.health import DEFAULT_FAILURES, DEFAULT_OPEN_S, CarrierHealth
@@ -91,6 +92,7 @@ class Context:
         lingering: cascades that only wait.
         answer_within_s: a receipt nobody knows waits so long for its submit answer, before a doubtful message may
             have it.
+        bodies: what customers are to be sent of the newest events, made by who committed them.
         receipts_done: tells `dlr` that a parked receipt is in its message's events now (its row).
         webhook_due: tells a tenant's webhook actor of new outbox entries: (tenant, message_id, entries).
     """
@@ -128,6 +130,7 @@ class Context:
     quality: dict[str, Quality] = field(default_factory=dict)
     handed: AgeQueue = field(init=False)
     lingering: AgeQueue = field(init=False)
+    bodies: Bodies = field(default_factory=Bodies)
     webhook_due: Callable[[str, str, list[OutboxEntry]], None] = lambda tenant, message_id, entries: None
     receipts_done: Callable[[int], None] = lambda row: None
 

@@ -129,6 +129,7 @@ class ErasureActor(Actor):
         forget = Forget(self._context.clock.now())
         ids = [message.message_id for message in messages]
         for message_id in ids:
+            self._context.bodies.forget(message_id)
             cascade = self.system.whereis("cascade/" + message_id)
             if cascade is not None:
                 cascade.send_system(forget)

@@ -276,6 +276,7 @@ class ErrandsActor(Actor):
 
     def _carry_out(self, errand: Errand) -> None:
         if errand.kind == "forget":  # what is not in memory is erased where it is stored
+            self._context.bodies.forget(errand.message_id)
             cascade = self.system.whereis("cascade/" + errand.message_id)
             if cascade is not None:
                 cascade.send_system(Forget(msgspec.json.decode(errand.body, type=_Forget).at))

@@ -12,6 +12,7 @@ from actors.throughput import Throughput
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Cascade
 from hermes.domain.commands import Admitted, CancelMessage, Refused, RescheduleMessage, Submit
+from hermes.domain.events import Event
 from hermes.domain.room import has_room, holds_little
 from hermes.journal.base import (
     Conflict,
@@ -88,7 +89,7 @@ class TenantSupervisor(Supervisor):
         write = Write(message.message_id, self._tenant, decision.events, message, None, (), (), idempotency, None)
         if submit.accepted is not None:
             write.usage = (submit.accepted,)
-        admission = _Admission(state, decision.effects, reply)
+        admission = _Admission(state, decision.events, decision.effects, reply)
         ref = self.ref
 
         def done(error: JournalError | None) -> None:
@@ -152,7 +153,10 @@ class TenantSupervisor(Supervisor):
         context.opened(self._tenant)
         context.metrics.accepted.inc()
         admission.reply.ok(Admitted(state.status))
-        self.start_child(state, admission.effects, name="cascade/" + state.message.message_id)
+        message = state.message
+        told = context.tracer is None and (message.callback_url or context.directory.endpoints(self._tenant))
+        events = admission.events if told else ()
+        self.start_child(state, admission.effects, False, events, name="cascade/" + message.message_id)
 
     # --- bringing back, cancelling --------------------------------------------------------------------------------
 
@@ -198,10 +202,11 @@ class TenantSupervisor(Supervisor):
 class _Admission:
     """To itself: the journal has stored the message (or never will)."""
 
-    __slots__ = ("effects", "error", "reply", "state")
+    __slots__ = ("effects", "error", "events", "reply", "state")
 
-    def __init__(self, state: Cascade, effects: list[rules.Effect], reply: Reply) -> None:
+    def __init__(self, state: Cascade, events: list[Event], effects: list[rules.Effect], reply: Reply) -> None:
         self.state = state
+        self.events = events
         self.effects = effects
         self.reply = reply
         self.error: JournalError | None = None

@@ -2,8 +2,9 @@
 
 Memory holds only what is being worked on; the journal's outbox holds everything. A delivery comes as news
 from a cascade (`WebhooksDue`, after the commit) or is read back from the outbox: at start, when a retry is
-due, when there was no room for it. Its message is loaded, with others, right before the call. What became of
-it is written together with that of other tenants (`webhook_results.py`), and only then is it forgotten here.
+due, when there was no room for it. Its body was made by who committed the event (`webhook_bodies.py`), or else
+its message is loaded, with others, right before the call. What became of it is written together with that of
+other tenants (`webhook_results.py`), and only then is it forgotten here.
 
 A tenant has a queue for each target (`webhook_targets.py`); the tenants' actors are started, and get their news, by
 `webhook_supervisor.py`.
@@ -29,16 +30,14 @@ from math import inf
 from operator import attrgetter
 from typing import Any, Final
 
-import msgspec
-
 from actors.background import Background
 from actors.context import Context
+from actors.webhook_bodies import render
 from actors.webhook_client import WebhookClient
 from actors.webhook_results import ResultWriter, Saved
 from actors.webhook_targets import Chain, Target, origin
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, webhook_type
 from hermes.domain.message import Message, rfc3339
-from hermes.domain.view import public_message
 from hermes.domain.webhooks import (
     Answer,
     ReplayDue,
@@ -78,7 +77,6 @@ TARGETS_KEPT: Final = 500  # remembered while they have nothing to do
 TARGETS_SHOWN: Final = 20
 
 _seq = attrgetter("seq")
-_encode = msgspec.json.Encoder().encode
 
 Key = tuple[str, int, str]  # message id, seq, target
 
@@ -414,15 +412,24 @@ class WebhookActor(Actor):
         if not picked:
             return False
         self._looked_last = False
-        ids = {chain.key[0]: None for chain in picked if chain.under_way.payload is None}
-        if ids:
+        rendered: dict[tuple[str, int], bytes] = {}
+        unknown: list[Chain] = []
+        for chain in picked:
+            if self._is_known(chain.under_way):
+                self._begin(chain, None, frozenset(), rendered)
+            else:
+                unknown.append(chain)
+        if unknown:
             self._busy = True
-            self._tasks.run(self._load(picked, list(ids)))
-        else:
-            self._loaded(_Loaded(picked, {}))
+            self._tasks.run(self._load(unknown))
         return True
 
-    async def _load(self, picked: list[Chain], ids: list[str]) -> None:
+    def _is_known(self, item: OutboxItem) -> bool:
+        """Tell whether a delivery can be made without its message."""
+        return item.payload is not None or self._context.bodies.find(item.message_id, item.seq) is not None
+
+    async def _load(self, picked: list[Chain]) -> None:
+        ids = list({chain.key[0]: None for chain in picked})
         stored: dict[str, StoredMessage] | None
         gone: set[str] = set()
         loop = asyncio.get_running_loop()
@@ -461,9 +468,9 @@ class WebhookActor(Actor):
                 self._take_back(chain)
                 self._enqueue(chain, first=True)
         else:
-            bodies: dict[tuple[str, int], bytes] = {}
+            rendered: dict[tuple[str, int], bytes] = {}
             for chain in loaded.chains:
-                self._begin(chain, stored.get(chain.key[0]), loaded.gone, bodies)
+                self._begin(chain, stored.get(chain.key[0]), loaded.gone, rendered)
         self._read_over()
 
     def _take_back(self, chain: Chain) -> None:
@@ -478,19 +485,21 @@ class WebhookActor(Actor):
         chain: Chain,
         stored: StoredMessage | None,
         gone: frozenset[str],
-        bodies: dict[tuple[str, int], bytes],
+        rendered: dict[tuple[str, int], bytes],
     ) -> None:
         """Call the customer, unless it has become clear that there is nobody to call."""
         item = chain.under_way
         message_id = item.message_id
+        bodies = self._context.bodies
+        known = bodies.find(message_id, item.seq) if item.payload is None else None
         directory = self._context.directory
         secrets: list[str]
         url: str | None
-        if stored is None and item.payload is None:
+        if stored is None and known is None and item.payload is None:
             return self._end(chain, Verdict("dead", error="the message is not stored any more"))
         if item.target == CALLBACK:
             tenant = directory.tenant(self._tenant)
-            url = stored.message.callback_url if stored is not None else None
+            url = known.url if known is not None else stored.message.callback_url if stored is not None else None
             if message_id in gone or message_id in self._gone:
                 return self._end(chain, Verdict("gone", error="410"))
             if tenant is None or url is None:
@@ -507,10 +516,14 @@ class WebhookActor(Actor):
                 why = "the endpoint was deleted" if endpoint is None else "the endpoint is disabled"
                 return self._end(chain, Verdict("gone", error=why))
             url, secrets = endpoint.url, [endpoint.secret]
-        body = bodies.get((message_id, item.seq))
-        if body is None:
+        if known is not None:
+            body = known.octets
+            bodies.called(message_id, item.seq)
+        elif (message_id, item.seq) in rendered:
+            body = rendered[message_id, item.seq]
+        else:
             try:
-                body = bodies[message_id, item.seq] = render(item, stored)
+                body = rendered[message_id, item.seq] = render(item, stored)
             except Exception:  # the log is told, and the dead letter can be replayed once it is mended
                 log.exception("a webhook cannot be rendered", message_id=message_id, seq=item.seq)
                 return self._end(chain, Verdict("dead", error="the event cannot be rendered"))
@@ -683,24 +696,6 @@ class WebhookActor(Actor):
             },
             "targets_total": len(self._targets),
         }
-
-
-def render(item: OutboxItem, stored: StoredMessage | None) -> bytes:
-    """Write a webhook's body: the message as it stood right after the event, or the row's own payload.
-
-    Raises:
-        ValueError: the message has no such event.
-    """
-    data: Any
-    if item.payload is not None:
-        at, data = item.created_at, msgspec.Raw(item.payload.encode())
-    else:
-        event = None if stored is None else next((e for e in stored.events if e.seq == item.seq), None)
-        if stored is None or event is None:
-            raise ValueError("the message has no such event")
-        at = event.at
-        data = public_message(stored.message, stored.events, until_seq=item.seq)
-    return _encode({"type": item.type, "timestamp": rfc3339(at), "data": data})
 
 
 def _callback_events(stored: StoredMessage) -> int:

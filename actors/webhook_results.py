@@ -31,8 +31,8 @@ class ResultWriter:
     The first result is written at once, those that come soon after it together. Nobody waits for that: a result not
     yet written only means that a node that is killed calls once more.
 
-    While the journal is away they are kept. How many there can be is bounded by the calls under way: no new
-    one is started then, because messages cannot be loaded.
+    While the journal is away they are kept. How many there can be is bounded by the calls under way and the bodies
+    at hand (`webhook_bodies.py`): for others messages would have to be loaded.
 
     Args:
         context: whose journal and clock are used.

@@ -7,12 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from hermes.domain.events import INTERNAL_EVENTS, Event
-from hermes.domain.fold import Attempt, Cascade, apply
+from hermes.domain.fold import Attempt, Cascade, fold
 from hermes.domain.message import Message, rfc3339
 
 
 def public_message(
-    message: Message, events: Sequence[Event], *, full: bool = True, until_seq: int | None = None
+    message: Message,
+    events: Sequence[Event],
+    *,
+    full: bool = True,
+    until_seq: int | None = None,
+    state: Cascade | None = None,
 ) -> dict[str, Any]:
     """Show a message as the public contract has it: JSON values only, in the contract's order.
 
@@ -24,12 +29,10 @@ def public_message(
         events: its events in order of seq, internal ones included.
         full: False leaves out `attempts` and `events` (the summary of a list).
         until_seq: show the message as it stood right after this event (a webhook's body); None: as it stands.
+        state: the fold over these events, from who has it; it is not changed.
     """
-    state = Cascade(message)
-    for event in events:
-        if until_seq is not None and event.seq > until_seq:
-            break
-        apply(state, event)
+    if state is None:
+        state = fold(message, events if until_seq is None else [e for e in events if e.seq <= until_seq])
     shown = {
         "id": message.message_id,
         "tenant": message.tenant,

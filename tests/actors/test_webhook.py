@@ -22,6 +22,7 @@ from actors.context import Context
 from actors.receipts import ReceiptIndex
 from actors.routing import RoutingTable
 from actors.webhook import WebhooksDue
+from actors.webhook_bodies import render
 from actors.webhook_client import WebhookClient
 from actors.webhook_supervisor import WebhookSupervisor
 from hermes import __version__
@@ -342,7 +343,6 @@ async def test_an_endpoint_has_its_own_secret_and_a_payload_is_sent_as_it_is(nod
 
 async def test_one_event_goes_to_every_target_and_is_rendered_once(node, customer, tenant, monkeypatch):
     rendered = []
-    render = webhook.render
 
     def counting(item: Any, stored: Any) -> bytes:
         rendered.append(item)

@@ -282,7 +282,9 @@ class World:
     def check(self, was_open: bool, new: list[Event], effects: list[Effect], called: set[tuple[int, int]]) -> None:
         state, events = self.state, self.events
         assert [e.seq for e in events] == list(range(1, len(events) + 1))
-        assert fold(self.message, through_json(events)) == state
+        read_back = through_json(events)
+        assert fold(self.message, read_back) == state
+        assert public_message(self.message, events, state=state) == public_message(self.message, read_back)
         finals = [e for e in events if e.type in FINAL_STATUSES]
         corrected = [e for e in events if e.type == "corrected"]
         assert len(finals) == (0 if state.open else 1), "final exactly once"

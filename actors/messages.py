@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from carriers.base import ReceiptStored, Submission
 from hermes.domain import cascade
 from hermes.domain.receipt import DeliveryReceipt
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
     from actors.context import CarrierPlan
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """One attempt in a carrier's hands. The cascade actor and the provider actor share it.
 
     Attributes:
@@ -159,8 +160,7 @@ class Overdue:
 OVERDUE: Final = Overdue()
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class ReceiptMail:
+class ReceiptMail(Struct, eq=False):
     """To `dlr`, `waker` or a cascade: a receipt on its way, and whom to tell when it is stored.
 
     Attributes:

@@ -7,18 +7,20 @@ ids the other side gave, or raises `SendError`, and the cascade alone decides wh
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct
 
 from hermes.domain.inbound import KEYWORDS, Inbound, Keywords
 from hermes.domain.message import Content
+from hermes.domain.quiet import Quiet
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.errors import HermesError
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class Submission:
+class Submission(Quiet, Struct, frozen=True):
     """One try to send one message by one carrier.
 
     Attributes:
@@ -30,12 +32,14 @@ class Submission:
         traceparent: of this try's span, for carriers over HTTP; None while its trace is not recorded.
     """
 
+    quiet: ClassVar[frozenset[str]] = frozenset({"to"})
+
     message_id: str
     tenant: str
     step: int
     attempt: int
     channel: str
-    to: str = field(repr=False)
+    to: str
     sender: str | None
     content: Content
     category: str
@@ -46,8 +50,7 @@ class Submission:
     traceparent: str | None = None
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class SendResult:
+class SendResult(Struct, frozen=True):
     """The carrier took the message.
 
     Attributes:

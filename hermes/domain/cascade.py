@@ -17,8 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from zlib import crc32
+
+from msgspec import Struct
 
 from hermes.domain.events import Event
 from hermes.domain.fold import ATTEMPT_RANK, RECEIVED, status_reached
@@ -29,6 +31,7 @@ from hermes.domain.fold import Segment as Segment
 from hermes.domain.fold import apply as apply
 from hermes.domain.fold import fold as fold
 from hermes.domain.message import Message, rfc3339
+from hermes.domain.quiet import Quiet
 from hermes.domain.state import CORRECTABLE_STATUSES, RECEIPT_RANK
 
 MAX_TRIES: Final = 4  # per step, over all its carriers (API.md, "The message")
@@ -50,21 +53,18 @@ _LIVE: Final = frozenset({"queued", "submitted", "ambiguous"})
 
 
 # --- inputs: what can happen to a cascade ---
-# Values: nobody changes one. Not frozen, because a frozen one takes five times as long to make (1.4 us).
+# Structs, not dataclasses: a frozen dataclass takes eight times as long to make.
 
 
-@dataclass(slots=True)
-class Begin:
+class Begin(Struct, frozen=True):
     """The message was admitted."""
 
 
-@dataclass(slots=True)
-class TimePassed:
+class TimePassed(Struct, frozen=True):
     """Something may be due: a retry, the step's receipt wait, the message's end."""
 
 
-@dataclass(slots=True)
-class Sending:
+class Sending(Struct, frozen=True):
     """A carrier is about to be called under on_ambiguous=never: write it ahead."""
 
     step: int
@@ -72,8 +72,7 @@ class Sending:
     carrier: str
 
 
-@dataclass(slots=True)
-class Submitted:
+class Submitted(Struct, frozen=True):
     """A carrier took the message."""
 
     step: int
@@ -84,35 +83,38 @@ class Submitted:
     cost: float | None = None
 
 
-@dataclass(slots=True)
-class Refused:
+class Refused(Quiet, Struct, frozen=True):
     """A carrier did not take the message, for certain."""
+
+    quiet: ClassVar[frozenset[str]] = frozenset({"detail"})
 
     step: int
     attempt: int
     carrier: str
     error_class: str
     code: str | None = None
-    detail: str = field(default="", repr=False)
+    detail: str = ""
     retryable: bool = False
     retry_after_s: float | None = None
 
 
-@dataclass(slots=True)
-class InDoubt:
+class InDoubt(Quiet, Struct, frozen=True):
     """A carrier was called and nobody knows whether it took the message (rule 9)."""
+
+    quiet: ClassVar[frozenset[str]] = frozenset({"detail"})
 
     step: int
     attempt: int
     carrier: str
     error_class: str = "retryable_transient"
     code: str | None = None
-    detail: str = field(default="", repr=False)
+    detail: str = ""
 
 
-@dataclass(slots=True)
-class Receipt:
+class Receipt(Quiet, Struct, frozen=True):
     """A carrier reported on a segment of an attempt. `segment` counts from 0."""
+
+    quiet: ClassVar[frozenset[str]] = frozenset({"error_detail"})
 
     step: int
     attempt: int
@@ -121,18 +123,16 @@ class Receipt:
     status: str
     error_class: str | None = None
     error_code: str | None = None
-    error_detail: str | None = field(default=None, repr=False)
+    error_detail: str | None = None
     at: datetime | None = None
     cost: float | None = None
 
 
-@dataclass(slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """The customer wants it stopped."""
 
 
-@dataclass(slots=True)
-class Reschedule:
+class Reschedule(Struct, frozen=True):
     """The customer wants a scheduled message to be sent at another time; what has passed means now."""
 
     send_at: datetime
@@ -141,8 +141,7 @@ class Reschedule:
 PARKED: Final = datetime.min.replace(tzinfo=UTC)  # `last_alive` of a message that had nothing in a carrier's hands
 
 
-@dataclass(slots=True)
-class Recovered:
+class Recovered(Struct, frozen=True):
     """The state was read back after its actor, or the process, was gone.
 
     Attributes:
@@ -153,8 +152,7 @@ class Recovered:
     last_alive: datetime
 
 
-@dataclass(slots=True)
-class Crashed:
+class Crashed(Struct, frozen=True):
     """The cascade actor crashed on this message; `detail` names the error's type."""
 
     detail: str
@@ -168,40 +166,35 @@ Input = (
 # --- effects: what to do once the events are stored ---
 
 
-@dataclass(slots=True)
-class Dispatch:
+class Dispatch(Struct, frozen=True):
     """Hand the attempt to its carrier."""
 
     step: int
     attempt: int
 
 
-@dataclass(slots=True)
-class CallCarrier:
+class CallCarrier(Struct, frozen=True):
     """The write-ahead is stored: the carrier may be called now."""
 
     step: int
     attempt: int
 
 
-@dataclass(slots=True)
-class Withdraw:
+class Withdraw(Struct, frozen=True):
     """Take the attempt back from its carrier's queue."""
 
     step: int
     attempt: int
 
 
-@dataclass(slots=True)
-class CancelAtCarrier:
+class CancelAtCarrier(Struct, frozen=True):
     """Ask the carrier to stop what it took."""
 
     step: int
     attempt: int
 
 
-@dataclass(slots=True)
-class Resume:
+class Resume(Struct, frozen=True):
     """Tell the carrier that a submitted attempt is being waited for again."""
 
     step: int
@@ -228,12 +221,11 @@ class Candidate:
 Route = Callable[[int], Sequence[Candidate]]  # step -> candidates in order
 
 
-@dataclass(slots=True)
-class Decision:
+class Decision(Struct):
     """The facts to store, in order, and the effects to carry out after the commit."""
 
-    events: list[Event] = field(default_factory=list)
-    effects: list[Effect] = field(default_factory=list)
+    events: list[Event]
+    effects: list[Effect]
 
 
 # --- decide ---

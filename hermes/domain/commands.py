@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
+
+from msgspec import Struct
 
 from hermes.domain.message import Message
+from hermes.domain.quiet import Quiet
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.usage import UsageDelta
 from hermes.errors import HermesError
@@ -21,8 +25,7 @@ def carrier_actor(name: str, kind: str) -> str:
     return f"smpp/{name}/dispatcher" if kind == "smpp" else f"provider/{name}"
 
 
-@dataclass(slots=True)
-class Submit:
+class Submit(Quiet, Struct, eq=False):
     """To `tenant/<id>`, as a call: admit this message. Answered with `Admitted` once committed, or `Refused`.
 
     Attributes:
@@ -32,14 +35,15 @@ class Submit:
             the message was certainly not accepted, False that nobody knows yet.
     """
 
+    quiet: ClassVar[frozenset[str]] = frozenset({"idempotency"})
+
     message: Message
-    idempotency: tuple[str, bytes, str] | None = field(default=None, repr=False)
+    idempotency: tuple[str, bytes, str] | None = None
     accepted: UsageDelta | None = None
-    withdraw: Callable[[], bool] | None = field(default=None, compare=False)
+    withdraw: Callable[[], bool] | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """The message is stored. `status` is accepted or scheduled."""
 
     status: str

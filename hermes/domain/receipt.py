@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
+
+from msgspec import Struct
+
+from hermes.domain.quiet import Quiet
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class DeliveryReceipt:
+class DeliveryReceipt(Quiet, Struct):
     """A carrier's word on a message, whatever protocol brought it (webhook, deliver_sm, mock).
 
     Attributes:
@@ -22,13 +25,15 @@ class DeliveryReceipt:
         cost: what it says the message (or segment) costs, in its own currency; None when it does not say.
     """
 
+    quiet: ClassVar[frozenset[str]] = frozenset({"error_detail", "about"})
+
     carrier: str
     carrier_message_id: str
     status: str
     error_class: str | None = None
     error_code: str | None = None
-    error_detail: str | None = field(default=None, repr=False)
+    error_detail: str | None = None
     at: datetime | None = None
-    about: str | None = field(default=None, repr=False)
+    about: str | None = None
     submitted_at: datetime | None = None
     cost: float | None = None

@@ -135,7 +135,8 @@ def node(carriers: str = MOCKS, data_dir: Path | None = None, extra: str = "", w
         process = subprocess.Popen(
             [sys.executable, "-m", "hermes.cli", "serve", "--config", str(config), "--data-dir", str(data)]
             + (["--workers", str(workers)] if workers > 1 else []),
-            env={k: v for k, v in os.environ.items() if not k.startswith("HERMES_")},
+            # As it is installed: with byte code, which a second start finds.
+            env={k: v for k, v in os.environ.items() if not k.startswith("HERMES_") and k != "PYTHONDONTWRITEBYTECODE"},
         )
         try:
             yield replace(_ready(process, data), workers=workers)

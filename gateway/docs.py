@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from importlib import resources
 from typing import Final
@@ -29,19 +30,25 @@ class Docs:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._openapi = b"{}"
+        self._routes: Sequence[Route] = ()
+        self._openapi: bytes | None = None
         self._files: dict[str, bytes] = {}
         for file in resources.files("gateway").joinpath("static").iterdir():
             if file.name.startswith("docs."):
                 self._files[file.name] = file.read_bytes()
 
     def document(self, routes: Sequence[Route]) -> None:
-        """Make the document; call once, when all routes are known."""
-        self._openapi = encode(document(routes, self._edge.public_url))
+        """Say what is to be described: all routes."""
+        self._routes = routes
 
     async def openapi(self, call: Call) -> Reply:
         """Describe this API (OpenAPI 3.1)."""
+        if self._openapi is None:  # a tenth of a second, which no start waits for and no other request
+            self._openapi = await asyncio.to_thread(self._make)
         return Reply(200, self._openapi, call.request_id)
+
+    def _make(self) -> bytes:
+        return encode(document(self._routes, self._edge.public_url))
 
     async def page(self, call: Call) -> Reply:
         """Show this API to people."""

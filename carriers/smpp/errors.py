@@ -13,8 +13,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple, get_args
 
-import yaml
-
 from carriers.smpp.constants import STATUS_NAMES, status_name
 from hermes.domain.state import ErrorClass
 
@@ -36,6 +34,8 @@ class StatusFact(NamedTuple):
 
 @cache
 def _default() -> dict[int, StatusFact]:
+    import yaml  # 20 ms, which only a start with such a carrier takes
+
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     document = yaml.load(files("carriers.smpp").joinpath("errors.yaml").read_bytes(), Loader=loader)
     return {

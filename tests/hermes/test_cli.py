@@ -32,6 +32,7 @@ from hermes.cli import actors, carriers, checks, client, main, node, overview, s
 from hermes.data_dir import write_node_file
 from hermes.errors import HermesError, SettingsError
 from hermes.journal.directory import Directory
+from hermes.journal.embedded import EmbeddedPostgres
 from hermes.journal.memory import MemoryJournal
 from hermes.runtime.clock import SystemClock
 from hermes.settings import Settings
@@ -452,6 +453,11 @@ def test_help_imports_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_redis_is_imported_only_where_it_is_set() -> None:
+    code = "import sys, hermes.boot; sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # --- asking a node
@@ -1103,12 +1109,15 @@ class FakeBoot(ModuleType):
         super().__init__("hermes.boot")
         self.settings: Settings | None = None
         self.folder: Path | None = None
+        self.embedded: EmbeddedPostgres | None = None
         self.error: BaseException | None = None
         self.code = 0
         self.journal = MemoryJournal(SystemClock())
 
-    async def serve(self, settings: Settings, folder: Path, *, on_ready: Callable[[Any], Any]) -> int:
-        self.settings, self.folder = settings, folder
+    async def serve(
+        self, settings: Settings, folder: Path, *, on_ready: Callable[[Any], Any], embedded: EmbeddedPostgres | None
+    ) -> int:
+        self.settings, self.folder, self.embedded = settings, folder, embedded
         if self.error is not None:
             raise self.error
         directory = Directory(self.journal, SystemClock(), b"secret")
@@ -1126,6 +1135,22 @@ def boot(monkeypatch: pytest.MonkeyPatch) -> FakeBoot:
     monkeypatch.setitem(sys.modules, "hermes.boot", made)
     monkeypatch.setattr(hermes, "boot", made, raising=False)
     return made
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked of the data folder's database, which is only played."""
+    asked: list[str] = []
+
+    async def start(embedded: EmbeddedPostgres) -> None:
+        asked.append("start")
+
+    async def stop(embedded: EmbeddedPostgres) -> None:
+        asked.append("stop")
+
+    monkeypatch.setattr(EmbeddedPostgres, "start", start)
+    monkeypatch.setattr(EmbeddedPostgres, "stop", stop)
+    return asked
 
 
 @pytest.fixture
@@ -1198,9 +1223,53 @@ def test_serve_with_wrong_settings_exits_2(boot: FakeBoot, run: Run, argv: list[
     assert result.err.startswith(said)
 
 
-def test_serve_leaves_it_to_the_journal_whether_there_is_a_carrier(boot: FakeBoot, run: Run, tmp_path: Path) -> None:
+def test_serve_leaves_it_to_the_journal_whether_there_is_a_carrier(
+    boot: FakeBoot, database: list[str], run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "postgres").mkdir()
     assert run("serve", "--data-dir", str(tmp_path)).code == 0 and boot.settings is not None
+
+
+def test_database_that_is_there_comes_up_while_hermes_is_imported(
+    boot: FakeBoot, database: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "postgres").mkdir()
+    coming_up = threading.Event()
+
+    def import_module(name: str) -> ModuleType:
+        assert coming_up.wait(30), "the database was to be started first"
+        return boot
+
+    async def start(embedded: EmbeddedPostgres) -> None:
+        coming_up.set()
+
+    monkeypatch.setattr(node, "import_module", import_module)
+    monkeypatch.setattr(EmbeddedPostgres, "start", start)
+    assert run("serve", "--data-dir", str(tmp_path)).code == 0
+    assert boot.embedded is not None and boot.embedded.data_dir == tmp_path
+
+
+def test_database_is_made_only_by_the_node_that_has_checked_its_settings(
+    boot: FakeBoot, database: list[str], run: Run, config: str, tmp_path: Path
+) -> None:
+    assert run("serve", "--config", config, "--data-dir", str(tmp_path)).code == 0
+    assert database == [] and boot.embedded is None
+
+
+def test_node_that_cannot_start_leaves_no_database_running(
+    boot: FakeBoot, database: list[str], run: Run, config: str, tmp_path: Path
+) -> None:
+    (tmp_path / "postgres").mkdir()
+    boot.error = SettingsError("carrier 'a': x: no setting")
+    assert run("serve", "--config", config, "--data-dir", str(tmp_path)).code == 2
+    assert database == ["start", "stop"]
+
+
+def test_node_whose_database_does_not_come_up_says_why(boot: FakeBoot, run: Run, config: str, tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    result = run("serve", "--config", config, "--data-dir", str(tmp_path))
+    assert result.code == 1 and str(tmp_path / "postgres") in result.err
+    assert boot.settings is None
 
 
 def test_serve_tells_every_wrong_setting_on_a_line(boot: FakeBoot, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

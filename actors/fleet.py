@@ -221,8 +221,13 @@ class Fleet:
         """`submitted` where none of the channel's carriers gives receipts."""
         if mode != "live":
             return "delivered"
-        told = [p.carrier.receipts for n, p in self.plans.items() if n != SANDBOX and p.carrier.channel == channel]
-        return "submitted" if told and not any(told) else "delivered"
+        success = "delivered"
+        for name, plan in self.plans.items():
+            if plan.carrier.channel == channel and name != SANDBOX:
+                if plan.carrier.receipts:
+                    return "delivered"
+                success = "submitted"
+        return success
 
     def secret(self, name: str) -> str | None:
         """A carrier's `secret`, for /v1/webhooks/dlr; None when it has none, or does not exist."""

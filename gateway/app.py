@@ -327,18 +327,13 @@ class Gateway:
         self._hosts.close()
         self._overview.close()
 
-    async def handle(self, request: Request) -> Reply:
-        """Answer one request. Raises nothing but cancellation."""
-        answer = await self._answer(request)
-        if self.closing:
-            answer.close = True
-        return answer
+    async def handle(self, request: Request, *, local: bool = False) -> Reply:
+        """Answer one request. Raises nothing but cancellation.
 
-    async def handle_worker(self, request: Request) -> Reply:
-        """Answer another worker, which came by the control channel: about this one only. Raises as `handle`."""
-        return await self._answer(request, local=True)
-
-    async def _answer(self, request: Request, *, local: bool = False) -> Reply:
+        Args:
+            request: what was read.
+            local: another worker asks, about this one only; it came by the control channel.
+        """
         given = request.headers.get("X-Request-Id")
         call = Call(self._edge, request, given if given is not None and _is_request_id(given) else new_request_id())
         try:
@@ -358,17 +353,21 @@ class Gateway:
                 call.local, call.caller = True, OPERATOR
             else:
                 call.caller = authenticate(self._edge, request, route.access)
-                await self._signing.check(call)
-            if route.query is s.Nothing and request.rel_url.raw_query_string:
+                if self._signing.is_asked(call):
+                    await self._signing.check(call)
+            if "?" in request.raw_path and route.query is s.Nothing and request.rel_url.raw_query_string:
                 decode_query(s.Nothing, request.query.items())
-            return await route.handler(call)
+            reply = await route.handler(call)
         except Problem as problem:
-            return call.problem(problem)
+            reply = call.problem(problem)
         except JournalAway:
-            return call.problem(journal_away())
+            reply = call.problem(journal_away())
         except Exception:  # the operator is told, in the log; the caller only that it was us
             logger.exception("a request failed", extra={"request_id": call.request_id})
-            return call.problem(Problem("internal", "This is a mistake of ours; the log tells more."))
+            reply = call.problem(Problem("internal", "This is a mistake of ours; the log tells more."))
+        if self.closing and not local:
+            reply.close = True
+        return reply
 
     def _find(self, call: Call, raw_path: str) -> _Methods:
         """Find the path, and read its parameters into `call.params`.

@@ -10,7 +10,6 @@ import enum
 import hmac
 import ipaddress
 from functools import lru_cache
-from typing import Final
 
 from gateway.connection import Request
 from gateway.edge import NOBODY, OPERATOR, Caller, Edge
@@ -22,17 +21,19 @@ class Access(enum.Enum):
     """Who may use a route."""
 
     OPEN = "anybody"
-    SEND = "a tenant key with messages:write"
-    READ = "the operator, or a tenant key with messages:read"
-    OWN = "the operator, or a key of this very tenant with tenant:manage"
+    SEND = "a tenant key with messages:write", "messages:write"
+    READ = "the operator, or a tenant key with messages:read", "messages:read"
+    OWN = "the operator, or a key of this very tenant with tenant:manage", "tenant:manage"
     OPERATOR = "the operator"
 
+    scope: str | None  # that a tenant's key needs; None: no key will do
 
-_SCOPE: Final[dict[Access, str]] = {
-    Access.SEND: "messages:write",
-    Access.READ: "messages:read",
-    Access.OWN: "tenant:manage",
-}
+    def __new__(cls, who: str, scope: str | None = None) -> Access:
+        """Make one whose value is `who`."""
+        access = object.__new__(cls)
+        access._value_ = who
+        access.scope = scope
+        return access
 
 
 def authenticate(edge: Edge, request: Request, access: Access) -> Caller:
@@ -68,7 +69,7 @@ def authenticate(edge: Edge, request: Request, access: Access) -> Caller:
         pending = tenant.stage == "pending"
         detail = "The operator has not let this tenant in yet." if pending else "The tenant is suspended."
         raise Problem("tenant_suspended", detail)
-    scope = _SCOPE.get(access)
+    scope = access.scope
     if scope is None:
         raise Problem("scope_missing", "This needs the operator key.")
     if scope not in key.scopes:

@@ -267,6 +267,11 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         self._idle.wake()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on, where a body had stopped it. aiohttp asks at the end of each body, and then the transport too."""
+        if self._reading_paused or resume_parser:
+            super().resume_reading(resume_parser)
+
     async def start(self) -> None:
         """Answer requests until the connection is to end: its task, which aiohttp begins in `connection_made`."""
         handle = cast(Handler, self._request_handler)
@@ -288,7 +293,8 @@ class Connection(web.RequestHandler):
                     reply = await self._answer(Request(message, content, self), handle)
                 else:  # what the parser made of octets that are no request
                     reply = self._refuse(message)
-                    await self._write(reply.octets(None))
+                    if self.transport is not None:
+                        self.transport.write(reply.octets(None))
                 if not content.is_eof():
                     await self._linger(content)
             except asyncio.CancelledError:
@@ -313,6 +319,11 @@ class Connection(web.RequestHandler):
                 self.transport.close()
 
     async def _answer(self, request: Request, handle: Handler) -> Reply:
+        """Have a request answered, and write the answer; a slow reader of a large one is waited for.
+
+        Raises:
+            ConnectionError: the caller left while it was waited for.
+        """
         self._request_in_progress = True  # `shutdown` waits while it is so
         self._current_request = cast(Any, request)
         try:
@@ -323,24 +334,16 @@ class Connection(web.RequestHandler):
                 reply = _mistake()
             finally:
                 self._current_request = None
-            await self._write(reply.octets(request))
+            if self.transport is not None:  # the caller is still there
+                octets = reply.octets(request)
+                self.transport.write(octets)
+                if len(octets) > DRAIN_OVER:
+                    await self._drain_helper()
         finally:
             self._request_in_progress = False
-            if self._handler_waiter is not None:
+            if self._handler_waiter is not None and not self._handler_waiter.done():
                 self._handler_waiter.set_result(None)
         return reply
-
-    async def _write(self, octets: bytes) -> None:
-        """Write an answer, and wait where a slow reader makes it wait.
-
-        Raises:
-            ConnectionError: the caller left meanwhile.
-        """
-        if self.transport is None:
-            return  # the caller is gone
-        self.transport.write(octets)
-        if len(octets) > DRAIN_OVER:
-            await self._drain_helper()
 
     def _make_room(self) -> None:
         """Tell the parser that a request was taken; it stops at so many (aiohttp's `MAX_MSG_QUEUE_SIZE`)."""

@@ -222,6 +222,12 @@ class Call:
             Problem: as `body`, and unsupported_media_type.
         """
         self._check_type()
+        if self._raw is None and "Content-Encoding" not in self.request.headers:  # as nearly always
+            body = self._raw = self.request.whole_body()
+            if body is not None:
+                if len(body) > limit:
+                    raise _too_large(limit)
+                return body
         return await self.body(limit)
 
     async def optional_body(self, limit: int) -> bytes:

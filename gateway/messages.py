@@ -58,7 +58,7 @@ from hermes.domain.commands import (
     Submit,
 )
 from hermes.domain.message import UTC, Message, is_message_id, rfc3339
-from hermes.domain.usage import MICROS, UsageDelta, accepted
+from hermes.domain.usage import MICROS, accepted
 from hermes.domain.view import public_message
 from hermes.journal.base import JournalAway, MessageQuery, StoredMessage
 from hermes.journal.suppressions import Suppressions
@@ -90,6 +90,7 @@ class Messages:
         self._shelf = shelf
         self._hosts = hosts
         self._clock = edge.clock
+        self._monotonic = edge.clock.monotonic
         self._policies = edge.directory.policy
         self._limit = edge.settings.server.max_body_bytes
         self._traced = edge.settings.telemetry.otlp_endpoint is not None
@@ -101,14 +102,16 @@ class Messages:
     # --- sending
     async def send(self, call: Call) -> Reply:
         """Send one message."""
-        started = self._clock.monotonic()
+        started = 0.0
         try:
             raw = await call.json_body(self._limit)
-            started = self._clock.monotonic()  # the contract counts from here
+            started = self._monotonic()  # the contract counts from here
             pipeline = self._pipeline(call.caller)
-            message = await self._read(raw, call.caller, pipeline)
-            if self._traced:
-                message.traceparent = call.traceparent
+            body = decode_json(_message, raw)
+            errors: builtins.list[FieldError] = []
+            if body.template is not None:
+                await self._shelf.fill_in(body, _tenant(call.caller)[0], errors)
+            message = self._checked(body, raw, call, pipeline, errors)
             key = call.request.headers.get("Idempotency-Key")
             if key is not None:
                 return await self._send_once(call, pipeline, message, raw, key, started)
@@ -120,7 +123,7 @@ class Messages:
             if problem.status == 429:
                 await self._floods.hold(_tenant(call.caller)[0], self._left_s(started))
             raise
-        self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
+        self._edge.metrics.accept_seconds.observe(self._monotonic() - started)
         headers = f"Location: /v1/messages/{message.message_id}\r\n{limits}"
         return Reply(202, answer, call.request_id, headers=headers)
 
@@ -129,7 +132,7 @@ class Messages:
         if "Idempotency-Key" in call.request.headers:
             raise invalid("Idempotency-Key", "is not for batches: send the messages one by one to use it")
         raw = await call.json_body(self._limit * BATCH_TIMES)
-        started = self._clock.monotonic()
+        started = self._monotonic()
         try:
             raw.decode()  # items are not looked at yet, and a text that is not UTF-8 spoils the whole body
         except UnicodeDecodeError as exc:
@@ -301,17 +304,17 @@ class Messages:
         return call.reply(200, public_message(stored.message, stored.events))
 
     # --- inside
-    async def _read(self, raw: bytes, caller: Caller, pipeline: Pipeline) -> Message:
-        """Decode one message and check all of it but the callback's host.
+    def _checked(
+        self, body: MessageBody, raw: bytes, call: Call, pipeline: Pipeline, errors: builtins.list[FieldError]
+    ) -> Message:
+        """Make a message of a body that was decoded from `raw`, and check all of it but the callback's host.
 
         Raises:
-            Problem: malformed_json, schema_invalid, journal_away (a template could not be read).
+            Problem: schema_invalid, with `errors` that were found before.
         """
-        body = decode_json(_message, raw)
-        errors: builtins.list[FieldError] = []
-        if body.template is not None:
-            await self._shelf.fill_in(body, _tenant(caller)[0], errors)
-        message = self._build(body, caller, self._clock.now(), pipeline, errors)
+        message = self._build(body, call.caller, self._clock.now(), pipeline, errors)
+        if self._traced:
+            message.traceparent = call.traceparent
         if b"\\u0000" in raw:
             nul = has_nul(decode_any(raw))
             if nul is not None:
@@ -370,7 +373,7 @@ class Messages:
             finally:
                 self._idempotency.end(tenant, key, hash_, answer if committed else stored)
             if committed and answer is not None:
-                self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
+                self._edge.metrics.accept_seconds.observe(self._monotonic() - started)
                 headers = f"Location: /v1/messages/{message.message_id}\r\n{limits}"
                 return Reply(202, answer.encode(), call.request_id, headers=headers)
         assert stored is not None
@@ -381,9 +384,11 @@ class Messages:
     async def _send_item(self, call: Call, raw: bytes, started: float) -> BatchMessage | Problem:
         try:
             pipeline = self._pipeline(call.caller)
-            message = await self._read(raw, call.caller, pipeline)
-            if self._traced:
-                message.traceparent = call.traceparent
+            body = decode_json(_message, raw)
+            errors: builtins.list[FieldError] = []
+            if body.template is not None:
+                await self._shelf.fill_in(body, _tenant(call.caller)[0], errors)
+            message = self._checked(body, raw, call, pipeline, errors)
             pipeline.run(message)
             status, _ = await self._submit(message, pipeline, None, started)
         except Problem as problem:
@@ -392,7 +397,7 @@ class Messages:
         except Exception:  # the operator is told, in the log; one item's bug must not hide what became of the others
             logger.exception("an item of a batch failed")
             return Problem("internal", "This is a mistake of ours; the log tells more.")
-        self._edge.metrics.accept_seconds.observe(self._clock.monotonic() - started)
+        self._edge.metrics.accept_seconds.observe(self._monotonic() - started)
         return BatchMessage(message.message_id, status, message.reference)
 
     async def _submit(
@@ -408,23 +413,32 @@ class Messages:
         """
         if message.callback_url is not None:
             await self._hosts.check(check_callback_url(message.callback_url, "callback_url"), "callback_url")
+        submit = Submit(message, idempotency)
+        headers = ""
         ask = pipeline.limits(message)
-        if ask is None:
-            return await self._admit(message, idempotency, started), ""
-        taken = await self._take(ask, pipeline, message)
-        if taken.refused is not None:
-            raise pipeline.refusal(taken, message)
-        counts = None
-        if ask.quota is not None:
-            _, segments, micros = ask.quota.adds
-            counts = accepted(message.mode, ask.quota.day, segments, micros)
+        if ask is not None:
+            taken = await self._take(ask, pipeline, message)
+            if taken.refused is not None:
+                raise pipeline.refusal(taken, message)
+            if taken.limit:
+                headers = rate_headers(taken)
+            if ask.quota is not None:
+                _, segments, micros = ask.quota.adds
+                submit.accepted = accepted(message.mode, ask.quota.day, segments, micros)
+        left_s = self._left_s(started)
+        tenant = self._edge.system.whereis(f"tenant/{message.tenant}")
         try:
-            status = await self._admit(message, idempotency, started, counts)
-        except Problem as problem:
-            if problem.code != "outcome_unknown":
+            if tenant is None or left_s <= 0:
+                raise _overloaded()
+            status: str = (await tenant.call(submit, timeout_s=left_s)).status
+        except (Problem, Refused, JournalAway, RuntimeFault) as exc:
+            problem = _not_admitted(exc, submit)
+            if ask is not None and problem.code != "outcome_unknown":
                 await self._edge.limits.forget(ask)
-            raise
-        return status, rate_headers(taken) if taken.limit else ""
+            if problem is exc:
+                raise
+            raise problem from exc
+        return status, headers
 
     async def _take(self, ask: Ask, pipeline: Pipeline, message: Message) -> Taken:
         """Ask the limits.
@@ -440,41 +454,6 @@ class Messages:
             return await self._edge.limits.take(ask)
         except JournalAway as exc:
             raise journal_away() from exc
-
-    async def _admit(
-        self,
-        message: Message,
-        idempotency: tuple[str, bytes, str] | None,
-        started: float,
-        counts: UsageDelta | None = None,
-    ) -> str:
-        """Have the tenant admit a message. Returns its status once it is committed. Raises as `_submit`."""
-        ref = self._edge.system.whereis(f"tenant/{message.tenant}")
-        if ref is None:
-            raise _overloaded()
-        submit = Submit(message, idempotency, counts)
-        left_s = self._left_s(started)
-        if left_s <= 0:
-            raise _overloaded()
-        try:
-            admitted = await ref.call(submit, timeout_s=left_s)
-        except Refused as exc:
-            raise from_refusal(exc) from exc
-        except JournalAway as exc:
-            raise journal_away() from exc
-        except CallTimeout as exc:
-            if submit.withdraw is not None and submit.withdraw():
-                raise journal_away() from exc
-            raise _unknown() from exc
-        except NotAlive as exc:
-            # Ended before it looked at the message, or between queueing the write and its commit.
-            if submit.withdraw is None or submit.withdraw():
-                raise _overloaded() from exc
-            raise _unknown() from exc
-        except RuntimeFault as exc:  # the mailbox is full, or the system is closing
-            raise _overloaded() from exc
-        status: str = admitted.status
-        return status
 
     async def _explain(self, message: Message) -> Sequence[Sequence[str]]:
         ref = self._edge.system.whereis("router")
@@ -512,7 +491,7 @@ class Messages:
 
     def _left_s(self, started: float) -> float:
         """Tell for how long the answer to a request read at this time may still be waited for."""
-        return ANSWER_WITHIN_S - (self._clock.monotonic() - started)
+        return ANSWER_WITHIN_S - (self._monotonic() - started)
 
     def _count(self, problem: Problem) -> None:
         if not problem.counted:
@@ -585,6 +564,22 @@ def utc(at: datetime) -> datetime:
         return at.astimezone(UTC)
     except OverflowError:  # the first and last hours of the calendar
         return at.replace(tzinfo=UTC)
+
+
+def _not_admitted(exc: Exception, submit: Submit) -> Problem:
+    """Tell why a message was not admitted, by what the tenant answered or how it ended without an answer."""
+    if isinstance(exc, Problem):
+        return exc
+    if isinstance(exc, Refused):
+        return from_refusal(exc)
+    if isinstance(exc, JournalAway):
+        return journal_away()
+    if isinstance(exc, CallTimeout):
+        return journal_away() if submit.withdraw is not None and submit.withdraw() else _unknown()
+    if isinstance(exc, NotAlive):
+        # Ended before it looked at the message, or between queueing the write and its commit.
+        return _overloaded() if submit.withdraw is None or submit.withdraw() else _unknown()
+    return _overloaded()  # the mailbox is full, or the system is closing
 
 
 def _overloaded() -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from gateway.app import Gateway
@@ -58,7 +59,7 @@ class HttpServer:
         """
         server = Server(self.gateway.handle, KEEP_ALIVE_S)
         if self._control is not None:
-            await self._control.start(self.gateway.handle_worker, self._edge.gone.take)
+            await self._control.start(partial(self.gateway.handle, local=True), self._edge.gone.take)
         if self._accepting is not None:
             await self._accepting()
         loop = asyncio.get_running_loop()

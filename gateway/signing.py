@@ -34,22 +34,26 @@ class Signing:
         self._longest = longest
         self._limit = edge.settings.server.max_body_bytes
 
+    def is_asked(self, call: Call) -> bool:
+        """Tell whether `check` is to be asked of a request: a tenant's, that is signed or must be."""
+        tenant = call.caller.tenant
+        if tenant is None:
+            return False
+        return SIGNATURE in call.request.headers or self._edge.directory.rules(tenant).require_signed_requests
+
     async def check(self, call: Call) -> None:
-        """Check a tenant's request, if it is signed or must be.
+        """Check the signature of a tenant's request.
 
         Raises:
             Problem: signature_invalid; journal_away (nobody can tell whether it was taken before); too_large,
                 malformed_json, request_timeout (as the body is read).
         """
-        tenant, key = call.caller.tenant, call.caller.key
+        key = call.caller.key
+        assert key is not None
         headers = call.request.headers
         signature = headers.get(SIGNATURE)
-        if tenant is None or key is None:
-            return
         if signature is None:
-            if self._edge.directory.rules(tenant).require_signed_requests:
-                raise _refused(f"This tenant signs its requests: send {SIGNATURE}.")
-            return
+            raise _refused(f"This tenant signs its requests: send {SIGNATURE}.")
         target = call.request.raw_path
         if target[:1] != "/":  # a proxy's form: http://host/path
             target = call.request.rel_url.raw_path_qs

@@ -32,7 +32,7 @@ from hermes.domain.state import ADDRESS_FIELD
 from hermes.journal.base import Policy
 
 DEFAULT_TIMEOUT_S: Final[dict[str, float]] = {"email": 300.0, "sms": 60.0, "push": 60.0, "whatsapp": 60.0}
-DEFAULT_EXPIRES_IN_S: Final = 259_200.0  # 72 h
+DEFAULT_EXPIRES_IN: Final = timedelta(hours=72)
 MOST_SMS_PARTS: Final = 255  # the octet that counts them (3GPP TS 23.040, 9.2.3.24.1)
 MOST_NESTING: Final = 32  # levels of content.data and of a template's components; no provider takes more
 # What only some kinds of WhatsApp media have.
@@ -86,7 +86,7 @@ def build(
         cascade,
         content,
         now,
-        start + timedelta(seconds=DEFAULT_EXPIRES_IN_S if expires_in_s is None else expires_in_s),
+        start + (DEFAULT_EXPIRES_IN if expires_in_s is None else timedelta(seconds=expires_in_s)),
         body.category or "transactional",
         mode,
         _senders(body.from_, errors) if body.from_ is not None else {},

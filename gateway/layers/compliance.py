@@ -19,6 +19,9 @@ _NUMBERS: Final = ("phone", "whatsapp")
 class ComplianceLayer:
     """`compliance`: see the module.
 
+    Attributes:
+        asks: whether the tenant set any of it.
+
     Args:
         settings: the tenant's.
         consented: (tenant, channel, address, category) -> whether the recipient agreed.
@@ -34,6 +37,7 @@ class ComplianceLayer:
         self._senders = frozenset(settings.senders)
         quiet = settings.quiet_hours
         self._quiet = _Quiet(quiet) if quiet is not None and quiet.categories else None
+        self.asks = bool(self._countries or self._senders or self._require_consent or self._quiet is not None)
 
     def check(self, message: Message) -> Sequence[FieldError]:
         """See `Layer`. A message that would disturb is put off, where the settings say so."""

@@ -40,8 +40,10 @@ class ContentLayer:
 
     def check(self, message: Message) -> Sequence[FieldError]:
         """See `Layer`."""
+        if not (message.sender or self._most_segments or self._reads):
+            return ()
         errors: list[FieldError] = []
-        sender = message.sender.get("sms") if message.sender else None
+        sender = message.sender.get("sms")
         if sender is not None and not _is_sms_sender(sender):
             why = f"is no sender of SMS: a number, or a name of at most {LONGEST_NAME} characters"
             errors.append(FieldError("from.sms", why))

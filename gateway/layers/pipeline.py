@@ -49,7 +49,9 @@ class Pipeline:
         if settings.content.enabled:
             layers.append(ContentLayer(settings.content))
         if settings.compliance.enabled:
-            layers.append(ComplianceLayer(settings.compliance, consented))
+            compliance = ComplianceLayer(settings.compliance, consented)
+            if compliance.asks:
+                layers.append(compliance)
         if settings.do_not_contact.enabled:
             layers.append(DoNotContactLayer(blocks))
         if settings.enrich.enabled:

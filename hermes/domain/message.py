@@ -15,12 +15,12 @@ from typing import Any, Final
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = [a + b for a in _CROCKFORD for b in _CROCKFORD]  # 1,024 pairs: ten bits at a time
 _DECODE: Final = {c: i for i, c in enumerate(_CROCKFORD)}
-_TIME_MASK: Final = (1 << 48) - 1
+_LETTER: Final = (_CROCKFORD * 8).encode()  # of an octet: each letter for 8 of the 256, so all are as likely
 _DRAWN_AT_ONCE: Final = 400  # ids; a system call for each would cost more than the rest of an id
 
 
 class _Random:
-    """80 random bits at a time from the operating system, drawn in blocks. A forked child draws its own."""
+    """80 random bits at a time from the operating system, written as 16 letters. A forked child draws its own."""
 
     __slots__ = ("_block", "_next")
 
@@ -30,17 +30,17 @@ class _Random:
 
     def forget(self) -> None:
         """Drop what was drawn: nobody may use it twice."""
-        self._block = b""
+        self._block = ""
         self._next = 0
 
-    def take(self) -> int:
-        """Give 80 bits that were never given before."""
+    def take(self) -> str:
+        """Give 16 letters that were never given before."""
         start = self._next
         if start >= len(self._block):
-            self._block = os.urandom(10 * _DRAWN_AT_ONCE)
+            self._block = os.urandom(16 * _DRAWN_AT_ONCE).translate(_LETTER).decode("ascii")
             start = 0
-        self._next = start + 10
-        return int.from_bytes(self._block[start : start + 10], "big")
+        self._next = end = start + 16
+        return self._block[start:end]
 
 
 _random: Final = _Random()
@@ -55,25 +55,15 @@ def ulid(at_ms: int | None = None) -> str:
         at_ms: Unix time in milliseconds; now when absent.
     """
     ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
-    value = ((ms & _TIME_MASK) << 80) | _random.take()
     pairs = _PAIRS
-    return "".join(
-        [
-            pairs[value >> 120],
-            pairs[(value >> 110) & 1023],
-            pairs[(value >> 100) & 1023],
-            pairs[(value >> 90) & 1023],
-            pairs[(value >> 80) & 1023],
-            pairs[(value >> 70) & 1023],
-            pairs[(value >> 60) & 1023],
-            pairs[(value >> 50) & 1023],
-            pairs[(value >> 40) & 1023],
-            pairs[(value >> 30) & 1023],
-            pairs[(value >> 20) & 1023],
-            pairs[(value >> 10) & 1023],
-            pairs[value & 1023],
-        ]
+    time_ = (
+        pairs[(ms >> 40) & 255]  # 48 bits: two zeros before them, or eight letters and two bits
+        + pairs[(ms >> 30) & 1023]
+        + pairs[(ms >> 20) & 1023]
+        + pairs[(ms >> 10) & 1023]
+        + pairs[ms & 1023]
     )
+    return time_ + _random.take()
 
 
 def new_message_id(at: datetime | None = None) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hermes.domain.message import (
+    _LETTER,
     Content,
     is_message_id,
     message_created_ms,
@@ -42,6 +43,11 @@ def test_a_ulid_is_26_letters_of_crockfords_base32():
     assert ulid(0)[:10] == "0" * 10
     assert ulid(LAST_MS)[:10] == "7" + "Z" * 9
     assert all(len(ulid()) == 26 and set(ulid()) <= set(CROCKFORD) for _ in range(100))
+
+
+def test_every_random_letter_is_as_likely():
+    assert len(_LETTER) == 256
+    assert {_LETTER.count(letter) for letter in b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"} == {8}
 
 
 def test_ids_of_one_millisecond_differ():

@@ -35,6 +35,7 @@ class TenantSupervisor(Supervisor):
     """
 
     kind = "TenantSupervisor"
+    forgets_normal_ends = True
     mailbox_limit = 50_000  # submits under way; the gateway's connections bound them further
 
     def __init__(self, context: Context, tenant: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from hermes.domain.events import INTERNAL_EVENTS, Event
 from hermes.domain.message import Message
-from hermes.domain.state import FINAL_STATUSES, OPEN_STATUSES, RECEIPT_RANK
+from hermes.domain.state import FINAL_STATUSES, RECEIPT_RANK
 
 BLOCKED: Final = "blocked_or_opted_out"
 RECEIVED: Final = frozenset({"delivered", "read", "undelivered"})
@@ -109,6 +109,7 @@ class Cascade:
         step: the step under way; `step_started_at` is None before the first.
         shut: channels on which the recipient is blocked or has opted out: no further try there (rule 2).
         stays: no later step can be begun, so that this one's wait ends with the message's time.
+        open: until the message has a final status.
     """
 
     message: Message
@@ -123,11 +124,7 @@ class Cascade:
     crashes: int = 0
     shut: frozenset[str] = frozenset()
     stays: bool = False
-
-    @property
-    def open(self) -> bool:
-        """True until the message has a final status."""
-        return self.status in OPEN_STATUSES
+    open: bool = True
 
     @property
     def movable(self) -> bool:
@@ -139,9 +136,14 @@ class Cascade:
 
     def find(self, step: int, attempt: int) -> Attempt | None:
         """Find an attempt; None when there is none."""
-        for a in reversed(self.attempts):
+        attempts = self.attempts
+        if attempts:
+            a = attempts[-1]  # almost always
             if a.step == step and a.attempt == attempt:
                 return a
+            for a in attempts:
+                if a.step == step and a.attempt == attempt:
+                    return a
         return None
 
     def deadline(self) -> datetime:
@@ -154,7 +156,7 @@ class Cascade:
 
     def due(self) -> datetime | None:
         """Tell when `TimePassed` must be looked at next, should nothing else happen; None when final."""
-        if self.status not in OPEN_STATUSES:
+        if not self.open:
             return None
         due = self.deadline()
         for a in self.attempts:
@@ -195,7 +197,7 @@ def apply(state: Cascade, event: Event) -> None:
         if "expires_at" in data:
             _apply_rescheduled(state, data)
     else:
-        if state.status in OPEN_STATUSES:
+        if state.open:
             state.status = "in_progress"
         if kind in FINAL_STATUSES or kind == "corrected":
             _apply_final(state, event)
@@ -227,6 +229,7 @@ def _apply_internal(state: Cascade, event: Event) -> None:
 
 
 def _apply_final(state: Cascade, event: Event) -> None:
+    state.open = False
     if event.type == "delivered" or event.type == "corrected":
         state.status = "delivered"
         state.delivered_by = event.step

@@ -71,6 +71,11 @@ def difference(state: Cascade, before: Counts, before_status: str) -> list[Usage
     """Say what to add for a message that counted as `before` while it had `before_status`, and stands so now."""
     message = state.message
     day = message.created_at.date()
+    if not before:  # it was open: nothing of it is counted yet
+        return [
+            UsageDelta(message.mode, day, channel, carrier, state.status, *counted)
+            for (channel, carrier), counted in usage_of(state).items()
+        ]
     lines: dict[tuple[str, str, str], list[int]] = {}
     for (channel, carrier), counted in usage_of(state).items():
         lines[channel, carrier, state.status] = list(counted)

@@ -213,6 +213,9 @@ class Actor:
         """Tell whether children may all be stopped at once (no order among them)."""
         return False
 
+    def _kernel_forgets(self, child: Ref) -> bool:
+        return False
+
     def _kernel_starting(self, child: Ref) -> bool:
         """Tell whether the supervisor has to hear that this child's init failed."""
         return False

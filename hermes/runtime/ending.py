@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from hermes.runtime.logs import kernel_log
 from hermes.runtime.mailbox import ChildEnded, Down
 from hermes.runtime.metered import Metered, metered
-from hermes.runtime.reasons import KILL, SHUTDOWN, NotAlive, Reason
+from hermes.runtime.reasons import KILL, NORMAL, SHUTDOWN, NotAlive, Reason
 from hermes.runtime.states import ENDING, INIT, TERMINATED
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ def _child_gone(ref: Ref, child: Ref, reason: Reason, started: bool) -> None:
         and actor._supervises
         # A failed init is no end, but its supervisor may be waiting for it.
         and (started or actor._kernel_starting(child))
+        and not (reason is NORMAL and started and actor._kernel_forgets(child))
     ):
         ref._push_urgent(ChildEnded(child, reason))
 

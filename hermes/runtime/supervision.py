@@ -490,6 +490,11 @@ class Supervision:
             return
         self.settle(child)
 
+    def is_nobody(self, ref: Ref) -> bool:
+        """Tell whether nothing follows from a child's normal end: it is not recorded, and nobody waits for the last."""
+        simple = self.simple
+        return simple is not None and not (simple.significant or self.auto_shutdown or ref in self.by_ref)
+
     def _gone(self, ref: Ref, reason: Reason) -> Awaitable[None] | None:
         child = self.by_ref.pop(ref, None)
         if child is None:

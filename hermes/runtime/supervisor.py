@@ -36,6 +36,7 @@ class Supervisor(Actor):
     __slots__ = ("_supervision",)
 
     kind: ClassVar[str] = "Supervisor"
+    forgets_normal_ends: ClassVar[bool] = False  # `child_ended` does not hear of temporary children that end normally
     _supervises: ClassVar[bool] = True
 
     def __init__(
@@ -160,6 +161,9 @@ class Supervisor(Actor):
 
     def _kernel_together(self) -> bool:
         return self._supervision.simple is not None
+
+    def _kernel_forgets(self, child: Ref) -> bool:
+        return self.forgets_normal_ends and self._supervision.is_nobody(child)
 
     def _kernel_starting(self, child: Ref) -> bool:
         return child in self._supervision.by_ref

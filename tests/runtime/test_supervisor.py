@@ -500,6 +500,39 @@ async def test_end_of_a_temporary_child_is_told_after_its_name_is_free(system, c
     assert sup.alive and not actor.children()
 
 
+class Forgetful(Simple):
+    """Does not ask to hear of children that end normally."""
+
+    forgets_normal_ends = True
+
+
+async def test_a_supervisor_may_leave_normal_ends_of_temporary_children_out(system, clock):
+    sup = system.spawn(Forgetful, ChildSpec("worker", Worker, ([],), Restart.TEMPORARY))
+    one, other = await sup.call(("one", 1)), await sup.call(("two", 2))
+    one.send("stop"), other.send("crash")
+    await clock.settle()
+    actor = sup._actor
+    assert [(ref, type(reason)) for ref, reason, _ in actor.ended] == [(other, Boom)]
+    assert not actor.children() and system.whereis("one") is None
+    sup.stop()
+    await clock.settle()
+    assert not sup.alive
+
+
+async def test_who_leaves_normal_ends_out_still_ends_with_its_last_child(system, clock):
+    sup = system.spawn(Forgetful, ChildSpec("worker", Worker, ([],), Restart.TEMPORARY), PLENTY, True)
+    (await sup.call(("one", 1))).send("stop")
+    await clock.settle()
+    assert not sup.alive
+
+
+async def test_who_leaves_normal_ends_out_still_restarts_permanent_children(system, clock):
+    sup = system.spawn(Forgetful, ChildSpec("worker", Worker, ([],), Restart.PERMANENT))
+    (await sup.call(("one", "one"))).send("stop")
+    await clock.settle()
+    assert system.whereis("one") is not None
+
+
 async def test_simple_children_are_stopped_together_under_one_limit(system, clock):
     diary: list[Any] = []
     sup = system.spawn(Simple, ChildSpec("worker", SlowEnd, (diary,), Restart.TEMPORARY, shutdown_s=2.0))

@@ -7,6 +7,7 @@ way follows from how it answers (`hermes.domain.webhooks.next_window`). Nothing 
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from hermes.domain.webhooks import WINDOW_START, Answer, next_window
 from hermes.journal.base import OutboxItem
 
 SHARE_MOST: Final = 500  # deliveries in memory that wait for one slow target
+ORIGINS_KEPT: Final = 1_024  # URLs whose origin is remembered
 SLOW_S: Final = 60.0  # a target is slow when what waits for it would take longer than this
 
 
@@ -76,6 +78,7 @@ class Chain:
         return self.running
 
 
+@lru_cache(ORIGINS_KEPT)  # a customer names few URLs; reading one takes 5 us
 def origin(url: str) -> str:
     """Name where a URL leads, without anything that may be secret in it."""
     try:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC as UTC  # from here for the whole domain
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -178,6 +179,7 @@ class Message:
     erased_at: datetime | None = None
 
 
+@lru_cache(512)  # a message shows some twelve times, three of them different: 1.3 us each, 0.1 us again
 def rfc3339(at: datetime) -> str:
     """Write an aware UTC datetime as RFC 3339 with microseconds and `Z`, the form of the public contract."""
     # `isoformat` takes twice as long, since it asks for the offset; an f-string nearly so.

@@ -105,6 +105,8 @@ def split(text: str, encoding: str | None = None, *, header_octets: int = UDH8_O
         return _split_ucs2(text, whole, each)
     if encoding == "latin1":
         return [text] if len(text) <= whole else [text[i : i + each] for i in range(0, len(text), each)]
+    if 2 * len(text) <= whole:
+        return [text]  # whatever its letters are
     septets = _escape(_ESCAPED, text)
     if len(septets) <= whole:
         return [text]

@@ -236,22 +236,20 @@ class CascadeActor(Actor):
     ) -> None:
         """Decide, take the facts in, journal them; effects and `then` follow the commit."""
         state = self.state
-        for key, job in self._jobs.items():
-            if job.left:
-                attempt = state.find(*key)
-                if attempt is not None:
-                    attempt.left = True
+        if self._jobs:
+            self._note_what_left()
         decision = rules.decide(state, input, self._context.clock.now(), self._route)
         events = decision.events
         if events:
             was_open = state.open
-            counted, counted_as = usage_of(state), state.status
+            counted, counted_as = {} if was_open else usage_of(state), state.status
+            erased, debug = state.message.erased_at is not None, logger.isEnabledFor(DEBUG)
             for event in events:
-                if state.message.erased_at is not None:
+                if erased:
                     event.data = without_words(event.data)
                 if event.type == "fallback" or event.type == "timed_out":
                     self._count_event(event)
-                if logger.isEnabledFor(DEBUG):
+                if debug:
                     logger.debug("event", extra={"type": event.type, "step": event.step, "attempt": event.attempt})
                 rules.apply(state, event)
                 if self._history:
@@ -269,6 +267,13 @@ class CascadeActor(Actor):
             self._perform(decision.effects)
             if then is not None:
                 then(None)
+
+    def _note_what_left(self) -> None:
+        for key, job in self._jobs.items():
+            if job.left:
+                attempt = self.state.find(*key)
+                if attempt is not None:
+                    attempt.left = True
 
     def _doubtful_refs(self, event: Event) -> list[CarrierRef]:
         """By what a receipt finds an attempt of which nobody knows the carrier's id (rule 9, policy never)."""

@@ -12,12 +12,15 @@ Invariant: `fold` over the events gives the live state, but for what only this p
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from hermes.domain.events import INTERNAL_EVENTS, Event
 from hermes.domain.message import Message
+from hermes.domain.quiet import Quiet
 from hermes.domain.state import FINAL_STATUSES, RECEIPT_RANK
 
 BLOCKED: Final = "blocked_or_opted_out"
@@ -36,19 +39,19 @@ ATTEMPT_RANK: Final = {
 }
 
 
-@dataclass(slots=True)
-class Segment:
+class Segment(Quiet, Struct):
     """One radio part (or the whole message, where a carrier gives one id): its id and the best word on it."""
+
+    quiet: ClassVar[frozenset[str]] = frozenset({"error"})
 
     carrier_message_id: str | None = None
     status: str = "submitted"
-    error: dict[str, Any] | None = field(default=None, repr=False)
+    error: dict[str, Any] | None = None
     cost: float | None = None  # what a receipt said; the highest, so that their order means nothing
     seen: tuple[str, ...] = ()  # receipt statuses recorded, so that a repeat is known as one
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Quiet, Struct):
     """One try at one carrier.
 
     Attributes:
@@ -62,6 +65,8 @@ class Attempt:
         dispatched: this process has handed it to its carrier. Not journaled.
         left: the carrier was called and has not answered. Not journaled; set by the actor.
     """
+
+    quiet: ClassVar[frozenset[str]] = frozenset({"error"})
 
     step: int
     attempt: int
@@ -77,13 +82,19 @@ class Attempt:
     retry_at: datetime | None = None
     submitted_at: datetime | None = None
     ended_at: datetime | None = None
-    carrier_message_ids: list[str] = field(default_factory=list)
+    carrier_message_ids: list[str] = []
     segments: int | None = None
-    parts: list[Segment] = field(default_factory=list)
-    error: dict[str, Any] | None = field(default=None, repr=False)
+    parts: list[Segment] = []
+    error: dict[str, Any] | None = None
     cost: float | None = None
-    dispatched: bool = field(default=False, compare=False)
-    left: bool = field(default=False, compare=False)
+    dispatched: bool = False
+    left: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is journaled."""
+        if not isinstance(other, Attempt):
+            return NotImplemented
+        return self is other or _journaled(self) == _journaled(other)
 
     @property
     def gone(self) -> bool:
@@ -100,8 +111,7 @@ class Attempt:
         return self.gone or self.doubtful
 
 
-@dataclass(slots=True)
-class Cascade:
+class Cascade(Struct):
     """Where a message stands: the fold over its events.
 
     Attributes:
@@ -117,7 +127,7 @@ class Cascade:
     seq: int = 0
     step: int = 0
     step_started_at: datetime | None = None
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[Attempt] = []
     delivered_by: int | None = None
     final_at: datetime | None = None
     updated_at: datetime | None = None
@@ -170,6 +180,10 @@ class Cascade:
         """Add up what the attempts cost, to a millionth; None when nothing did."""
         costs = [a.cost for a in self.attempts if a.cost is not None]
         return round(sum(costs), 6) if costs else None
+
+
+def _journaled(a: Attempt) -> list[Any]:
+    return [getattr(a, name) for name in a.__struct_fields__ if name != "dispatched" and name != "left"]
 
 
 def fold(message: Message, events: Iterable[Event]) -> Cascade:

@@ -11,7 +11,7 @@ from actors.messages import Adopt, CancelMail, RescheduleMail, Settle, Wake
 from actors.throughput import Throughput
 from hermes.domain import cascade as rules
 from hermes.domain.cascade import Cascade
-from hermes.domain.commands import Admitted, CancelMessage, Refused, RescheduleMessage, Submit
+from hermes.domain.commands import Admitted, CancelMessage, Refused, RescheduleMessage, Submit, SubmitAll
 from hermes.domain.events import Event
 from hermes.domain.room import has_room, holds_little
 from hermes.journal.base import (
@@ -50,9 +50,13 @@ class TenantSupervisor(Supervisor):
         self._crashes = 0
 
     def handle_call(self, request: Any, reply: Reply) -> Any:
-        """Answer `Submit` with `Admitted` once committed, a wish of the customer with None once it is."""
+        """Answer `Submit` with `Admitted` once committed, `SubmitAll` and what a customer wishes with None then."""
         if type(request) is Submit:
             self._submit(request, reply)
+        elif type(request) is SubmitAll:
+            left = _Left(len(request.submits), reply)
+            for submit in request.submits:
+                self._submit(submit, _Share(submit, left))
         elif type(request) is CancelMessage:
             self.system.send("waker", Wake(request.message_id, CancelMail(reply)))
         elif type(request) is RescheduleMessage:
@@ -74,7 +78,7 @@ class TenantSupervisor(Supervisor):
 
     # --- admission ------------------------------------------------------------------------------------------------
 
-    def _submit(self, submit: Submit, reply: Reply) -> None:
+    def _submit(self, submit: Submit, reply: Reply | _Share) -> None:
         context = self._context
         message = submit.message
         refusal = self._refusal(submit)
@@ -135,7 +139,7 @@ class TenantSupervisor(Supervisor):
         queue = context.queues.get(carrier)
         return queue is None or not holds_little(queue.waiting(self._tenant), len(queue), queue.limit)
 
-    def _refuse(self, reply: Reply, code: str, detail: str) -> None:
+    def _refuse(self, reply: Reply | _Share, code: str, detail: str) -> None:
         self._context.metrics.refused.inc(code)
         reply.error(Refused(code, detail, retry_after_s=RETRY_AFTER_S))
 
@@ -205,9 +209,42 @@ class _Admission:
 
     __slots__ = ("effects", "error", "events", "reply", "state")
 
-    def __init__(self, state: Cascade, events: list[Event], effects: list[rules.Effect], reply: Reply) -> None:
+    def __init__(self, state: Cascade, events: list[Event], effects: list[rules.Effect], reply: Reply | _Share) -> None:
         self.state = state
         self.events = events
         self.effects = effects
         self.reply = reply
         self.error: JournalError | None = None
+
+
+class _Left:
+    """How many messages of a `SubmitAll` nobody knows the outcome of yet."""
+
+    __slots__ = ("count", "reply")
+
+    def __init__(self, count: int, reply: Reply) -> None:
+        self.count = count
+        self.reply = reply
+
+
+class _Share:
+    """The part of one message in the answer to a `SubmitAll`; takes the place of a `Reply`."""
+
+    __slots__ = ("_left", "_submit")
+
+    def __init__(self, submit: Submit, left: _Left) -> None:
+        self._submit = submit
+        self._left = left
+
+    def ok(self, admitted: Admitted) -> None:
+        self._settle(admitted)
+
+    def error(self, refused: Refused) -> None:
+        self._settle(refused)
+
+    def _settle(self, outcome: Admitted | Refused) -> None:
+        self._submit.outcome = outcome
+        left = self._left
+        left.count -= 1
+        if not left.count:
+            left.reply.ok(None)

@@ -34,9 +34,13 @@ from hermes.tenancy import Quotas, Rules
 
 
 class Pipeline:
-    """One tenant's layers, as its settings have them."""
+    """One tenant's layers, as its settings have them.
 
-    __slots__ = ("_dedup", "_layers", "_rate", "caps_spending", "default_country")
+    Attributes:
+        remembers: whether a layer with a memory may have to be asked (`limits`).
+    """
+
+    __slots__ = ("_dedup", "_layers", "_rate", "caps_spending", "default_country", "remembers")
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Pipeline:
         self._rate = RateLayer(rules) if settings.rate.enabled and limited else None
         self.caps_spending = self._rate is not None and self._rate.caps_spending
         self._dedup = DedupLayer(settings.dedup) if settings.dedup.enabled else None
+        self.remembers = self._rate is not None or self._dedup is not None
         self.default_country = settings.enrich.default_country if settings.enrich.enabled else None
 
     def run(self, message: Message) -> None:
@@ -77,7 +82,7 @@ class Pipeline:
 
     def limits(self, message: Message) -> Ask | None:
         """Say what the layers with a memory must be asked of this message; None: nothing."""
-        if self._rate is None and self._dedup is None:
+        if not self.remembers:
             return None
         ask = Ask(f"{message.tenant}:{message.mode}", 0, 0, message.cascade[0].channel, 0)
         limited = self._rate is not None and self._rate.limits(message, ask)

@@ -6,7 +6,7 @@ The gateway and the cast do not import each other; they meet here and by actor n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar
@@ -33,6 +33,7 @@ class Submit(Quiet, Struct, eq=False):
         accepted: what the message counts for in its tenant's quotas; None where it has none.
         withdraw: set by the tenant once the write is queued. A caller that stops waiting calls it: True means
             the message was certainly not accepted, False that nobody knows yet.
+        outcome: in a `SubmitAll`, what became of it, once that is known.
     """
 
     quiet: ClassVar[frozenset[str]] = frozenset({"idempotency"})
@@ -41,6 +42,16 @@ class Submit(Quiet, Struct, eq=False):
     idempotency: tuple[str, bytes, str] | None = None
     accepted: UsageDelta | None = None
     withdraw: Callable[[], bool] | None = None
+    outcome: Admitted | Refused | None = None
+
+
+class SubmitAll(Struct, eq=False):
+    """To `tenant/<id>`, as a call: admit these messages, each for itself.
+
+    Answered None once each has its `outcome`; a caller that gets no answer finds there what became known so far.
+    """
+
+    submits: Sequence[Submit]
 
 
 class Admitted(Struct, frozen=True):

@@ -14,7 +14,16 @@ import pytest
 from actors.context import CarrierPlan
 from carriers.base import Carrier, SendError, SendResult, Submission
 from hermes.domain import cascade as rules
-from hermes.domain.commands import AlreadyFinal, CancelMessage, NotFound, ReceiptArrived, Refused
+from hermes.domain.commands import (
+    Admitted,
+    AlreadyFinal,
+    CancelMessage,
+    NotFound,
+    ReceiptArrived,
+    Refused,
+    Submit,
+    SubmitAll,
+)
 from hermes.domain.message import Content, Message, Step
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.journal.base import JournalAway
@@ -73,6 +82,29 @@ async def test_a_message_falls_from_email_to_sms_and_is_delivered() -> None:
     assert stored.status == "delivered"
     assert types(stored) == ["accepted", "submitted", "undelivered", "fallback", "submitted", "delivered"]
     assert node.context.open_messages == 0
+    await node.stop()
+
+
+async def test_messages_submitted_together_are_admitted_each_for_itself() -> None:
+    node = await start_cast([plan(Scripted("sms"))])
+    good, nobodys, scheduled = (
+        message(node.tenant, "sms"),
+        message(node.tenant, "push"),
+        message(node.tenant, "sms", send_at=SystemClock().now() + timedelta(hours=1)),
+    )
+    submits = [Submit(one) for one in (good, nobodys, scheduled)]
+    ref = node.system.whereis("tenant/" + node.tenant)
+    assert ref is not None
+    assert await ref.call(SubmitAll(submits), timeout_s=5) is None
+    first, second, third = (submit.outcome for submit in submits)
+    assert first == Admitted("accepted") and third == Admitted("scheduled")
+    assert isinstance(second, Refused) and (second.code, second.field) == ("no_route", "cascade[0].channel")
+    stored = await node.journal.load([m.message_id for m in (good, nobodys, scheduled)])
+    assert {s.message.message_id for s in stored} == {good.message_id, scheduled.message_id}
+    assert submits[1].withdraw is None and submits[0].withdraw is not None and not submits[0].withdraw()
+    refused = [Submit(message(node.tenant, "push"))]
+    assert await ref.call(SubmitAll(refused), timeout_s=5) is None  # answered though nothing was to be stored
+    assert isinstance(refused[0].outcome, Refused)
     await node.stop()
 
 

@@ -3,85 +3,99 @@
 -- name: write_batch
 -- One statement, one round trip, one commit. Without a living worker row nothing is written and the answer is
 -- false. The share lock makes whoever declares this worker dead wait for this batch.
--- Text columns come as one text each, joined by $4: the client's array encoder costs more than the rest of it. A
--- text that may be null has "=" before it, and is empty when it is null. A short column is filled up with nulls:
--- `day` is empty when the whole batch is of day $5.
+-- A table's rows come as one text: a line a row, commas between the fields, `null` for none (no `day`: it is $4).
+-- Texts that customers or carriers wrote come beside it, in the same order: JSON, which needs no line break, as lines;
+-- others as a JSON array. Rows as JSON arrays or records took PostgreSQL a third more or twice as long.
 WITH alive AS MATERIALIZED (
     SELECT FROM worker WHERE id = $1 AND NOT dead FOR SHARE
 ), marked AS (
     INSERT INTO batch (worker, n) SELECT $1, $2::bigint FROM alive RETURNING 1
 ), messages AS (
-    INSERT INTO message (message_id, day, tenant, mode, reference, channels, created_at, body, recipient)
-    SELECT message_id, coalesce(day, $5::date), tenant, mode, substr(reference, 2), channels, created_at, body, recipient
-    FROM unnest(string_to_array($6, $4), $7::date[], string_to_array($8, $4), string_to_array($9, $4),
-                string_to_array($10, $4, ''), string_to_array($11, ',')::smallint[], string_to_array($12, ',')::timestamptz[], string_to_array($13, $4),
-                string_to_array($51, ',', '')::bigint[])
-        AS m (message_id, day, tenant, mode, reference, channels, created_at, body, recipient)
+    INSERT INTO message (message_id, day, tenant, mode, channels, created_at, recipient, reference, body)
+    SELECT f[1], coalesce(nullif(f[2], 'null')::date, $4::date), f[3], f[4], f[5]::smallint, f[6]::timestamptz,
+           nullif(f[7], 'null')::bigint, reference, body
+    FROM (
+        SELECT string_to_array(line, ','), reference, body
+        FROM ROWS FROM (unnest(string_to_array($5, E'\n')), json_array_elements_text($6::text::json),
+                        unnest(string_to_array($7, E'\n'))) AS r (line, reference, body)
+        OFFSET 0
+    ) AS m (f, reference, body)
     WHERE EXISTS (SELECT FROM alive)
 ), opened AS (
     INSERT INTO open_message (shard, message_id, due)
-    SELECT shard, message_id, due
-    FROM unnest(string_to_array($14, ',')::smallint[], string_to_array($15, $4),
-                string_to_array($16, ',', '')::timestamptz[]) AS o (shard, message_id, due)
+    SELECT f[1]::smallint, f[2], nullif(f[3], 'null')::timestamptz
+    FROM (SELECT string_to_array(line, ',') FROM unnest(string_to_array($8, E'\n')) AS r (line) OFFSET 0) AS o (f)
     WHERE EXISTS (SELECT FROM alive)
 ), events AS (
     INSERT INTO event (message_id, day, seq, at, type, step, attempt, data)
-    SELECT message_id, coalesce(day, $5::date), seq, at, type, step, attempt, data
-    FROM unnest(string_to_array($17, $4), $18::date[], string_to_array($19, ',')::integer[], string_to_array($20, ',')::timestamptz[],
-                string_to_array($21, $4), string_to_array($22, ',', '')::smallint[],
-                string_to_array($23, ',', '')::integer[], string_to_array($24, $4))
-        AS e (message_id, day, seq, at, type, step, attempt, data)
+    SELECT f[1], coalesce(nullif(f[2], 'null')::date, $4::date), f[3]::integer, f[4]::timestamptz, f[5],
+           nullif(f[6], 'null')::smallint, nullif(f[7], 'null')::integer, data
+    FROM (
+        SELECT string_to_array(line, ','), data
+        FROM unnest(string_to_array($9, E'\n'), string_to_array($10, E'\n')) AS r (line, data)
+        OFFSET 0
+    ) AS e (f, data)
     WHERE EXISTS (SELECT FROM alive)
 ), refs AS (
-    INSERT INTO carrier_ref (ref, carrier, at, message_id, step, attempt, segment)
-    SELECT ref, carrier, $3::timestamptz, message_id, step, attempt, segment
-    FROM unnest(string_to_array($25, $4), string_to_array($26, $4), string_to_array($27, $4),
-                string_to_array($28, ',')::smallint[], string_to_array($29, ',')::integer[],
-                string_to_array($30, ',')::smallint[])
-        AS r (ref, carrier, message_id, step, attempt, segment)
+    INSERT INTO carrier_ref (at, message_id, step, attempt, segment, carrier, ref)
+    SELECT $3::timestamptz, f[1], f[2]::smallint, f[3]::integer, f[4]::smallint, carrier, ref
+    FROM (
+        SELECT string_to_array(line, ','), carrier, ref
+        FROM ROWS FROM (unnest(string_to_array($11, E'\n')), json_array_elements_text($12::text::json),
+                        json_array_elements_text($13::text::json)) AS r (line, carrier, ref)
+        OFFSET 0
+    ) AS c (f, carrier, ref)
     WHERE EXISTS (SELECT FROM alive)
 ), deliveries AS (
-    INSERT INTO outbox (message_id, seq, target, shard, tenant, type, due, payload, created_at)
-    SELECT message_id, seq, target, shard, tenant, type, due, substr(payload, 2), $3::timestamptz
-    FROM unnest(string_to_array($31, $4), string_to_array($32, ',')::integer[], string_to_array($33, $4),
-                string_to_array($34, ',')::smallint[], string_to_array($35, $4), string_to_array($36, $4),
-                string_to_array($37, ',')::timestamptz[], string_to_array($38, $4, ''))
-        AS o (message_id, seq, target, shard, tenant, type, due, payload)
+    INSERT INTO outbox (message_id, seq, shard, tenant, due, created_at, target, type, payload)
+    SELECT f[1], f[2]::integer, f[3]::smallint, f[4], f[5]::timestamptz, $3::timestamptz, target, type, payload
+    FROM (
+        SELECT string_to_array(line, ','), target, type, payload
+        FROM ROWS FROM (unnest(string_to_array($14, E'\n')), json_array_elements_text($15::text::json),
+                        json_array_elements_text($16::text::json), json_array_elements_text($17::text::json))
+            AS r (line, target, type, payload)
+        OFFSET 0
+    ) AS o (f, target, type, payload)
     WHERE EXISTS (SELECT FROM alive)
 ), answers AS (
-    INSERT INTO idempotency AS i (tenant, key, request_hash, response, created_at)
-    SELECT tenant, key, request_hash, response, $3::timestamptz
-    FROM unnest(string_to_array($39, $4), string_to_array($40, $4), $41::bytea[], string_to_array($42, $4))
-        AS a (tenant, key, request_hash, response)
+    INSERT INTO idempotency AS i (tenant, request_hash, key, response, created_at)
+    SELECT f[1], decode(f[2], 'base64'), key, response, $3::timestamptz
+    FROM (
+        SELECT string_to_array(line, ','), key, response
+        FROM ROWS FROM (unnest(string_to_array($18, E'\n')), json_array_elements_text($19::text::json),
+                        json_array_elements_text($20::text::json)) AS r (line, key, response)
+        OFFSET 0
+    ) AS a (f, key, response)
     WHERE EXISTS (SELECT FROM alive)
     ON CONFLICT (tenant, key) DO UPDATE
     SET request_hash = excluded.request_hash, response = excluded.response, created_at = excluded.created_at
     WHERE i.created_at <= excluded.created_at - interval '24 hours'
     RETURNING 1
+), closing (f) AS MATERIALIZED (
+    SELECT string_to_array(line, ',') FROM unnest(string_to_array($21, E'\n')) AS r (line)
+    WHERE EXISTS (SELECT FROM alive)
 ), closed AS (
     INSERT INTO closed_message AS c (message_id, day, status, closed_at)
-    SELECT message_id, coalesce(day, $5::date), status, closed_at
-    FROM unnest(string_to_array($43, $4), $44::date[], string_to_array($45, $4), string_to_array($46, ',')::timestamptz[])
-        AS u (message_id, day, status, closed_at)
-    WHERE EXISTS (SELECT FROM alive)
+    SELECT f[1], coalesce(nullif(f[2], 'null')::date, $4::date), f[3], f[4]::timestamptz FROM closing
     ON CONFLICT (message_id, day) DO UPDATE SET status = excluded.status
 ), no_longer_open AS (
-    DELETE FROM open_message AS o
-    USING unnest(string_to_array($47, ',')::smallint[], string_to_array($43, $4)) AS u (shard, message_id)
-    WHERE o.shard = u.shard AND o.message_id = u.message_id AND EXISTS (SELECT FROM alive)
+    DELETE FROM open_message AS o USING closing
+    WHERE o.shard = f[5]::smallint AND o.message_id = f[1]
 ), parked AS (
     UPDATE open_message AS o SET due = u.due
-    FROM unnest($48::smallint[], string_to_array($49, $4), $50::timestamptz[]) AS u (shard, message_id, due)
+    FROM (
+        SELECT f[1]::smallint, f[2], nullif(f[3], 'null')::timestamptz
+        FROM (SELECT string_to_array(line, ',') FROM unnest(string_to_array($22, E'\n')) AS r (line) OFFSET 0) AS p (f)
+        OFFSET 0
+    ) AS u (shard, message_id, due)
     WHERE o.shard = u.shard AND o.message_id = u.message_id AND o.due IS DISTINCT FROM u.due
       AND EXISTS (SELECT FROM alive)
 ), used AS (
     -- Each worker adds to rows of its own, so that none waits for another; `fold_usage` joins those of the dead.
     INSERT INTO usage AS u (tenant, mode, day, channel, carrier, status, worker, messages, attempts, segments,
                             cost_micros)
-    SELECT tenant, mode, day, channel, carrier, status, $1, messages, attempts, segments, cost_micros
-    FROM jsonb_to_recordset($52::text::jsonb)
-        AS r (tenant text, mode text, day date, channel text, carrier text, status text, messages bigint,
-              attempts bigint, segments bigint, cost_micros bigint)
+    SELECT f[1], f[2], f[3]::date, f[4], f[5], f[6], $1, f[7]::bigint, f[8]::bigint, f[9]::bigint, f[10]::bigint
+    FROM (SELECT string_to_array(line, ',') FROM unnest(string_to_array($23, E'\n')) AS r (line) OFFSET 0) AS l (f)
     WHERE EXISTS (SELECT FROM alive)
     ON CONFLICT (tenant, day, mode, channel, carrier, status, worker) DO UPDATE
     SET messages = u.messages + excluded.messages, attempts = u.attempts + excluded.attempts,
@@ -89,7 +103,8 @@ WITH alive AS MATERIALIZED (
 )
 -- A key that is stored and younger than 24 h leaves its row out of `answers`: divide by zero, roll back.
 SELECT CASE WHEN NOT EXISTS (SELECT FROM marked) THEN false
-            ELSE 1 / ((SELECT count(*) FROM answers) = cardinality($41::bytea[]))::integer = 1 END
+            ELSE 1 / ((SELECT count(*) FROM answers)
+                      = coalesce(cardinality(string_to_array($18, E'\n')), 0))::integer = 1 END
 
 -- name: batch_is_in
 SELECT EXISTS (SELECT FROM batch WHERE worker = $1 AND n = $2)

@@ -23,6 +23,7 @@ from hermes.domain.state import CHANNELS, OPEN_STATUSES
 from hermes.domain.suppression import Suppression
 
 encode: Final = msgspec.json.Encoder().encode  # any of our values to JSON, as UTF-8
+encode_lines: Final = msgspec.json.Encoder().encode_lines  # a list of them, each on a line of its own
 _decode = msgspec.json.Decoder().decode
 _decode_message = msgspec.json.Decoder(Message).decode
 _decode_inbound = msgspec.json.Decoder(Inbound).decode

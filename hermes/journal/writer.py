@@ -15,11 +15,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from itertools import islice
-from secrets import token_hex
 from typing import Any, Final
 
 import asyncpg
 
+from hermes.domain.message import Message
 from hermes.journal.base import (
     KEEP,
     Conflict,
@@ -34,30 +34,22 @@ from hermes.journal.base import (
 from hermes.journal.link import BACK_OFF_S, CONNECT_TIMEOUT_S, LOST, Link, is_refusal, refusal
 from hermes.journal.partitions import ensure_days
 from hermes.journal.queries import QUERIES
-from hermes.journal.rows import channel_mask, day_of_id, encode, recipient_of
+from hermes.journal.rows import channel_mask, day_of_id, encode, encode_lines, recipient_of
 
-BATCH_LIMIT: Final = 1000  # writes; encoding them keeps the event loop busy for 10 ms
+BATCH_LIMIT: Final = 1000  # writes; encoding them keeps the event loop busy for 4 ms
 BYTES_LIMIT: Final = 16 * 1024 * 1024  # of bodies and data; the server takes at most 1 GB as one text
 STUCK_S: Final = 15.0  # a batch in flight for longer: look whether its connection is the reason
 ENOUGH: Final = 64  # writes: with so many waiting, do not wait for more
 STRANGEST_DAY: Final = timedelta(days=400)  # from now: a partition further away is a bug's, not a message's
 
 _Entry = tuple[Write, Done | None]
+_Row = tuple[Any, ...]
 _WRITE_BATCH: Final = QUERIES["write_batch"]
 _BATCH_IS_IN: Final = QUERIES["batch_is_in"]
 
-_SEPARATOR: Final = "\x1f"  # JSON has it only escaped, so it can occur in no body and no data
-_USAGE: Final = (
-    *("tenant", "mode", "day", "channel", "carrier", "status"),
-    *("messages", "attempts", "segments", "cost_micros"),
-)
-# Places in `columns` below; the place of $6 is 0.
-_TEXT_COLUMNS: Final = (0, 2, 3, 4, 7, 9, 11, 15, 18, 19, 20, 21, 25, 27, 29, 30, 32, 33, 34, 36, 37, 39, 43)
-_NUMBER_COLUMNS: Final = (5, 6, 8, 10, 13, 14, 16, 17, 22, 23, 24, 26, 28, 31, 40, 41, 45)  # and times
-
 
 class Batch:
-    """The parameters of one statement, from $3 on.
+    """The parameters of one statement, from $3 on: each table's rows as one text (`queries.sql` says how).
 
     Raises:
         _TooLong: take fewer writes.
@@ -67,82 +59,57 @@ class Batch:
     __slots__ = ("arguments", "days")
 
     def __init__(self, entries: Sequence[_Entry], now: datetime) -> None:
-        size = 0
-        m_id: list[str] = []
-        m_day: list[date] = []
-        m_tenant: list[str] = []
-        m_mode: list[str] = []
-        m_reference: list[str] = []
-        m_channels: list[str] = []
-        m_created: list[str] = []
-        m_body: list[str] = []
-        m_recipient: list[str] = []
-        e_id: list[str] = []
-        e_day: list[date] = []
-        e_seq: list[str] = []
-        e_at: list[str] = []
-        e_type: list[str] = []
-        e_step: list[str] = []
-        e_attempt: list[str] = []
-        e_data: list[str] = []
-        refs: list[tuple[str, str, str, str, str, str]] = []
-        outbox: list[tuple[str, str, str, str, str, str, str, str]] = []
-        answers: list[tuple[str, str, bytes, str]] = []
+        messages: list[_Row] = []
+        references: list[str | None] = []
+        bodies: list[Message] = []
+        events: list[_Row] = []
+        data: list[dict[str, Any]] = []
+        refs: list[_Row] = []
+        ref_carriers: list[str] = []
+        ref_texts: list[str] = []
+        outbox: list[_Row] = []
+        targets: list[str] = []
+        types: list[str] = []
+        payloads: list[str | None] = []
+        answers: list[_Row] = []
+        keys: list[str] = []
+        responses: list[str] = []
         # One statement sees the tables as they were before it, so what touches one row twice is joined here.
         opened: dict[str, datetime | None] = {}
-        closed: dict[str, tuple[date, str, datetime]] = {}
+        closed: dict[str, tuple[str, date | None, str, datetime, int]] = {}
         parked: dict[str, datetime | None] = {}
-        days: set[date] = set()
         usage: dict[tuple[str, str, date, str, str, str], list[int]] = {}
+        first_day: date | None = None
+        day: date | None = None  # of the message in hand, where it is not the first one's
+        days: set[date] = set()
 
         for write, _ in entries:
-            message_id, events, message, status = write.message_id, write.events, write.message, write.status
-            if events or message is not None or status is not None:
-                day = day_of_id(message_id)
-                days.add(day)
+            message_id, message, status = write.message_id, write.message, write.status
+            if write.events or message is not None or status is not None:
+                of_id = day_of_id(message_id)
+                if first_day is None:
+                    first_day = of_id
+                day = None if of_id == first_day else of_id
+                days.add(of_id)
             if message is not None:
-                body = encode(message).decode()
-                size += len(body)
-                m_id.append(message_id)
-                m_day.append(day)
-                m_tenant.append(message.tenant)
-                m_mode.append(message.mode)
-                m_reference.append("" if message.reference is None else "=" + message.reference)
-                m_channels.append(str(channel_mask(tuple([step.channel for step in message.cascade]))))
-                m_created.append(message.created_at.isoformat())
-                m_body.append(body)
+                mask = channel_mask(tuple([step.channel for step in message.cascade]))
                 recipient = recipient_of(message.to)
-                m_recipient.append("" if recipient is None else str(recipient))
+                messages.append((message_id, day, message.tenant, message.mode, mask, message.created_at, recipient))
+                references.append(message.reference)
+                bodies.append(message)
                 opened[message_id] = None
-            for event in events:
-                data = encode(event.data).decode()
-                size += len(data)
-                e_id.append(message_id)
-                e_day.append(day)
-                e_seq.append(str(event.seq))
-                e_at.append(event.at.isoformat())
-                e_type.append(event.type)
-                e_step.append("" if event.step is None else str(event.step))
-                e_attempt.append("" if event.attempt is None else str(event.attempt))
-                e_data.append(data)
+            for event in write.events:
+                events.append((message_id, day, event.seq, event.at, event.type, event.step, event.attempt))
+                data.append(event.data)
             for ref in write.refs:
-                refs.append((ref.ref, ref.carrier, message_id, str(ref.step), str(ref.attempt), str(ref.segment)))
-            if write.outbox:
-                shard = str(shard_of(message_id))
-                for entry in write.outbox:
-                    payload = "" if entry.payload is None else "=" + entry.payload
-                    outbox.append(
-                        (
-                            message_id,
-                            str(entry.seq),
-                            entry.target,
-                            shard,
-                            write.tenant,
-                            entry.type,
-                            entry.due.isoformat(),
-                            payload,
-                        )
-                    )
+                refs.append((message_id, ref.step, ref.attempt, ref.segment))
+                ref_carriers.append(ref.carrier)
+                ref_texts.append(ref.ref)
+            for entry in write.outbox:
+                outbox.append((message_id, entry.seq, shard_of(message_id), write.tenant, entry.due))
+                targets.append(entry.target)
+                types.append(entry.type)
+                payloads.append(entry.payload)
             for delta in write.usage:
                 key = (write.tenant, delta.mode, delta.day, delta.channel, delta.carrier, delta.status)
                 line = usage.get(key)
@@ -154,13 +121,13 @@ class Batch:
                 line[3] += delta.cost_micros
             record = write.idempotency
             if record is not None:
-                answers.append((write.tenant, record.key, record.request_hash, record.response))
-            if size > BYTES_LIMIT and len(entries) > 1:
-                raise _TooLong
+                answers.append((write.tenant, record.request_hash))
+                keys.append(record.key)
+                responses.append(record.response)
             if status is not None:
                 before = closed.get(message_id)
-                at = before[2] if before is not None else events[-1].at if events else now
-                closed[message_id] = (day, status, at)
+                at = before[3] if before is not None else write.events[-1].at if write.events else now
+                closed[message_id] = (message_id, day, status, at, shard_of(message_id))
                 opened.pop(message_id, None)
                 parked.pop(message_id, None)
             elif write.due is not KEEP:
@@ -170,46 +137,53 @@ class Batch:
                     parked[message_id] = write.due
 
         self.days: Final = days
-        closes = list(closed.values())
-        c_day = [close[0] for close in closes]
-        if len(days) <= 1:
-            m_day = e_day = c_day = []
-        columns: list[list[Any] | tuple[Any, ...]] = [
-            *(m_id, m_day, m_tenant, m_mode, m_reference, m_channels, m_created, m_body),
-            *([str(shard_of(i)) for i in opened], list(opened), [_time(due) for due in opened.values()]),
-            *(e_id, e_day, e_seq, e_at, e_type, e_step, e_attempt, e_data),
-            *(zip(*refs, strict=True) if refs else [()] * 6),
-            *(zip(*outbox, strict=True) if outbox else [()] * 8),
-            *(zip(*answers, strict=True) if answers else [()] * 4),
-            *(list(closed), c_day, [close[1] for close in closes], [_time(close[2]) for close in closes]),
-            [str(shard_of(message_id)) for message_id in closed],
-            *([shard_of(message_id) for message_id in parked], list(parked), list(parked.values())),
-            m_recipient,
+        body_lines, data_lines = encode_lines(bodies), encode_lines(data)
+        if len(body_lines) + len(data_lines) > BYTES_LIMIT and len(entries) > 1:
+            raise _TooLong
+        self.arguments: Final[list[Any]] = [
+            *(now, first_day),
+            *(_lines(messages), _texts(references), _json_lines(body_lines)),
+            _lines([(shard_of(message_id), message_id, due) for message_id, due in opened.items()]),
+            *(_lines(events), _json_lines(data_lines)),
+            *(_lines(refs), _texts(ref_carriers), _texts(ref_texts)),
+            *(_lines(outbox), _texts(targets), _texts(types), _texts(payloads)),
+            *(_lines(answers), _texts(keys), _texts(responses)),
+            _lines(list(closed.values())),
+            _lines([(shard_of(message_id), message_id, due) for message_id, due in parked.items()]),
+            _lines([(*line, *added) for line, added in usage.items()]),
         ]
-        separator = _SEPARATOR
-        texts = self._join(columns, separator)
-        while texts is None:  # a text holds the separator: take one that nobody can foresee
-            separator = _SEPARATOR + token_hex(8)
-            texts = self._join(columns, separator)
-        lines = encode([dict(zip(_USAGE, (*k, *v), strict=True)) for k, v in usage.items()]).decode() if usage else None
-        self.arguments: Final[list[Any]] = [now, separator, next(iter(days), None), *texts, lines]
-
-    @staticmethod
-    def _join(columns: list[list[Any] | tuple[Any, ...]], separator: str) -> list[Any] | None:
-        """Join the text columns; None when the separator occurs in a text."""
-        arguments: list[Any] = list(columns)
-        for n in _TEXT_COLUMNS:
-            column = columns[n]
-            joined = arguments[n] = separator.join(column)
-            if column and joined.count(separator) != len(column) - 1:
-                return None
-        for n in _NUMBER_COLUMNS:
-            arguments[n] = ",".join(columns[n])
-        return arguments
 
 
-def _time(at: datetime | None) -> str:
-    return "" if at is None else at.isoformat()
+def _lines(rows: list[_Row]) -> str | None:
+    """Write a line a row, commas between its fields: what msgspec writes of them, without brackets and quotes.
+
+    Raises:
+        ValueError: a field holds what separates fields, or a backslash; no id and no name of ours does.
+    """
+    if not rows:
+        return None
+    text = encode_lines(rows)[1:-2].replace(b"]\n[", b"\n").replace(b'"', b"")
+    if b"\\" in text or text.count(b",") != len(rows) * (len(rows[0]) - 1):
+        raise ValueError("a field holds what separates fields")
+    return text.decode()
+
+
+def _json_lines(lines: bytes) -> str | None:
+    return lines[:-1].decode() if lines else None
+
+
+def _texts(texts: Sequence[str | None]) -> str | None:
+    """Write texts as a JSON array; nothing when there are none.
+
+    Raises:
+        ValueError: a NUL, which no text column can hold.
+    """
+    if texts.count(None) == len(texts):
+        return None
+    array = encode(texts)
+    if b"\\u0000" in array and any("\0" in text for text in texts if text):
+        raise ValueError("a text holds a NUL")
+    return array.decode()
 
 
 class _TooLong(Exception):
@@ -533,12 +507,14 @@ class GroupCommitWriter:
     async def _open(self) -> None:
         connection = await self._link.open()
         try:
+            # Before the other: what comes next ends the transaction in which asyncpg leaves what it prepared, with its
+            # locks on the tables.
+            statement = await connection.prepare(_WRITE_BATCH, timeout=CONNECT_TIMEOUT_S)
             await connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) "
                 "WHERE current_setting('synchronous_commit') = 'off'",
                 timeout=CONNECT_TIMEOUT_S,
             )
-            statement = await connection.prepare(_WRITE_BATCH, timeout=CONNECT_TIMEOUT_S)
         except BaseException as exc:
             connection.terminate()
             if isinstance(exc, (asyncpg.PostgresError, *LOST)):

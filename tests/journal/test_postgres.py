@@ -33,6 +33,7 @@ from hermes.journal.base import (
     OutboxEntry,
     SecretDiffers,
     Write,
+    WriteRefused,
     shard_of,
 )
 from hermes.journal.embedded import EmbeddedPostgres
@@ -512,6 +513,30 @@ async def test_a_thousand_writes_with_refused_ones_among_them_keep_their_order(j
     await until(lambda: len(order) == 1000)
     assert refused == [17, 267, 517, 767]
     assert order == sorted(order)
+
+
+async def test_a_name_that_would_tear_its_row_apart_is_refused_alone(journal, now):
+    odd = ["a,b", "a\\b", 'a"b', "a\nb", "a\0b"]
+    names = [*odd, "]", "null", "fine"]
+    outcomes = [put(journal, accept(message(now, tenant=name, reference="\\u0000"))) for name in names]
+    told = [await outcome for outcome in outcomes]
+    assert [type(error) for error in told] == [WriteRefused] * len(odd) + [type(None)] * 3
+    for tenant in ("]", "null", "fine"):
+        page = await journal.list_messages(MessageQuery(tenant=tenant, reference="\\u0000"))
+        assert [stored.message.tenant for stored in page] == [tenant]
+
+
+async def test_messages_of_several_days_in_one_batch_lie_in_their_days(journal, admin, now):
+    mades = [message(now - n * DAY) for n in (1, 0, 2, 1)]
+    await ensure_days(admin, {made.created_at.date() for made in mades})
+    await store(journal, *map(accept, mades), *map(close, mades))
+    for table in ("message", "event", "closed_message"):
+        rows = await admin.fetch(f"SELECT DISTINCT message_id, day FROM {table}")
+        assert {row["message_id"]: row["day"] for row in rows} == {m.message_id: m.created_at.date() for m in mades}
+
+
+async def test_a_writer_that_was_given_nothing_yet_holds_no_lock(journal, admin):
+    assert await admin.fetch("SELECT pid FROM pg_locks WHERE relation = 'event'::regclass") == []
 
 
 async def test_enough_writes_end_the_rest_after_a_commit_and_fewer_do_not(bench, now):

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from msgspec import structs
+
 from hermes.domain.address import same_recipient
 from hermes.domain.inbound import Inbound, e164
 from hermes.domain.message import Content, Message
@@ -69,7 +71,7 @@ def erased(message: Message, at: datetime) -> Message:
     def harmless(text: str | None) -> str | None:
         return None if text is None or any(part in text.casefold() for part in known) else text
 
-    return replace(
+    return structs.replace(
         message,
         to={},
         content=Content(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
+
+from hermes.domain.quiet import Quiet
 
 # Facts that the journal needs and the public timeline does not show:
 # - `sending` is written ahead of a carrier call under on_ambiguous=never;
@@ -41,8 +44,7 @@ ALL_WEBHOOK_TYPES: Final[frozenset[str]] = frozenset(WEBHOOK_TYPES.values()) | {
 }
 
 
-@dataclass(slots=True)
-class Event:
+class Event(Quiet, Struct):
     """One fact about a message.
 
     Attributes:
@@ -51,12 +53,14 @@ class Event:
         data: JSON values only, so that a replay from the journal sees exactly what the first run saw.
     """
 
+    quiet: ClassVar[frozenset[str]] = frozenset({"data"})
+
     seq: int
     at: datetime
     type: str
     step: int | None
     attempt: int | None
-    data: dict[str, Any] = field(repr=False)
+    data: dict[str, Any]
 
 
 def webhook_type(event: Event) -> str | None:

@@ -12,11 +12,10 @@ Invariant: `fold` over the events gives the live state, but for what only this p
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from hermes.domain.events import INTERNAL_EVENTS, Event
 from hermes.domain.message import Message
@@ -226,7 +225,7 @@ def apply(state: Cascade, event: Event) -> None:
 
 def _apply_rescheduled(state: Cascade, data: dict[str, Any]) -> None:
     send_at, expires_at = (datetime.fromisoformat(data[name]) for name in ("send_at", "expires_at"))
-    state.message = replace(state.message, send_at=send_at, expires_at=expires_at)
+    state.message = structs.replace(state.message, send_at=send_at, expires_at=expires_at)
     state.attempts[0].not_before = state.step_started_at = send_at
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 from datetime import UTC as UTC  # from here for the whole domain
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
+
+from hermes.domain.quiet import Quiet
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = [a + b for a in _CROCKFORD for b in _CROCKFORD]  # 1,024 pairs: ten bits at a time
@@ -96,8 +99,7 @@ def message_created_ms(message_id: str) -> int:
     return value
 
 
-@dataclass(slots=True, frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step of a cascade: a channel, how long to wait for its receipt, and what counts as success."""
 
     channel: str
@@ -105,22 +107,25 @@ class Step:
     success: str
 
 
-@dataclass(slots=True)
-class Content:
+class Content(Quiet, Struct):
     """What to say. A channel's own block (`sms`, `email`, `push`, `whatsapp`) wins over the common fields.
 
     Its repr tells nothing of it: reprs end in logs.
     """
 
-    text: str | None = field(default=None, repr=False)
-    subject: str | None = field(default=None, repr=False)
-    html: str | None = field(default=None, repr=False)
-    title: str | None = field(default=None, repr=False)
-    data: dict[str, Any] | None = field(default=None, repr=False)
-    sms: dict[str, Any] | None = field(default=None, repr=False)
-    email: dict[str, Any] | None = field(default=None, repr=False)
-    push: dict[str, Any] | None = field(default=None, repr=False)
-    whatsapp: dict[str, Any] | None = field(default=None, repr=False)
+    quiet: ClassVar[frozenset[str]] = frozenset(
+        {"text", "subject", "html", "title", "data", "sms", "email", "push", "whatsapp"}
+    )
+
+    text: str | None = None
+    subject: str | None = None
+    html: str | None = None
+    title: str | None = None
+    data: dict[str, Any] | None = None
+    sms: dict[str, Any] | None = None
+    email: dict[str, Any] | None = None
+    push: dict[str, Any] | None = None
+    whatsapp: dict[str, Any] | None = None
 
     def for_channel(self, channel: str) -> Content:
         """Resolve the content for one channel: the common fields with the channel's own laid over them.
@@ -140,8 +145,7 @@ class Content:
         )
 
 
-@dataclass(slots=True)
-class Message:
+class Message(Quiet, Struct):
     """An accepted message. Times are aware and UTC. Its repr names no address and nothing a customer wrote.
 
     Attributes:
@@ -156,20 +160,22 @@ class Message:
         erased_at: when addresses and content were erased (`erasure.py`); None: they were not.
     """
 
+    quiet: ClassVar[frozenset[str]] = frozenset({"to", "reference", "metadata", "callback_url"})
+
     message_id: str
     tenant: str
-    to: dict[str, str] = field(repr=False)
+    to: dict[str, str]
     cascade: tuple[Step, ...]
     content: Content
     created_at: datetime
     expires_at: datetime
     category: str = "transactional"
     mode: str = "live"
-    sender: dict[str, str] = field(default_factory=dict)
+    sender: dict[str, str] = {}
     send_at: datetime | None = None
-    reference: str | None = field(default=None, repr=False)
-    metadata: dict[str, str] = field(default_factory=dict, repr=False)
-    callback_url: str | None = field(default=None, repr=False)
+    reference: str | None = None
+    metadata: dict[str, str] = {}
+    callback_url: str | None = None
     on_ambiguous: str | None = None
     segments: int | None = None
     encoding: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Quiet:
@@ -14,5 +14,9 @@ class Quiet:
     quiet: ClassVar[frozenset[str]] = frozenset()
 
     def __repr__(self) -> str:
-        shown = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in self.quiet]
+        shown = [f"{name}={value!r}" for name, value in self.__rich_repr__()]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Tell rich the same: a struct's own tells all."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.quiet]

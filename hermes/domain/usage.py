@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from msgspec import Struct
+
 from hermes.domain.fold import Attempt, Cascade
 
 ACCEPTED: Final = "accepted"  # the status of lines that count what was accepted, for quotas; usage leaves them out
@@ -19,8 +21,7 @@ MICROS: Final = 1_000_000  # costs are added up in millionths, as whole numbers:
 Counts = dict[tuple[str, str], tuple[int, int, int, int]]  # (channel, carrier) -> messages, attempts, segments, micros
 
 
-@dataclass(slots=True, frozen=True)
-class UsageDelta:
+class UsageDelta(Struct, frozen=True):
     """What to add to one line of a tenant's usage; negative where something was counted otherwise before.
 
     Attributes:

@@ -15,14 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 from zlib import crc32
+
+from msgspec import Struct
 
 from hermes.domain.consent import Consent
 from hermes.domain.erasure import Erasure
 from hermes.domain.events import Event
 from hermes.domain.inbound import Inbound, PartKey, StoredPart
 from hermes.domain.message import Message
+from hermes.domain.quiet import Quiet
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.suppression import Suppression
 from hermes.domain.usage import AcceptedLine, UsageDelta
@@ -85,8 +88,7 @@ class WriteRefused(JournalError):
     """The database refuses this very write, whatever is tried (data it cannot hold). The others went through."""
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class CarrierRef:
+class CarrierRef(Struct, frozen=True):
     """Receipt -> attempt: the id a carrier gave, in its canonical form."""
 
     carrier: str
@@ -96,8 +98,7 @@ class CarrierRef:
     segment: int  # 0.. within the attempt
 
 
-@dataclass(slots=True, frozen=True)
-class OutboxEntry:
+class OutboxEntry(Quiet, Struct, frozen=True):
     """A customer webhook that must be sent because of one event.
 
     Attributes:
@@ -105,11 +106,13 @@ class OutboxEntry:
         payload: JSON text, only for what is no message event (inbound); else rendered from the journal when sent.
     """
 
+    quiet: ClassVar[frozenset[str]] = frozenset({"payload"})
+
     seq: int
     target: str
     type: str
     due: datetime
-    payload: str | None = field(default=None, repr=False)
+    payload: str | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -124,8 +127,7 @@ class IdempotencyRecord:
 KEEP: Final = object()  # leave `due` as it is
 
 
-@dataclass(slots=True)
-class Write:
+class Write(Struct):
     """What one decision writes, all of it or nothing.
 
     Attributes:

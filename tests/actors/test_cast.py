@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from actors.context import CarrierPlan
 from carriers.base import Carrier, SendError, SendResult, Submission
@@ -185,7 +185,7 @@ async def test_a_cascade_that_waits_stays_in_memory_for_as_long_as_the_context_s
     """The alarm set while the message lay in its carrier's queue, a second ahead, does not park it."""
     clock = ManualClock()
     node = await start_cast([plan(Scripted())], clock=clock, linger_s=10.0)
-    m = replace(message(node.tenant), created_at=clock.now(), expires_at=clock.now() + timedelta(hours=1))
+    m = structs.replace(message(node.tenant), created_at=clock.now(), expires_at=clock.now() + timedelta(hours=1))
     await node.submit(m)
     await clock.elapse(9.0)
     assert node.system.whereis(f"cascade/{m.message_id}") is not None

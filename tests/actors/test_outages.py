@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from carriers.base import SendError, SendResult, Submission
 from hermes.domain.message import Message, Step
@@ -80,7 +80,7 @@ class Blocking(Sick):
 def sms(node: CastNode, clock: ManualClock, *steps: Step, **fields: Any) -> Message:
     now = clock.now()
     m = message(node.tenant, *(steps or (Step("sms", STEP_S, "delivered"),)), **fields)
-    return replace(m, created_at=now, expires_at=now + timedelta(hours=1))
+    return structs.replace(m, created_at=now, expires_at=now + timedelta(hours=1))
 
 
 async def play(node: CastNode, clock: ManualClock, messages: int, seconds: float, **fields: Any) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from msgspec import structs
 
 from hermes.domain.consent import Consent
 from hermes.domain.erasure import Erasure
@@ -1071,10 +1072,10 @@ async def test_what_was_accepted_is_added_up_by_day_and_month_own_and_others_apa
     today, this_month, next_month = noon.date(), noon.date().replace(day=1), date(2026, 4, 1)
     journal, other = await bench.worker(), await bench.worker()
     counted = [accepted("live", day, 2, 30) for day in (today, today, this_month, next_month)]
-    await store(journal, *(replace(accept(message(now)), usage=[delta]) for delta in counted))
-    await store(journal, replace(accept(message(now)), usage=[accepted("test", today, 1, 0)]))
+    await store(journal, *(structs.replace(accept(message(now)), usage=[delta]) for delta in counted))
+    await store(journal, structs.replace(accept(message(now)), usage=[accepted("test", today, 1, 0)]))
     made = message(now)
-    await store(other, replace(accept(made), usage=[counted[0]]))
+    await store(other, structs.replace(accept(made), usage=[counted[0]]))
     await store(other, close(made, usage=[used(today)]))
     found = await journal.accepted([("ten_1", "live"), ("ten_2", "live")], today)
     assert sorted(found, key=lambda line: line.own) == [

@@ -188,6 +188,17 @@ class SMPPDispatcher(CarrierActor):
                 shipment.job.left = True
                 self._send_parts(free, shipment)
         super()._pump()
+        self._tell_pacers()
+
+    def _tell_pacers(self) -> None:
+        """Say whether something waits: it keeps turns that pass while loop, windows or cascades are late."""
+        binds = self._line.binds
+        now = self._context.clock.monotonic()
+        waits = self._has_work() or bool(self._asked)
+        if waits and any(bind.pacer.controller.throttled_lately(now) for bind in binds):
+            waits = False
+        for bind in binds:
+            bind.pacer.waits(waits, now)
 
     # --- sending --------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import heapq
 import random
-from math import inf
+from math import ceil, inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carriers.smpp.rate import BURST_S, CUT, HEADROOM, PAUSE_S, Pacer, RateController, TokenBucket, account_bucket
+from carriers.smpp.rate import (
+    BURST_S,
+    CATCH_UP_S,
+    CUT,
+    HEADROOM,
+    PAUSE_S,
+    Pacer,
+    RateController,
+    TokenBucket,
+    account_bucket,
+)
 
 
 @given(st.floats(1, 5_000), st.lists(st.floats(0, 0.3), min_size=1, max_size=200))
@@ -134,14 +144,17 @@ class Centre:
         return True
 
 
-def send(pacer, centre, total, window, rtt=0.005):
+def send(pacer, centre, total, window, rtt=0.005, late_s=0.0):
+    """Send at one moment after another; each comes up to `late_s` later than it was asked for."""
     rng, now, queue, sent, throttled = random.Random(3), 0.0, total, 0, 0
     under_way: list[tuple[float, float, bool]] = []
     accepted: list[float] = []
     while len(accepted) < total:
         assert now < 120
         can = queue and len(under_way) < window
+        pacer.waits(bool(queue) and not pacer.controller.throttled_lately(now), now)
         now = max(now, min(now + pacer.wait(now) if can else inf, under_way[0][0] if under_way else inf))
+        now += late_s * rng.random()
         while under_way and under_way[0][0] <= now:
             at, sent_at, taken = heapq.heappop(under_way)
             if taken:
@@ -151,7 +164,7 @@ def send(pacer, centre, total, window, rtt=0.005):
                 throttled += 1
                 queue += 1
                 pacer.controller.throttled_at(at, sent_at, rng.random)
-        if queue and len(under_way) < window and pacer.wait(now) <= 0:
+        while queue and len(under_way) < window and pacer.wait(now) <= 0:
             pacer.take(now)
             queue -= 1
             sent += 1
@@ -165,6 +178,86 @@ def test_13_14_a_limit_of_200_a_second_is_used_and_kept(depth, window):
     seconds, throttled, _ = send(Pacer(0, account_bucket(200)), Centre(200, depth), 1_000, window)
     assert throttled <= 0.01
     assert 1_000 / seconds >= 0.9 * 200
+
+
+@pytest.mark.parametrize("depth", [None, 1.0, 0.1])
+def test_14_a_limit_is_used_and_kept_though_every_turn_comes_up_to_50_ms_late(depth):
+    seconds, throttled, _ = send(Pacer(0, account_bucket(200)), Centre(200, depth), 2_000, 50, late_s=0.05)
+    assert throttled <= 0.01
+    assert 2_000 / seconds >= 0.9 * 200
+
+
+def test_14_a_strict_centre_is_not_caught_up_with_once_it_throttled():
+    _, throttled, _ = send(Pacer(0, account_bucket(200)), Centre(200, 0.02), 2_000, 50, late_s=0.05)
+    assert throttled <= 0.02
+
+
+steps = st.lists(
+    st.tuples(
+        st.one_of(st.just(0.0), st.floats(0, 0.05), st.floats(0, 0.4), st.floats(0, 3)),  # how late the next turn is
+        st.booleans(),  # whether something waits meanwhile
+        st.integers(0, 400),  # how many there are to send
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(st.floats(0.3, 500), steps)
+def test_14_no_second_holds_more_than_the_limit_however_late_turns_come(limit, turns):
+    pacer, now, went = Pacer(0, account_bucket(limit)), 50.0, []
+    for late_s, waits, many in turns:
+        now += late_s
+        for _ in range(many):
+            if pacer.wait(now) > 0:
+                break
+            pacer.take(now)
+            went.append(now)
+        pacer.waits(waits, now)
+    most = max(1, ceil(limit))
+    for first, last in zip(went, went[most:], strict=False):
+        assert last - first >= 1.0
+
+
+@given(st.floats(20, 500), st.lists(st.floats(0, 0.05), min_size=200, max_size=400))
+def test_14_a_limit_is_used_to_nine_tenths_by_a_clock_that_is_late_by_up_to_50_ms(limit, lateness):
+    pacer, now, sent = Pacer(0, account_bucket(limit)), 50.0, 0
+    pacer.waits(True, now)
+    for late_s in lateness:
+        now += pacer.wait(now) + late_s
+        while pacer.wait(now) <= 0:
+            pacer.take(now)
+            sent += 1
+    assert sent >= 0.9 * limit * (now - 50.0)
+
+
+def test_14_what_does_not_wait_makes_up_for_nothing():
+    bucket = account_bucket(1_000)
+    bucket.take(0.0)
+    n = 0
+    while bucket.wait(5.0) == 0:
+        bucket.take(5.0)
+        n += 1
+    assert n <= 1_000 * BURST_S
+
+
+def test_14_what_waits_makes_up_for_a_tenth_of_a_second_at_most():
+    bucket = account_bucket(1_000)
+    bucket.take(0.0)
+    bucket.waits(True, 0.0)
+    n = 0
+    while bucket.wait(5.0) == 0:
+        bucket.take(5.0)
+        n += 1
+    assert 1_000 * BURST_S < n <= 1_000 * (BURST_S + CATCH_UP_S)
+    bucket.waits(True, 10.0)
+    bucket.waits(False, 10.0)  # nothing is left: what it had is not for those who come next
+    assert bucket.wait(10.0) == 0
+    n = 0
+    while bucket.wait(10.0) == 0:
+        bucket.take(10.0)
+        n += 1
+    assert n <= 1_000 * BURST_S
 
 
 @pytest.mark.parametrize("depth", [None, 1.0, 0.1, 0.02])

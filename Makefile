@@ -18,7 +18,7 @@ run: $(READY) ## start a demo node: mock carriers, a tenant, a key, a curl line 
 	$(BIN)/hermes demo $(ARGS)
 
 test: $(READY) $(NPM_READY) ## run the whole suite
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: $(READY) $(NPM_READY) ## run the tests that need less than a minute together
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not slow' $(ARGS)

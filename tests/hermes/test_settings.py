@@ -16,8 +16,6 @@ from carriers import registry
 from hermes import tenancy
 from hermes.errors import SettingsError
 from hermes.settings import (
-    NOT_YET,
-    SECTIONS,
     CarrierSettings,
     GuestSettings,
     MatchSettings,
@@ -27,6 +25,8 @@ from hermes.settings import (
     base_url,
     load,
 )
+from hermes.settings.entries import NOT_YET
+from hermes.settings.schema import SECTIONS
 
 EXAMPLE = Path(__file__).parents[2] / "config/hermes.example.toml"
 SMS = 'name = "a"\nkind = "mock"\nchannel = "sms"\n'

@@ -290,11 +290,10 @@ class Connection(web.RequestHandler):
             self._make_room()
             try:
                 if type(message) is RawRequestMessage:
-                    reply = await self._answer(Request(message, content, self), handle)
+                    stays = await self._answer(Request(message, content, self), handle)
                 else:  # what the parser made of octets that are no request
-                    reply = self._refuse(message)
-                    if self.transport is not None:
-                        self.transport.write(reply.octets(None))
+                    self._refuse(message)
+                    stays = False
                 if not content.is_eof():
                     await self._linger(content)
             except asyncio.CancelledError:
@@ -306,8 +305,9 @@ class Connection(web.RequestHandler):
                 self.log_exception("Unhandled exception", exc_info=exc)
                 self.force_close()
                 break
-            if reply.close or self._close or self._force_close:
+            if not stays or self._close or self._force_close:
                 break
+            del message, content  # an idle connection holds nothing of its last request, nor its answer
             if self._upgraded:
                 self._decline_upgrade()
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -318,8 +318,11 @@ class Connection(web.RequestHandler):
             if self.transport is not None:
                 self.transport.close()
 
-    async def _answer(self, request: Request, handle: Handler) -> Reply:
+    async def _answer(self, request: Request, handle: Handler) -> bool:
         """Have a request answered, and write the answer; a slow reader of a large one is waited for.
+
+        Returns:
+            Whether the connection stays open.
 
         Raises:
             ConnectionError: the caller left while it was waited for.
@@ -343,7 +346,7 @@ class Connection(web.RequestHandler):
             self._request_in_progress = False
             if self._handler_waiter is not None and not self._handler_waiter.done():
                 self._handler_waiter.set_result(None)
-        return reply
+        return not reply.close
 
     def _make_room(self) -> None:
         """Tell the parser that a request was taken; it stops at so many (aiohttp's `MAX_MSG_QUEUE_SIZE`)."""
@@ -352,14 +355,16 @@ class Connection(web.RequestHandler):
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
 
-    def _refuse(self, error: Any) -> Reply:
+    def _refuse(self, error: Any) -> None:
         """Answer what is no request, in aiohttp's words; `error` is its `_ErrInfo`."""
         noise = self._request_count == 1 and isinstance(error.exc, BadHttpMethod)  # TLS, scanners
         level = logging.DEBUG if noise else logging.ERROR
         peer = self.peername
         self.logger.log(level, "Error handling request from %s", peer[0] if peer else None, exc_info=error.exc)
         text = str(error.message).encode("utf-8", "backslashreplace")
-        return Reply(error.status, text, new_request_id(), content_type="text/plain; charset=utf-8", close=True)
+        if self.transport is not None:
+            reply = Reply(error.status, text, new_request_id(), content_type="text/plain; charset=utf-8")
+            self.transport.write(reply.octets(None))
 
     async def _linger(self, content: StreamReader) -> None:
         """Read and forget what is left of a body that was refused; close when it is too long, or breaks off."""

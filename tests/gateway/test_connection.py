@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import hashlib
 import inspect
 import json
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -432,3 +434,26 @@ def test_aiohttps_inside_is_the_one_our_connection_was_written_for() -> None:
     ]
     digest = hashlib.sha256("".join(inspect.getsource(one) for one in read).encode()).hexdigest()
     assert digest[:16] == "4e3eb76f41bbefa7", aiohttp.__version__
+
+
+async def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
+    seen: list[weakref.ref[Any]] = []
+
+    class Body(Reply):  # can be referred to weakly
+        pass
+
+    async def handle(request: Request) -> Reply:
+        reply = Body(200, b"x" * 1000, "req_1")
+        seen.extend((weakref.ref(reply), weakref.ref(request.headers)))
+        return reply
+
+    listener = await asyncio.get_running_loop().create_server(Server(handle), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+    line = Line(reader, writer)
+    for _ in range(2):
+        line.write(LIVEZ)
+        assert await line.status() == 200
+    gc.collect()
+    assert [ref() for ref in seen] == [None] * 4
+    writer.close()
+    listener.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from actors.context import CarrierPlan
+from actors.smpp_connection import ConnectionActor
 from carriers.registry import make_carrier
 from carriers.smpp.pdu import DeliverSm
 from carriers.smpp.segmentation import segment
@@ -114,6 +117,33 @@ async def test_2_the_window_is_never_exceeded() -> None:
         await node.until(all_final)
         await ends(node, ids)
         assert most == 4
+
+
+async def test_3_a_connection_that_drops_leaves_no_more_in_doubt_than_its_window() -> None:
+    plan = partial(smpp, window_size=4, on_ambiguous="never")
+    async with centre(response_delay_s=60) as smsc, node_of(plan(smsc)) as node:
+        ids = await send(node, 20)
+        await node.until(lambda: view(node)["in_flight"] == 4)
+        await smsc.go_away()
+
+        async def in_doubt() -> int:
+            stored = [await node.stored(id_) for id_ in ids]
+            return sum(any(event.type == "ambiguous" for event in each.events) for each in stored)
+
+        await node.until(in_doubt)
+        await node.until(lambda: view(node)["in_flight"] == 0 and not node.journal.queued)
+        assert await in_doubt() == 4
+
+
+async def test_26_a_receipt_is_acknowledged_once_stored_though_the_customer_does_not_answer() -> None:
+    calls: list[asyncio.StreamReader] = []
+    customer = await asyncio.start_server(lambda reader, writer: calls.append(reader), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{customer.sockets[0].getsockname()[1]}/hook"
+    async with customer, centre() as smsc, node_of(smpp(smsc)) as node:
+        ids = await send(node, 5, callback_url=url)
+        await ends(node, ids)
+        await smsc.wait_for_receipts(5)
+        await node.until(lambda: len(calls) == 5)  # all are called, none has answered
 
 
 async def test_27_receipts_before_their_answers_are_not_lost() -> None:
@@ -397,6 +427,27 @@ async def test_33_a_pair_of_binds_submits_on_one_and_takes_receipts_on_the_other
         assert [bind["mode"] for bind in view(node)["binds"]] == ["transmitter", "receiver"]
 
 
+async def test_33_receipts_find_their_messages_after_a_crash_of_the_node() -> None:
+    async with centre(receipt_delay_s=60) as smsc:
+        first = await start_cast([smpp(smsc)])
+        ids = await send(first, 3)
+
+        async def submitted() -> bool:
+            return all([len((await first.stored(id_)).events) == 2 for id_ in ids])
+
+        await first.until(submitted)
+        journal = first.journal.copy()  # type: ignore[attr-defined]
+        await first.stop(crash=True)
+        await journal.start()
+        async with node_of(smpp(smsc), journal=journal) as second:
+            await second.until(lambda: view(second)["binds"][0]["state"] == "bound")
+            for sent in smsc.messages:
+                text = f"id:{sent.message_ids[0]} sub:001 dlvrd:001 stat:DELIVRD err:000 text:"
+                await smsc.inject([DeliverSm(short_message=text.encode(), esm_class=4, source_addr=sent.destination)])
+            assert {s.status for s in await ends(second, ids)} == {"delivered"}
+            assert smsc.taken == 3
+
+
 async def test_18_the_next_host_is_tried_when_one_does_not_answer() -> None:
     async with centre() as away, centre() as smsc:
         await away.go_away()
@@ -467,6 +518,18 @@ async def test_48_a_centre_that_does_not_read_leaves_messages_in_the_queue() -> 
         await send(node, 200)
         await node.until(lambda: view(node)["queue"] >= 190)
         assert view(node)["in_flight"] <= 10
+
+
+async def test_49_the_socket_sends_at_once_and_is_kept_alive() -> None:
+    async with centre() as smsc, node_of(smpp(smsc)) as node:
+        await smsc.wait_for_binds()
+        (bind,) = (b for b in gc.get_objects() if type(b) is ConnectionActor and b._context is node.context)
+        assert bind._socket is not None and bind._socket.transport is not None
+        raw = bind._socket.transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
 async def test_50_no_password_and_no_text_is_shown() -> None:

@@ -34,7 +34,7 @@ def canonical(message_id: str) -> str:
     Lower case, without NUL and blanks, `0x`, leading zeros, and a UUID's dashes and braces.
     """
     key = message_id.replace("\0", "").strip().casefold()
-    if "-" in key and _is_uuid(key):
+    if 36 <= len(key) <= 38 and _is_uuid(key):  # without and with braces
         key = key.strip("{}").replace("-", "")
     if key.startswith("0"):
         if key.startswith("0x") and _is_hex(key[2:]):

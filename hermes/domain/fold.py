@@ -308,6 +308,14 @@ def _apply_submitted(a: Attempt, event: Event) -> None:
     a.error = None
     a.left = False
     a.parts = [Segment(i) for i in ids] or [Segment()]
+    if known:
+        _keep_receipts(a, ids, known)
+    if a.status == "queued" or a.status == "ambiguous":
+        a.status = "submitted"
+
+
+def _keep_receipts(a: Attempt, ids: list[str], known: list[Segment]) -> None:
+    """Put what receipts said before the carrier's answer where the answer's ids say."""
     for n, part in enumerate(known):
         place = ids.index(part.carrier_message_id) if part.carrier_message_id in ids else n
         while len(a.parts) <= place:
@@ -315,8 +323,6 @@ def _apply_submitted(a: Attempt, event: Event) -> None:
         part.carrier_message_id = a.parts[place].carrier_message_id or part.carrier_message_id
         a.parts[place] = part
     _take_cost(a)
-    if a.status == "queued" or a.status == "ambiguous":
-        a.status = "submitted"
 
 
 def _take_cost(a: Attempt) -> None:

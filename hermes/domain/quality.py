@@ -107,9 +107,9 @@ class Quality:
 
     def _now(self, now: float) -> tuple[_Bucket, _Bucket]:
         """Give what is counted now, and the sum: both are to be counted in."""
-        self._forget(now)
         number = int(now / _BUCKET_S)
         if not self._buckets or self._buckets[-1].number < number:
+            self._forget(now)
             self._buckets.append(_Bucket(number))
         return self._buckets[-1], self._sum
 

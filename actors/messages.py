@@ -252,9 +252,11 @@ class Adopt:
     Attributes:
         last_alive: see `cascade.Recovered`.
         first: an input to take before anything else (a crash to record), or None.
+        taken: there is a cascade; until then more mail may be added, and what is in `stored` is not to be read again.
     """
 
     stored: StoredMessage
     last_alive: datetime
     mail: list[object] = field(default_factory=list)
     first: cascade.Input | None = None
+    taken: bool = False

@@ -169,6 +169,7 @@ class TenantSupervisor(Supervisor):
         stored = adopt.stored
         message = stored.message
         name = "cascade/" + message.message_id
+        adopt.taken = True
         cascade = self.system.whereis(name)
         if cascade is None:
             parked = stored.due is not None

@@ -25,9 +25,14 @@ from hermes.runtime import NO_REPLY, Actor, Reply, SendResult
 log = get_logger("hermes.waker")
 
 LOAD_AT_ONCE: Final = 500  # messages in one read
+LOADS: Final = 2  # reads at once: on a busy node one is answered long before its turn comes
 HOT_PAGE: Final = 1000  # rows of a shard read at once at start
 LOOK_EVERY_S: Final = 0.5  # how often the journal is asked what is due
-LOOK_AHEAD_S: Final = 1.0  # what is due within this is brought back; its own timer is exact
+LOOK_AHEAD_S: Final = 1.9  # what is due within this is brought back; its own timer is exact. Not parked: 2 s ahead
+LOOK_THROUGH: Final = 10_000  # due messages that may be in somebody's hands at once; later ones wait in the journal
+HANDED_FOR_S: Final = 5.0  # what its tenant has not taken by then got lost with it, and is read again
+GIVEN_MOST: Final = 2_000  # messages brought back before all actors have had another turn
+QUEUED_MOST: Final = 5_000  # writes that wait; with more, what is due is brought back at the slower pace
 RECOVERY_PAUSE_S: Final = 0.02  # between pages, so that new traffic stays first
 RETRY_S: Final = 1.0  # when the journal is away
 
@@ -38,46 +43,18 @@ class _Waking:
     crash: rules.Crashed | None = None
 
 
-class _Loaded:
-    __slots__ = ("error", "ids", "stored")
-
-    def __init__(self, ids: list[str], stored: list[StoredMessage], error: JournalError | None) -> None:
-        self.ids = ids
-        self.stored = stored
-        self.error = error
-
-
-class _DueNow:
-    """From the journal: parked messages that are due."""
-
-    __slots__ = ("ids",)
-
-    def __init__(self, ids: list[str]) -> None:
-        self.ids = ids
-
-
-class _Recovered:
-    """To itself: everything that was in hands of a shard's former owner is brought back."""
-
-    __slots__ = ("shard",)
-
-    def __init__(self, shard: int) -> None:
-        self.shard = shard
-
-
-class _HotPage:
-    __slots__ = ("last_alive", "stored")
-
-    def __init__(self, stored: list[StoredMessage], last_alive: datetime) -> None:
-        self.stored = stored
-        self.last_alive = last_alive
-
-
 class _Load:
     __slots__ = ()
 
 
+class _Turn:
+    """To itself: every actor that had something to do has had its turn since."""
+
+    __slots__ = ()
+
+
 _LOAD: Final = _Load()
+_TURN: Final = _Turn()
 
 
 class WakerActor(Actor):
@@ -90,7 +67,9 @@ class WakerActor(Actor):
         self._context = context
         self._waking: dict[str, _Waking] = {}
         self._to_load: list[str] = []
-        self._loading = False
+        self._handed: dict[str, tuple[Adopt, float]] = {}  # given to its tenant, and when (monotonic)
+        self._loading = 0
+        self._given = 0  # messages brought back since the last turn
         self._settling: list[Reply] = []
         self._noted_until = NEVER
         self._recovered = 0
@@ -110,21 +89,11 @@ class WakerActor(Actor):
                 self.send_after(message.delay_s, Wake(message.message_id, message.mail))
             else:
                 self._wake(message.message_id, message.mail)
-        elif kind is _Loaded:
-            self._loaded(message)
-        elif kind is _DueNow:
-            for message_id in message.ids:
-                if self._context.shards.owns(message_id):
-                    self._wake(message_id, None)
-        elif kind is _HotPage:
-            for stored in message.stored:
-                if stored.message.message_id not in self._waking:
-                    self._recovered += 1
-                    self._adopt(Adopt(stored, message.last_alive))
-        elif kind is _Recovered:
-            self._open(message.shard)
+                self._load()
         elif kind is _Load:
             self._load()
+        elif kind is _Turn:
+            self._given = 0
         elif kind is Gained:
             self._gained(message.shards)
         else:
@@ -154,6 +123,11 @@ class WakerActor(Actor):
             if mail is not None:
                 cascade.send_system(mail)
             return
+        handed = self._on_its_way(message_id)
+        if handed is not None and not isinstance(mail, rules.Crashed):
+            if mail is not None:
+                handed.mail.append(mail)
+            return
         waking = self._waking.get(message_id)
         if waking is None and not self._context.shards.owns(message_id):
             self.system.send("errands", Forward(message_id, mail))
@@ -165,24 +139,26 @@ class WakerActor(Actor):
             waking.crash = mail
         elif mail is not None:
             waking.mail.append(mail)
-        self._load()
 
     def _load(self) -> None:
-        if self._loading or not self._to_load:
-            return
-        self._loading = True
-        ids, self._to_load = self._to_load[:LOAD_AT_ONCE], self._to_load[LOAD_AT_ONCE:]
-        self._background.run(self._ask_journal(ids))
+        while self._to_load and self._loading < LOADS:
+            self._loading += 1
+            ids, self._to_load = self._to_load[:LOAD_AT_ONCE], self._to_load[LOAD_AT_ONCE:]
+            self._background.run(self._ask_journal(ids))
 
     async def _ask_journal(self, ids: list[str]) -> None:
+        """Read messages and pass them on; at once, not by a mail that would wait behind all others on a busy node."""
         crashed = [i for i in ids if self._waking[i].crash is not None]
         for message_id in crashed:
             await self._flush(message_id)
         try:
-            stored, error = await self._context.journal.load(ids), None
+            stored = await self._context.journal.load(ids)
         except JournalError as exc:
-            stored, error = [], exc
-        self.ref.send_system(_Loaded(ids, stored, error))
+            self._loading -= 1
+            self._away(ids, exc)
+        else:
+            self._loading -= 1
+            self._loaded(ids, stored)
 
     async def _flush(self, message_id: str) -> None:
         """Wait until what a crashed cascade had queued is written: writes are committed in order."""
@@ -195,13 +171,9 @@ class WakerActor(Actor):
         self._context.journal.append(Write(message_id, "", ()), done)
         await written
 
-    def _loaded(self, loaded: _Loaded) -> None:
-        self._loading = False
-        if loaded.error is not None:
-            self._away(loaded)
-            return
-        found = {s.message.message_id: s for s in loaded.stored}
-        for message_id in loaded.ids:
+    def _loaded(self, ids: list[str], loaded: list[StoredMessage]) -> None:
+        found = {s.message.message_id: s for s in loaded}
+        for message_id in ids:
             waking = self._waking.pop(message_id)
             stored = found.get(message_id)
             if stored is None:
@@ -211,17 +183,18 @@ class WakerActor(Actor):
             self._woken += 1
             last_alive = self._context.clock.now()  # of a parked message it is not asked
             self._adopt(Adopt(stored, last_alive, waking.mail, waking.crash))
+        if self._given or self.ref.send(_TURN) == SendResult.DELIVERED:
+            self._given += len(ids)
         self._settled()
         self._load()
 
-    def _away(self, loaded: _Loaded) -> None:
+    def _away(self, ids: list[str], error: JournalError) -> None:
         """The journal is away: carriers and callers are told; due times and crashes are tried again."""
-        assert loaded.error is not None
         again = []
-        for message_id in loaded.ids:
+        for message_id in ids:
             waking = self._waking[message_id]
             for mail in waking.mail:
-                _undeliverable(mail, loaded.error)
+                _undeliverable(mail, error)
             waking.mail.clear()
             if waking.crash is not None:
                 again.append(message_id)
@@ -232,7 +205,9 @@ class WakerActor(Actor):
             self.send_after(RETRY_S, _LOAD)
 
     def _adopt(self, adopt: Adopt) -> None:
-        tenant = adopt.stored.message.tenant
+        message = adopt.stored.message
+        tenant = message.tenant
+        self._handed[message.message_id] = (adopt, self._context.clock.monotonic())
         if self.system.send("tenant/" + tenant, adopt) == SendResult.UNKNOWN:
             self._context.directory.on_tenant(tenant)  # it was deleted; its open messages still end
             self.system.send("tenant/" + tenant, adopt)
@@ -265,13 +240,16 @@ class WakerActor(Actor):
                 # In an open shard this worker has messages of its own.
                 own = shard in context.shards.open
                 former = [s for s in page if not own or s.message.created_at <= last_alive]
-                if former:
-                    self.ref.send_system(_HotPage(former, last_alive))
+                for stored in former:
+                    message_id = stored.message.message_id
+                    if message_id not in self._waking and self._on_its_way(message_id) is None:
+                        self._recovered += 1
+                        self._adopt(Adopt(stored, last_alive))
                 if len(page) < HOT_PAGE:
                     break
                 after = page[-1].message.message_id
                 await sleep(context.clock, RECOVERY_PAUSE_S)
-            self.ref.send_system(_Recovered(shard))
+            self._open(shard)
         if self._recovered > recovered:
             log.info("recovered open messages", count=self._recovered - recovered)
 
@@ -283,30 +261,40 @@ class WakerActor(Actor):
             shards.set_open(shards.open | {shard})
 
     async def _look(self) -> None:
-        """Ask, again and again, what is due soon; what this process holds already is left out."""
-        journal = self._context.journal
-        held: list[str] = []  # due, and in an actor's hands already
-        while True:
-            pause = LOOK_EVERY_S
+        """Go through what is due soon, again and again, the earliest first; what this process holds is passed over."""
+        journal, clock = self._context.journal, self._context.clock
+        passed: list[str] = []  # this time
+        while not self._context.draining:
+            if len(self._to_load) >= LOAD_AT_ONCE or self._given >= GIVEN_MOST:
+                await sleep(clock, RECOVERY_PAUSE_S)
+                continue
             noted_until = self._noted_until
             try:
-                before = max(self._context.clock.now() + timedelta(seconds=LOOK_AHEAD_S), noted_until)
-                ids = await journal.due_page(before, LOAD_AT_ONCE, not_ids=held)
+                before = max(clock.now() + timedelta(seconds=LOOK_AHEAD_S), noted_until)
+                ids = await journal.due_page(before, LOAD_AT_ONCE, not_ids=passed)
             except JournalError:
-                pause = RETRY_S
-            else:
-                fresh = [i for i in ids if not self._held(i)]
-                if fresh:
-                    self.ref.send_system(_DueNow(fresh))
-                if len(ids) == LOAD_AT_ONCE:
-                    pause = RECOVERY_PAUSE_S
-                elif self._noted_until == noted_until:
-                    self._noted_until = NEVER
-                held = [i for i in (*held, *ids) if self._held(i) or i in fresh]
-            await sleep(self._context.clock, pause)
+                await sleep(clock, RETRY_S)
+                continue
+            for message_id in ids:
+                if self._context.shards.owns(message_id):
+                    self._wake(message_id, None)
+            self._load()
+            passed += ids
+            through = len(ids) < LOAD_AT_ONCE
+            if through and self._noted_until == noted_until:
+                self._noted_until = NEVER
+            if through or (len(passed) >= LOOK_THROUGH and noted_until == NEVER):
+                passed = []
+                self._handed = {i: handed for i, handed in self._handed.items() if self._on_its_way(i)}
+            slowly = through or journal.queued >= QUEUED_MOST
+            await sleep(clock, LOOK_EVERY_S if slowly else RECOVERY_PAUSE_S)
 
-    def _held(self, message_id: str) -> bool:
-        return message_id in self._waking or self.system.whereis("cascade/" + message_id) is not None
+    def _on_its_way(self, message_id: str) -> Adopt | None:
+        """Return what its tenant was given to start a cascade, and has not taken yet."""
+        adopt, at = self._handed.get(message_id, (None, 0.0))
+        if adopt is None or adopt.taken or self._context.clock.monotonic() - at >= HANDED_FOR_S:
+            return None
+        return adopt
 
     def terminate(self, reason: Any) -> None:
         """Whoever waits is told to try again."""

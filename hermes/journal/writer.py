@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from itertools import islice
@@ -38,6 +39,7 @@ from hermes.journal.rows import channel_mask, day_of_id, encode, encode_lines, r
 
 BATCH_LIMIT: Final = 1000  # writes; encoding them keeps the event loop busy for 4 ms
 BYTES_LIMIT: Final = 16 * 1024 * 1024  # of bodies and data; the server takes at most 1 GB as one text
+AT_ONCE: Final = 16  # bodies or data written in one call; with more, too much is noticed late
 STUCK_S: Final = 15.0  # a batch in flight for longer: look whether its connection is the reason
 ENOUGH: Final = 64  # writes: with so many waiting, do not wait for more
 STRANGEST_DAY: Final = timedelta(days=400)  # from now: a partition further away is a bug's, not a message's
@@ -137,14 +139,14 @@ class Batch:
                     parked[message_id] = write.due
 
         self.days: Final = days
-        body_lines, data_lines = encode_lines(bodies), encode_lines(data)
-        if len(body_lines) + len(data_lines) > BYTES_LIMIT and len(entries) > 1:
-            raise _TooLong
+        room = BYTES_LIMIT if len(entries) > 1 else sys.maxsize
+        body_lines = _json_lines(bodies, room)
+        data_lines = _json_lines(data, room - len(body_lines))
         self.arguments: Final[list[Any]] = [
             *(now, first_day),
-            *(_lines(messages), _texts(references), _json_lines(body_lines)),
+            *(_lines(messages), _texts(references), body_lines[:-1].decode() or None),
             _lines([(shard_of(message_id), message_id, due) for message_id, due in opened.items()]),
-            *(_lines(events), _json_lines(data_lines)),
+            *(_lines(events), data_lines[:-1].decode() or None),
             *(_lines(refs), _texts(ref_carriers), _texts(ref_texts)),
             *(_lines(outbox), _texts(targets), _texts(types), _texts(payloads)),
             *(_lines(answers), _texts(keys), _texts(responses)),
@@ -168,8 +170,19 @@ def _lines(rows: list[_Row]) -> str | None:
     return text.decode()
 
 
-def _json_lines(lines: bytes) -> str | None:
-    return lines[:-1].decode() if lines else None
+def _json_lines(values: Sequence[Any], room: int) -> bytes:
+    """Write values as JSON, a line each.
+
+    Raises:
+        _TooLong: more than `room` bytes; not all were written to learn it.
+    """
+    parts = []
+    for n in range(0, len(values), AT_ONCE):
+        parts.append(encode_lines(values[n : n + AT_ONCE]))
+        room -= len(parts[-1])
+        if room < 0:
+            raise _TooLong
+    return b"".join(parts)
 
 
 def _texts(texts: Sequence[str | None]) -> str | None:

@@ -19,8 +19,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from hermes.domain.events import Event
 from hermes.domain.message import Content, Message, new_message_id
-from hermes.journal import link, migrator, process
+from hermes.journal import link, migrator, process, writer
 from hermes.journal.base import (
     SHARDS,
     CarrierRef,
@@ -513,6 +514,15 @@ async def test_a_thousand_writes_with_refused_ones_among_them_keep_their_order(j
     await until(lambda: len(order) == 1000)
     assert refused == [17, 267, 517, 767]
     assert order == sorted(order)
+
+
+async def test_a_batch_that_is_too_long_is_not_written_out_to_its_end(now, monkeypatch):
+    monkeypatch.setattr(writer, "BYTES_LIMIT", 1000)
+    long = [(accept(message(now)), None)] * writer.AT_ONCE
+    endless = (Write(new_message_id(now), "ten_1", [Event(1, now, "t", None, None, {"what": object()})]), None)
+    with pytest.raises(writer._TooLong):
+        Batch([*long, endless], now)
+    assert Batch(long[:1], now).days
 
 
 async def test_a_name_that_would_tear_its_row_apart_is_refused_alone(journal, now):

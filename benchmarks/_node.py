@@ -126,14 +126,20 @@ def _children(pid: int) -> list[int]:
 
 
 @contextmanager
-def node(carriers: str = MOCKS, data_dir: Path | None = None, extra: str = "", workers: int = 1) -> Iterator[BenchNode]:
+def node(
+    carriers: str = MOCKS,
+    data_dir: Path | None = None,
+    extra: str = "",
+    workers: int = 1,
+    python: str = sys.executable,
+) -> Iterator[BenchNode]:
     """Run `hermes serve` with these carriers until the block ends; the data folder goes with it unless given."""
     with tempfile.TemporaryDirectory(prefix="hermes-bench-") as folder:
         config = Path(folder, "hermes.toml")
         config.write_text(f"[server]\nport = 0\n{extra}\n\n{carriers}")
         data = data_dir or Path(folder, "data")
         process = subprocess.Popen(
-            [sys.executable, "-m", "hermes.cli", "serve", "--config", str(config), "--data-dir", str(data)]
+            [python, "-m", "hermes.cli", "serve", "--config", str(config), "--data-dir", str(data)]
             + (["--workers", str(workers)] if workers > 1 else []),
             # As it is installed: with byte code, which a second start finds.
             env={k: v for k, v in os.environ.items() if not k.startswith("HERMES_") and k != "PYTHONDONTWRITEBYTECODE"},

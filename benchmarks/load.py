@@ -105,9 +105,7 @@ class Load:
 
     async def run(self) -> None:
         """Send everything and wait for every answer."""
-        loop = asyncio.get_running_loop()
-        for _ in range(self.connections):
-            await loop.create_connection(lambda: Connection(self), self.target.host, self.target.port)
+        await self.connect()
         start = time.perf_counter()
         sent = 0
         while sent < self.count:
@@ -118,6 +116,12 @@ class Load:
             await asyncio.sleep(0.001)
         await asyncio.wait_for(self.done.wait(), 60)
         self.over = True
+
+    async def connect(self) -> None:
+        """Open the connections."""
+        loop = asyncio.get_running_loop()
+        for _ in range(self.connections):
+            await loop.create_connection(lambda: Connection(self), self.target.host, self.target.port)
 
     def send(self, intended: float) -> None:
         """Send on a free connection, or as soon as one is."""

@@ -13,7 +13,7 @@ from tests.node.harness import REPOSITORY, environment
 
 EVERY = sorted(path.stem for path in Path(REPOSITORY, "benchmarks").glob("*.py"))
 # Each takes seconds. Left out: what decides by a share of time (flood, limits, smpp), what needs another's server
-# (kannel, peers) or valgrind (instructions), load, which report measures with, and waiting, which has a test of its own.
+# (kannel, peers) or valgrind (instructions), load, which report measures with, and waiting: it has a test of its own.
 SMALLEST = {
     "gateway": ("--requests", "50", "--connections", "2"),
     "growth": ("--rows", "1000", "--rate", "50", "--seconds", "1", "--rounds", "1"),

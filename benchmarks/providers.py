@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from math import inf
 from typing import NamedTuple
 
 import aiohttp
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from msgspec.structs import replace
 
 from carriers.base import SendResult
 from carriers.mime import encode_message, parse_address, parse_mailbox

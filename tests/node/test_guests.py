@@ -103,8 +103,8 @@ async def test_a_guest_that_blocks_and_one_that_raises_are_restarted_and_the_nod
     assert {message["status"] for message in done.values()} == {"delivered"}
 
     async def restarted() -> bool:
-        actors = [await node.get(f"/v1/actors/guest/{name}") for name in ("stuck", "clumsy")]
-        return all(actor["restarts"] for actor in actors)
+        shown = [await node.ask("GET", f"/v1/actors/guest/{name}") for name in ("stuck", "clumsy")]
+        return all(one.status == 200 and one.body["restarts"] for one in shown)  # 404 between its end and its start
 
     await until(restarted, SOON_S, "both guests have been started anew")
     told = {event["type"] for event in (await node.message(doubtful["id"]))["events"]}

@@ -37,6 +37,7 @@ from benchmarks.load import Load, percentile, reconcile
 from carriers.base import Submission
 from carriers.registry import make_carrier
 from hermes.domain.message import Content
+from hermes.journal.memory import MemoryJournal
 from hermes.metrics import Metrics
 from hermes.runtime import Actor, Strategy, Supervisor, System, SystemClock
 
@@ -123,10 +124,15 @@ async def _bind_round(port: int, count: int, window: int, tls: dict[str, Any]) -
     system = System(clock=clock)
     settings = carrier(port, window_size=window, **tls)
     made = make_carrier("smpp", "direct", "sms", settings, clock=clock, cost=0.0)
-    plan = CarrierPlan(made, queue_limit=count + 1)
+    plan = CarrierPlan(made, queue_limit=2 * count)  # the last tenth is kept for tenants that hold little
     nothing: Any = None
     routes = RoutingTable([plan.entry()])
-    context = Context(system, clock, nothing, nothing, nothing, Metrics(), {"direct": plan}, routes, nothing)
+    journal = MemoryJournal(clock)  # for the carrier's lease; nothing is written
+    await journal.start()
+    held = {"direct"}
+    context = Context(
+        *(system, clock, journal, nothing, nothing, Metrics(), {"direct": plan}, routes, nothing), held=held, alone=True
+    )
     done = asyncio.Event()
     cascade = system.spawn(_Cascade)
     system.spawn(_Receipts, count, done, name="dlr")

@@ -20,6 +20,7 @@ from logging import DEBUG, getLogger
 from typing import Any, Final
 
 from actors.agequeue import AgeQueue
+from actors.cascade_counts import count_answer, count_event, count_final, judge
 from actors.context import Context
 from actors.messages import (
     CancelMail,
@@ -59,17 +60,6 @@ RETRY_HAND_OVER_S: Final = 0.5  # a carrier's queue was full, or its actor is be
 # Why a message that only waits is parked no earlier: a receipt that comes soon then costs no read of the journal.
 PARK_AT_LEAST_AHEAD_S: Final = 2.0  # nothing due sooner is parked
 WAKE_AGAIN_S: Final = 0.5  # after its tenant ended under it
-# Classes of an undelivered receipt that say nothing about the carrier: another would not have delivered either.
-NOT_THE_CARRIERS: Final = frozenset(
-    {
-        "invalid_destination",
-        "blocked_or_opted_out",
-        "content_rejected",
-        "invalid_request",
-        "message_too_large",
-        "policy_window",
-    }
-)
 # The due time of the journal's note that an attempt has not left; a restart looks this far ahead (waker.py).
 NOTED_FOR_S: Final = 60.0
 
@@ -196,7 +186,7 @@ class CascadeActor(Actor):
             a = self.state.find(message.step, message.attempt)
             if a is not None:
                 a.left = False
-            self._count_answer(message)
+            count_answer(self._context, self.state, message)
             self._learn_of_recipient(message.step, message.attempt, message.error_class)
             self._take(message)
         elif kind is NotTaken:
@@ -248,7 +238,7 @@ class CascadeActor(Actor):
                 if erased:
                     event.data = without_words(event.data)
                 if event.type == "fallback" or event.type == "timed_out":
-                    self._count_event(event)
+                    count_event(self._context, state, event)
                 if debug:
                     logger.debug("event", extra={"type": event.type, "step": event.step, "attempt": event.attempt})
                 rules.apply(state, event)
@@ -314,7 +304,7 @@ class CascadeActor(Actor):
             self._body(outbox) if closes and outbox else None,
         )
         if closes:
-            self._count_final()
+            count_final(self._context, state, self._accepted_at)
 
     def _body(self, outbox: Sequence[OutboxEntry]) -> Body | None:
         """Make what customers are sent of the message's end, so that it need not be read back for it."""
@@ -438,23 +428,11 @@ class CascadeActor(Actor):
         metrics.receipts.inc(receipt.carrier, "duplicate" if state.seq == seq else "late" if over else "matched")
         if a is not None and a.status != was:
             metrics.attempts.inc(a.carrier, a.status)
-            self._judge(a, receipt.error_class)
+            judge(self._context, a, receipt.error_class)
         tracer = self._context.tracer
         if tracer is not None and ended:
             now = self._context.clock.now()
             tracer.receipt(state.message, step, attempt, receipt.carrier, receipt.status, now)
-
-    def _judge(self, a: Attempt, error_class: str | None) -> None:
-        """Let a final receipt say how well its carrier delivers."""
-        quality = self._context.quality.get(a.carrier)
-        if quality is None:
-            return
-        now = self._context.clock.monotonic()
-        if a.status == "delivered" or a.status == "read":
-            took = (self._context.clock.now() - a.submitted_at).total_seconds() if a.submitted_at is not None else 0.0
-            quality.delivered(now, max(took, 0.0))
-        elif a.status == "undelivered":
-            quality.failed(now, heard=True, its_fault=error_class not in NOT_THE_CARRIERS)
 
     def _do_not_contact(self, step: int, attempt: int) -> None:
         """The attempt may not leave: its recipient must not be written to on this channel (rule 2)."""
@@ -864,50 +842,6 @@ class CascadeActor(Actor):
             "due": None if due is None else due.isoformat(),
             "writes_pending": self._pending,
         }
-
-    # --- counting -----------------------------------------------------------------------------------------------------
-
-    def _count_answer(self, answer: rules.Refused | rules.InDoubt) -> None:
-        metrics = self._context.metrics
-        metrics.errors.inc(answer.carrier, answer.error_class)
-        if type(answer) is rules.InDoubt:
-            attempt = self.state.find(answer.step, answer.attempt)
-            metrics.attempts.inc(answer.carrier, "ambiguous")
-            metrics.ambiguous.inc(attempt.policy if attempt is not None else "resend")
-        else:
-            metrics.attempts.inc(answer.carrier, "rejected")
-
-    def _count_event(self, event: Event) -> None:
-        """Count the end of an attempt, or of a step; called before the event is applied."""
-        if event.type == "fallback":
-            self._count_step()
-        elif event.step is not None and event.attempt is not None:
-            a = self.state.find(event.step, event.attempt)
-            if a is not None:
-                self._context.metrics.attempts.inc(a.carrier, "timed_out")
-                quality = self._context.quality.get(a.carrier)
-                if quality is not None and a.status == "submitted":
-                    quality.failed(self._context.clock.monotonic(), heard=False)
-
-    def _count_step(self) -> None:
-        began = self.state.step_started_at
-        if began is not None:
-            took_s = (self._context.clock.now() - began).total_seconds()
-            self._context.metrics.step_seconds.observe(max(took_s, 0.0))
-
-    def _count_final(self) -> None:
-        self._count_step()
-        state = self.state
-        context = self._context
-        context.closed(state.message.tenant)
-        step = state.delivered_by if state.delivered_by is not None else state.step
-        channel = state.message.cascade[step].channel
-        context.metrics.final.inc(state.status, channel)
-        if state.final_at is not None:
-            began = state.message.send_at or state.message.created_at
-            context.metrics.end_to_end_seconds.observe((state.final_at - began).total_seconds(), channel)
-        if context.tracer is not None:
-            context.tracer.ended(state, self._accepted_at)
 
 
 def _receipt_input(receipt: DeliveryReceipt, step: int, attempt: int, segment: int) -> rules.Receipt:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from hermes.settings.described import converted, describe, shown
 from hermes.settings.schema import CarrierSettings, NumberSettings, RouteSettings
+
+T = TypeVar("T")
 
 # Parts of the public contract that this version does not build yet, and what holds until then.
 NOT_YET: Final[dict[str, str]] = {
@@ -58,6 +60,14 @@ def check_carrier(
     return (None if errors else CarrierSettings(**values, options=options)), errors
 
 
+def _read(entry: Any, kind: type[T], label: str) -> T:
+    try:
+        return msgspec.convert(entry, kind)
+    except msgspec.ValidationError as exc:
+        why, _, where = str(exc).partition(" - at `$")
+        raise ValueError(f"{label}{where.rstrip('`')}: {why[0].lower() + why[1:]}") from exc
+
+
 def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSettings:
     """Read one route.
 
@@ -69,11 +79,7 @@ def check_route(entry: Any, label: str, carriers: Mapping[str, str]) -> RouteSet
     Raises:
         ValueError: says what is wrong with it.
     """
-    try:
-        route = msgspec.convert(entry, RouteSettings)
-    except msgspec.ValidationError as exc:
-        why, _, where = str(exc).partition(" - at `$")
-        raise ValueError(f"{label}{where.rstrip('`')}: {why[0].lower() + why[1:]}") from exc
+    route = _read(entry, RouteSettings, label)
     for name in route.carriers:
         if name not in carriers:
             raise ValueError(f"{label}.carriers: no carrier is called {shown(name)}")
@@ -104,11 +110,7 @@ def check_number(entry: Any, label: str, carriers: Collection[str]) -> NumberSet
     Raises:
         ValueError: says what is wrong with it.
     """
-    try:
-        number = msgspec.convert(entry, NumberSettings)
-    except msgspec.ValidationError as exc:
-        why, _, where = str(exc).partition(" - at `$")
-        raise ValueError(f"{label}{where.rstrip('`')}: {why[0].lower() + why[1:]}") from exc
+    number = _read(entry, NumberSettings, label)
     if number.carrier is not None and number.carrier not in carriers:
         raise ValueError(f"{label}.carrier: no carrier is called {shown(number.carrier)}")
     if number.keyword is not None and len(number.keyword.split()) != 1:

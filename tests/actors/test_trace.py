@@ -31,6 +31,7 @@ async def test_pdus_of_a_carrier_are_shown_while_it_is_traced(log: io.StringIO) 
         debug_for(node, "smpp/tele")
         (id_,) = await send(node, 1)
         await ends(node, [id_])
+        await node.until(lambda: len(lines(log, "pdu")) >= 4)  # its receipt is acknowledged once it is stored
         shown = lines(log, "pdu")
         assert {line["carrier"] for line in shown} == {"tele"}
         names = [(line["direction"], line["pdu"].split("(")[0]) for line in shown]

@@ -478,6 +478,11 @@ class CarrierActor(Actor):
 
     # --- ending and showing ---------------------------------------------------------------------------------------
 
+    def unserved(self, message: Any) -> None:
+        """The actor ended before it looked at a job: its cascade tries again."""
+        if type(message) is Job:
+            message.cascade.send_system(NotTaken(message))
+
     def _give_back_all(self) -> None:
         """The actor ends: return what has not left."""
         for job in self._asked.clear():

@@ -43,6 +43,7 @@ class Actor:
     # True iff the class overrides the method: the kernel then need not call what does nothing.
     _has_init: ClassVar[bool] = False
     _has_terminate: ClassVar[bool] = False
+    _has_unserved: ClassVar[bool] = False
     # True iff the ends of children come to the urgent lane (supervisors).
     _supervises: ClassVar[bool] = False
 
@@ -55,6 +56,7 @@ class Actor:
             cls.kind = cls.__name__
         cls._has_init = cls.init is not Actor.init
         cls._has_terminate = cls.terminate is not Actor.terminate
+        cls._has_unserved = cls.unserved is not Actor.unserved
 
     # -- to override
 
@@ -83,6 +85,13 @@ class Actor:
         """Clean up; plain or async, within the system's `terminate_limit_s`. Not called after a kill.
 
         Children are gone already; the name is still held, and links and monitors hear of the end afterwards.
+        """
+
+    def unserved(self, message: Any) -> None:
+        """Hear of a message that waited in the main lane when the actor ended: give it back to whoever needs to know.
+
+        Before `terminate`, in order, and after a kill or a failed `init` too; must be quick. Calls are not among them:
+        their callers get `NotAlive`.
         """
 
     def inspect(self) -> dict[str, Any]:

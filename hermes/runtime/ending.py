@@ -33,8 +33,7 @@ def end(ref: Ref, reason: Reason) -> None:
     ref._state = ENDING
     ref._reason = reason
     if ref._main is not None:
-        ref._refuse(ref._main, reason)
-        ref._main = None
+        ref._give_up_main(reason)
     ref._lane = ref._urgent = None
     if ref._timers is not None:
         ref._cancel_timers()
@@ -271,9 +270,8 @@ def abort(ref: Ref, reason: Reason) -> None:
         return
     ref._state = ENDING
     ref._reason = reason
-    if ref._main is not None:
-        ref._refuse(ref._main, reason)
-    ref._main = ref._lane = ref._urgent = None
+    ref._give_up_main(reason)
+    ref._lane = ref._urgent = None
     ref._cancel_timers()
     actor = cast("Actor", ref._actor)
     if actor._supervises:
@@ -309,9 +307,8 @@ def _force_end(ref: Ref) -> None:
     began = ref._state == ENDING
     ref._state = ENDING
     ref._reason = ref._reason or SHUTDOWN
-    if ref._main is not None:
-        ref._refuse(ref._main, ref._reason)
-    ref._main = ref._lane = ref._urgent = None
+    ref._give_up_main(ref._reason)
+    ref._lane = ref._urgent = None
     ref._cancel_timers()
     actor = cast("Actor", ref._actor)
     if actor._supervises and not began:

@@ -634,6 +634,26 @@ class Ref(TimerOwner):
             if type(message) is Envelope and message.reply is not None:
                 message.reply.error(NotAlive(self, reason))
 
+    def _give_up_main(self, reason: Reason) -> None:
+        """Empty the main lane for good: callers and the actor are told what will not be served."""
+        main, self._main = self._main, None
+        if main is None:
+            return
+        self._refuse(main, reason)
+        actor = self._actor
+        if actor is not None and actor._has_unserved:
+            for message in main:
+                if type(message) is not Envelope:
+                    payload = message
+                elif message.reply is None:
+                    payload = message.payload
+                else:
+                    continue
+                try:
+                    actor.unserved(payload)
+                except Exception as exc:  # the log and last_error are told; the end itself goes on
+                    self._blame(exc)
+
 
 class Control:
     """Base of the orders a supervisor takes by `call`; kept apart from the requests of its subclasses."""

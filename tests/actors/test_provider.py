@@ -113,6 +113,22 @@ async def test_what_waits_when_the_carrier_becomes_unfit_keeps_its_place_before_
     await node.stop()
 
 
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_a_job_that_waited_in_the_mailbox_of_an_actor_that_ended_is_handed_over_again(end: str) -> None:
+    carrier = Scripted()
+    node = await start_cast([plan(carrier)])
+    ref = node.system.whereis("provider/scripted")
+    assert ref is not None
+    ref.suspend()
+    m = message(node.tenant)
+    await node.submit(m)
+    await node.until(lambda: ref.mailbox == 1)
+    assert not carrier.asked
+    ref.stop() if end == "stop" else ref.kill()
+    await node.until(lambda: [asked.message_id for asked in carrier.asked] == [m.message_id])
+    await node.stop()
+
+
 async def test_a_paused_carrier_without_another_keeps_what_waits_until_it_is_resumed() -> None:
     carrier = Scripted()
     node = await start_cast([plan(carrier)])

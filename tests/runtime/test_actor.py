@@ -88,6 +88,35 @@ async def test_system_lane_goes_first_and_has_no_limit(system, clock):
     assert [did for did, _ in diary] == ["init", *range(10), "main"]
 
 
+class Returning(Worker):
+    """Notes what it is not going to serve."""
+
+    def unserved(self, message):
+        self.diary.append((f"unserved {message}", self.label))
+        if message == "bad":
+            raise Boom("unserved")
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "crash"])
+async def test_mail_that_waits_when_an_actor_ends_is_returned_to_it_in_order_but_for_calls(system, clock, how):
+    diary: list[Any] = []
+    ref = system.spawn(Returning, diary, "w")
+    ref.suspend()
+    ref.send("crash" if how == "crash" else "bad")
+    asked = asyncio.ensure_future(ref.call("x"))
+    await asyncio.sleep(0)
+    ref.send("bad" if how == "crash" else "next")
+    ref.send("last", trace="t")
+    {"stop": ref.stop, "kill": ref.kill, "crash": ref.resume}[how]()
+    await clock.settle()
+    waiting = (
+        ["unserved bad", "unserved last"] if how == "crash" else ["unserved bad", "unserved next", "unserved last"]
+    )
+    assert [did for did, _ in diary] == ["init", *waiting, *([] if how == "kill" else ["end"])]
+    with pytest.raises(NotAlive):
+        await asked
+
+
 async def test_exit_signal_overtakes_a_full_mailbox(system, clock):
     diary: list[Any] = []
     ref = system.spawn(Worker, diary, "w", mailbox_limit=2)

@@ -145,8 +145,9 @@ class Recovered(Struct, frozen=True):
     """The state was read back after its actor, or the process, was gone.
 
     Attributes:
-        last_alive: the latest moment the former owner may have called a carrier. What was not due by then
-            was not sent. Of a parked message: `PARKED`.
+        last_alive: the latest moment the former owner may have called a carrier, as far as is known: an event of
+            the message that is later shows that it lived longer. What was not due by then was not sent. Of a
+            parked message: `PARKED`.
     """
 
     last_alive: datetime
@@ -676,13 +677,15 @@ def _on_recovered(d: _Deciding, i: Recovered) -> None:
     s = d.state
     if not s.open:
         return
+    parked = i.last_alive == PARKED
+    lived = i.last_alive if s.updated_at is None else max(i.last_alive, s.updated_at)
     for a in s.attempts:
         if a.status in ("submitted", "timed_out", "superseded") and a.submitted_at is not None:
             d.effect(Resume(a.step, a.attempt))
         if a.status != "queued":
             continue
         unwritten = a.policy == "never" and not a.sending
-        if unwritten or i.last_alive == PARKED or (not a.sending and (a.not_before or a.queued_at) > i.last_alive):
+        if unwritten or parked or (not a.sending and (a.not_before or a.queued_at) > lived):
             # Certainly not sent: its call would have been written ahead, it was parked, or it was not due yet.
             continue  # `TimePassed` dispatches it when it is due
         detail = "the process ended between the carrier call and its recorded answer"

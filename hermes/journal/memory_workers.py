@@ -47,7 +47,7 @@ class MemoryWorkers:
             if owner is None:
                 self._shards[shard] = _NEVER
             elif owner != self.worker_id and store.workers[owner].row.dead:
-                self._shards[shard] = min(now, store.workers[owner].row.lease_until)
+                self._shards[shard] = min(now, store.workers[owner].dead_at or now)
             else:
                 continue
             store.owners[shard] = self.worker_id

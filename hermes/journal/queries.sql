@@ -147,8 +147,9 @@ WITH me AS MATERIALIZED (
     UPDATE shard AS s SET owner = $1, epoch = s.epoch + 1 FROM free WHERE s.id = free.id
     RETURNING s.id, free.owner AS former
 )
-SELECT t.id, t.former IS NULL AS fresh,
-       CASE WHEN w.gone THEN least(w.lease_until, w.dead_at) ELSE w.dead_at END AS acted_until
+-- A worker acts until it is declared dead, or is gone just before; a lease that ended earlier tells nothing, since who
+-- cannot reach the database goes on without one.
+SELECT t.id, t.former IS NULL AS fresh, w.dead_at AS acted_until
 FROM taken AS t LEFT JOIN worker AS w ON w.id = t.former
 
 -- name: release_shards

@@ -907,6 +907,15 @@ def test_9_submitted_attempts_are_waited_for_again_after_a_restart():
     assert m.tell(Recovered(START)) == [Resume(0, 1), Resume(1, 1)]
 
 
+def test_9_what_was_begun_after_the_last_known_sign_of_life_may_have_left():
+    """Its own events say that the owner lived then, whatever is known otherwise (clocks differ)."""
+    m = Life("sms")
+    m.begin()
+    m.attempt().dispatched = False  # a new process
+    m.tell(Recovered(START - timedelta(minutes=1)))
+    assert m.told[-1] == "ambiguous 0.1"
+
+
 # --- rule 10: cancel ---
 
 

@@ -213,6 +213,17 @@ async def test_a_vanished_process_of_this_host_is_dead_at_once(bench, admin, now
     assert all(now <= at <= bench.clock.now() for at in claimed.values())
 
 
+async def test_a_vanished_process_may_have_acted_after_its_lease_had_ended(bench, admin, now):
+    """The database was away whenever it wanted to extend it; it went on with what it had."""
+    await bench.worker()
+    await admin.execute("UPDATE worker SET process_started_at = '1', lease_until = now() - interval '1 hour'")
+    before = bench.clock.now()
+    other = await bench.worker(claim=False)
+    claimed = await other.claim_shards()
+    assert len(claimed) == SHARDS
+    assert all(at >= before for at in claimed.values())
+
+
 async def test_a_worker_that_was_taken_for_dead_is_told_when_it_claims(bench, journal, admin):
     await admin.execute("UPDATE worker SET dead = true, dead_at = now()")
     journal._shards.clear()

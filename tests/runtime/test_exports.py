@@ -32,7 +32,17 @@ def test_names_an_actor_may_not_use_are_few_and_known():
     """A new method of Actor can break a subclass that has an attribute of that name: add here on purpose."""
     assert {name for name in vars(Actor) if not name.startswith("_")} == {
         *("kind", "mailbox_limit", "trap_exits", "ref", "system", "trace_id"),
-        *("init", "handle", "handle_call", "handle_down", "handle_exit", "terminate", "inspect", "log_facts"),
+        *(
+            "init",
+            "handle",
+            "handle_call",
+            "handle_down",
+            "handle_exit",
+            "terminate",
+            "unserved",
+            "inspect",
+            "log_facts",
+        ),
         *("spawn", "spawn_link", "spawn_async", "link", "unlink", "monitor", "demonitor"),
         *("stop", "send_after", "hold_mailbox", "release_mailbox"),
     }

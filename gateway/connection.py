@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -22,14 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from aiohttp import HttpVersion, HttpVersion11, StreamReader, web
 from aiohttp.client_exceptions import ClientError
 from aiohttp.http import HttpProcessingError, RawRequestMessage
-from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.streams import EMPTY_PAYLOAD
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy, MultiMapping
     from yarl import URL
 
-DRAIN_OVER: Final = 64 << 10  # octets; a smaller answer is left to the transport's own buffer
 LINGER_S: Final = 10.0  # for what is left of a refused body: closed before, the caller may not see why
 _REASONS: Final[dict[int, str]] = {
     200: "OK",
@@ -140,7 +137,8 @@ class Request:
             BodyTooLarge: it has more octets than `most`.
             BodyBroken: it broke off, or its coding is wrong.
         """
-        if self.headers.get("Expect", "").lower() == "100-continue" and self.transport is not None:
+        expects = self.version >= HttpVersion11 and self.headers.get("Expect", "").lower() == "100-continue"
+        if expects and self.transport is not None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts: list[bytes] = []
         size = 0
@@ -251,21 +249,40 @@ class Server(web.Server):
 class Connection(web.RequestHandler):
     """One connection: its requests are answered one after the other, each before the next is begun.
 
-    A request whose caller has left is carried out all the same.
+    A request whose caller has left is carried out all the same. A caller that does not read its answers gets no more
+    of them, and is left once it has read nothing for as long as a connection may be idle.
 
     Invariant: `_waiter` is `_idle` iff the task has nothing to do.
     """
 
-    __slots__ = ("_idle",)
+    __slots__ = ("_content", "_ended", "_idle")
 
     def __init__(self, manager: Server, *, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, loop=loop, **settings)
         self._idle = Wakeup(loop)
+        self._content: StreamReader | None = None  # of the request that is being answered
+        self._ended = False  # True iff the caller has closed its side, and is still answered
 
     def data_received(self, data: bytes) -> None:
         """Read on, and have the task answer at once what has come."""
         super().data_received(data)
         self._idle.wake()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # None to aiohttp, which leaves such a caller
+        """The caller sends no more, but may still read: answer what it has asked. Returns whether it has."""
+        if self._waiter is not None and not self._waiter.done():
+            return False
+        self._ended = True
+        for content in (self._content, *(content for _, content in self._messages)):
+            if content is not None and not content.is_eof():
+                content.set_exception(ConnectionResetError("the body broke off"))
+        return True
+
+    def force_close(self) -> None:
+        """Close at once, whatever is still asked."""
+        transport = self.transport
+        super().force_close()
+        self._forget(transport)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Read on, where a body had stopped it. aiohttp asks at the end of each body, and then the transport too."""
@@ -278,6 +295,8 @@ class Connection(web.RequestHandler):
         while not self._force_close:
             if self._messages:
                 await asyncio.sleep(0)  # pipelined: the other connections have their turn in between
+            elif self._ended:
+                break
             else:
                 self._waiter = cast("asyncio.Future[None]", self._idle)
                 try:
@@ -287,6 +306,7 @@ class Connection(web.RequestHandler):
             if self._force_close:
                 return
             message, content = self._messages.popleft()
+            self._content = content
             self._make_room()
             try:
                 if type(message) is RawRequestMessage:
@@ -308,6 +328,7 @@ class Connection(web.RequestHandler):
             if not stays or self._close or self._force_close:
                 break
             del message, content  # an idle connection holds nothing of its last request, nor its answer
+            self._content = None
             if self._upgraded:
                 self._decline_upgrade()
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -317,15 +338,16 @@ class Connection(web.RequestHandler):
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
+                self._forget(self.transport)
 
     async def _answer(self, request: Request, handle: Handler) -> bool:
-        """Have a request answered, and write the answer; a slow reader of a large one is waited for.
+        """Have a request answered, and write the answer; who has not read those before is waited for.
 
         Returns:
             Whether the connection stays open.
 
         Raises:
-            ConnectionError: the caller left while it was waited for.
+            ConnectionError: the caller left while it was waited for, or does not read.
         """
         self._request_in_progress = True  # `shutdown` waits while it is so
         self._current_request = cast(Any, request)
@@ -338,15 +360,39 @@ class Connection(web.RequestHandler):
             finally:
                 self._current_request = None
             if self.transport is not None:  # the caller is still there
-                octets = reply.octets(request)
-                self.transport.write(octets)
-                if len(octets) > DRAIN_OVER:
-                    await self._drain_helper()
+                if self._ended and not self._messages:
+                    reply.close = True
+                self.transport.write(reply.octets(request))
+                if self._paused:
+                    await self._read()
         finally:
             self._request_in_progress = False
             if self._handler_waiter is not None and not self._handler_waiter.done():
                 self._handler_waiter.set_result(None)
         return not reply.close
+
+    async def _read(self) -> None:
+        """Wait until the caller has read most of what was written.
+
+        Raises:
+            ConnectionError: it left, or read nothing for as long as a connection may be idle.
+        """
+        while self._paused and self.transport is not None:
+            transport = self.transport
+            unread = transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(self._keepalive_timeout):
+                    await self._drain_helper()
+            except TimeoutError as exc:
+                self._drain_waiter = None  # is cancelled
+                if transport.get_write_buffer_size() >= unread:
+                    transport.abort()
+                    raise ConnectionAbortedError("the caller does not read") from exc
+
+    def _forget(self, transport: asyncio.Transport | None) -> None:
+        """Leave a caller that does not read the rest of its answers: a close waits until they are written."""
+        if transport is not None and transport.get_write_buffer_size():
+            self._loop.call_later(self._keepalive_timeout, transport.abort)
 
     def _make_room(self) -> None:
         """Tell the parser that a request was taken; it stops at so many (aiohttp's `MAX_MSG_QUEUE_SIZE`)."""
@@ -357,10 +403,9 @@ class Connection(web.RequestHandler):
 
     def _refuse(self, error: Any) -> None:
         """Answer what is no request, in aiohttp's words; `error` is its `_ErrInfo`."""
-        noise = self._request_count == 1 and isinstance(error.exc, BadHttpMethod)  # TLS, scanners
-        level = logging.DEBUG if noise else logging.ERROR
+        # Scanners and broken clients must not fill the log, nor may it hold what they sent: it can be a key or a text.
         peer = self.peername
-        self.logger.log(level, "Error handling request from %s", peer[0] if peer else None, exc_info=error.exc)
+        self.logger.debug("no request from %s: %s", peer[0] if peer else None, type(error.exc).__name__)
         text = str(error.message).encode("utf-8", "backslashreplace")
         if self.transport is not None:
             reply = Reply(error.status, text, new_request_id(), content_type="text/plain; charset=utf-8")

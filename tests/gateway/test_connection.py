@@ -9,6 +9,8 @@ import hashlib
 import inspect
 import json
 import logging
+import socket
+import struct
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -243,31 +245,91 @@ async def test_an_upgrade_is_declined_and_the_connection_serves_on(api: Api) -> 
         assert await line.ended() == b""
 
 
-async def test_what_is_no_http_is_a_plain_400_and_closes(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # a TLS hello
+        b"the secret text\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nAuthorization: Basic the secret text\0\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nX: the secret text %s\r\n\r\n" % (b"x" * 9000),
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}the secret text\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nthe secret text\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_a_plain_400_and_closes_and_the_log_holds_nothing_of_it(
+    api: Api, caplog: pytest.LogCaptureFixture, octets: bytes, level: int
+) -> None:
     async with connected(api) as line:
         line.write(LIVEZ)
         assert await line.status() == 200
-        line.write(b"nonsense\r\n\r\n")
-        status, headers, body = await line.answer()
+        caplog.set_level(level)
+        line.write(octets)
+        status, headers, _ = await line.answer()
         assert (status, headers["content-type"]) == (400, "text/plain; charset=utf-8")
-        assert b"Bad status line" in body or b"Invalid method" in body
         assert await line.ended() == b""
-    assert "Error handling request from 127.0.0.1" in caplog.text
+    told = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert [record.exc_info for record in told] == [None] * (level == logging.DEBUG)
+    assert "secret" not in caplog.text
 
 
-async def test_what_never_was_http_is_not_worth_a_line_of_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+@pytest.mark.parametrize("octets", [LIVEZ, b"GET /livez HTTP/1.0\r\n\r\n", LIVEZ * 3])
+async def test_a_caller_that_closes_its_own_side_is_answered(api: Api, octets: bytes) -> None:
     async with connected(api) as line:
-        line.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")  # a TLS hello
+        line.write(octets)
+        line.writer.write_eof()
+        answers = await line.ended()
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == octets.count(b"GET")
+    await eventually(lambda: api.server.connections == 0)
+
+
+async def test_a_caller_that_closes_its_own_side_is_told_what_becomes_of_its_message(
+    api: Api, held: type[Held]
+) -> None:
+    async with connected(api) as line:
+        line.write(post(api))
+        await held.waiting.wait()
+        line.writer.write_eof()
+        await asyncio.sleep(0)
+        held.go.set()
+        assert await line.status() == 202
+        assert await line.ended() == b""
+
+
+@pytest.mark.parametrize("rest", [b"5\r\n{}", b"", b"zz\r\n"])
+async def test_a_body_that_ends_early_is_400_to_a_caller_that_still_reads(api: Api, rest: bytes) -> None:
+    async with connected(api) as line:
+        line.write(head(api, "Transfer-Encoding: chunked") + rest)
+        line.writer.write_eof()
         assert await line.status() == 400
         assert await line.ended() == b""
-    assert "Error handling request" not in caplog.text
+
+
+async def test_a_refused_body_that_ends_early_is_not_waited_for(api: Api) -> None:
+    async with connected(api) as line:
+        line.write(head(api, length=1 << 30))
+        assert await line.status() == 413
+        line.write(b"x" * 1000)
+        line.writer.write_eof()
+        assert await line.ended() == b""
+
+
+async def test_a_silent_connection_that_is_half_closed_is_closed(api: Api) -> None:
+    async with connected(api) as silent, connected(api) as used:
+        used.write(LIVEZ)
+        assert await used.status() == 200
+        for line in (silent, used):
+            line.writer.write_eof()
+            assert await line.ended() == b""
+    await eventually(lambda: api.server.connections == 0)
 
 
 async def test_a_request_whose_caller_leaves_is_carried_out(api: Api, held: type[Held]) -> None:
     async with connected(api) as line:
         line.write(post(api))
         await held.waiting.wait()
+        reset = struct.pack("ii", 1, 0)  # a close that is no half-close (socket(7), SO_LINGER)
+        line.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         line.writer.transport.abort()
         assert api.server._server is not None
         ends = api.server._server.connections
@@ -338,6 +400,38 @@ async def test_a_stop_takes_nothing_more_of_a_connection_that_is_answered(api: A
         await stopping
 
 
+async def test_who_does_not_read_gets_no_more_answers_written(api: Api) -> None:
+    asked = b"GET /docs/docs.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    size = len((await api.call("GET", "/docs/docs.js", key=None)).raw)
+    assert size < 32 << 10  # of those that are not worth waiting for, each by itself
+    await api.session.close()
+    assert api.server._server is not None
+    many = (16 << 20) // size  # more than the kernel takes
+    async with connected(api) as line:
+        await eventually(lambda: api.server.connections == 1)
+        (end,) = api.server._server.connections
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        line.write(asked * many)
+        await eventually(lambda: end.writing_paused)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert end.transport is not None
+        assert end.transport.get_write_buffer_size() < 256 << 10
+        line.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(many):
+            assert await line.status() == 200
+
+
+async def test_who_reads_nothing_for_long_is_left(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.1)
+    api = await start()
+    async with connected(api) as line:
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        line.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
+        await eventually(lambda: api.server.connections == 1)
+        await eventually(lambda: api.server.connections == 0)
+
+
 async def test_a_large_answer_waits_for_a_slow_reader(api: Api) -> None:
     whole = await api.call("GET", "/openapi.json", key=None)
     async with connected(api) as line:
@@ -345,6 +439,24 @@ async def test_a_large_answer_waits_for_a_slow_reader(api: Api) -> None:
         for _ in range(40):
             status, _, body = await line.answer()
             assert (status, len(body)) == (200, len(whole.raw))
+
+
+async def test_a_close_does_not_wait_for_ever_for_who_does_not_read(api: Api) -> None:
+    await api.session.close()
+    assert api.server._server is not None
+    async with connected(api) as line:
+        await eventually(lambda: api.server.connections == 1)
+        (end,) = api.server._server.connections
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        transport = end.transport
+        assert transport is not None
+        while not transport.get_write_buffer_size():
+            line.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0)
+        end._keepalive_timeout = 0.05
+        end.force_close()
+        assert api.server.connections == 1
+        await eventually(lambda: api.server.connections == 0)
 
 
 async def test_a_bug_below_the_gateway_is_500_logged_and_closes(caplog: pytest.LogCaptureFixture) -> None:

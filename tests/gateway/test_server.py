@@ -81,6 +81,20 @@ async def test_a_caller_that_waits_for_100_continue_gets_it(api: Api) -> None:
     writer.close()
 
 
+async def test_http_1_0_knows_no_100_continue(api: Api) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.server.port)
+    head, _, body = post(api, BODY, "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0").partition(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    await asyncio.sleep(0)
+    assert api.server._server is not None
+    async with asyncio.timeout(5):
+        while not any(end._current_request for end in api.server._server.connections):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        writer.write(body)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 202")
+    writer.close()
+
+
 async def test_a_body_may_come_in_pieces(api: Api) -> None:
     async def pieces() -> Any:
         for n in range(0, len(BODY), 10):

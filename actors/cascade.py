@@ -46,7 +46,7 @@ from hermes.domain.cascade import Attempt, Cascade
 from hermes.domain.commands import AlreadyBegun, AlreadyFinal, SuppressRecipient
 from hermes.domain.erasure import erased, without_words
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES, Event, webhook_type
-from hermes.domain.message import Message
+from hermes.domain.message import Message, rfc3339
 from hermes.domain.receipt import DeliveryReceipt
 from hermes.domain.state import ADDRESS_FIELD
 from hermes.domain.suppression import BOUNCED, COMPLAINT, INVALID_DESTINATION, OPTED_OUT
@@ -839,7 +839,7 @@ class CascadeActor(Actor):
             "attempts": [
                 {"step": a.step, "attempt": a.attempt, "carrier": a.carrier, "status": a.status} for a in state.attempts
             ],
-            "due": None if due is None else due.isoformat(),
+            "due": None if due is None else rfc3339(due),
             "writes_pending": self._pending,
         }
 

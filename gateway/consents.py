@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.decode import decode_json
+from gateway.decode import decode_json, has_control
 from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.messages import utc
 from gateway.paging import asked_page, cut
@@ -35,7 +35,7 @@ class ConsentRecords:
         asked = decode_json(_body, await call.json_body(self._limit))
         proof = asked.proof
         for name, text in (("source", proof.source), ("ip", proof.ip), ("text_version", proof.text_version)):
-            if text is not None and not text.isprintable():
+            if text is not None and has_control(text):
                 raise invalid(f"proof.{name}", "holds a control character")
         given_at = None if proof.at is None else utc(proof.at)
         if given_at is not None and given_at > self._edge.clock.now():

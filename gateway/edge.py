@@ -194,11 +194,12 @@ class Call:
         declared = headers.get("Content-Length")
         if declared is not None and int(declared) > limit:
             raise _too_large(limit)
-        coding = headers.get("Content-Encoding")
-        if coding is not None and coding.lower() not in ("identity", "gzip", "deflate"):
+        coding = headers.get("Content-Encoding", "").lower()
+        plain = coding in ("", "identity")
+        if not plain and coding not in ("gzip", "x-gzip", "deflate"):  # RFC 9110, 8.4.1.3: x-gzip is gzip
             raise Problem("unsupported_media_type", "Content-Encoding can be gzip, deflate or identity.")
         body = await self.raw_body(limit)
-        if coding is not None and coding.lower() != "identity":
+        if not plain:
             body = _decompressed(body, limit)
         if len(body) > limit:
             raise _too_large(limit)

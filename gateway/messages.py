@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from gateway.counting import Counting
-from gateway.decode import decode_any, decode_json, decode_leniently, decode_query, has_nul
+from gateway.decode import decode_any, decode_json, decode_leniently, decode_query, has_control, has_nul
 from gateway.edge import ANSWER_WITHIN_S, Call, Caller, Edge, Reply, encode, journal_away, reading
 from gateway.hosts import Hosts
 from gateway.idempotency import Idempotency, check_key, request_hash, stored_key
@@ -119,6 +119,8 @@ class Messages:
             message = self._checked(body, raw, call, pipeline, errors)
             key = call.request.headers.get("Idempotency-Key")
             if key is not None:
+                if len(call.request.headers.getall("Idempotency-Key")) > 1:
+                    raise invalid("Idempotency-Key", "is given more than once")
                 return await self._send_once(call, pipeline, message, raw, key, started)
             pipeline.run(message)
             answer = _answer(message)
@@ -226,7 +228,7 @@ class Messages:
         """List messages, newest first."""
         asked = decode_query(ListQuery, call.request.query.items())
         for name, text in (("reference", asked.reference), ("reference_prefix", asked.reference_prefix)):
-            if text is not None and not text.isprintable():
+            if text is not None and has_control(text):
                 raise invalid(name, "holds a control character")
         before_id = None
         if asked.cursor is not None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.decode import has_control
 from gateway.layers.numbers import with_country_code
 from gateway.problems import invalid_fields
 from gateway.shapes import (
@@ -75,7 +76,7 @@ def build(
     if send_at is not None:
         start, send_at = _start(send_at, now, errors)
     reference = body.reference
-    if reference is not None and not reference.isprintable():
+    if reference is not None and has_control(reference):
         errors.append(FieldError("reference", "holds a control character"))
     metadata = body.metadata
     expires_in_s = body.expires_in_s
@@ -262,7 +263,7 @@ def _check_content(
         elif channel == "email":
             if not said.text and not said.html:
                 _once(errors, "content.text", "is required (or `html`): the cascade has a step of channel email")
-            if said.subject is not None and not said.subject.isprintable():
+            if said.subject is not None and has_control(said.subject):
                 field = "content.email.subject" if content.email and "subject" in content.email else "content.subject"
                 _once(errors, field, "holds a control character")
         elif channel == "push":
@@ -308,7 +309,7 @@ def _senders(given: From, errors: list[FieldError]) -> dict[str, str]:
     for channel in ("sms", "email", "push", "whatsapp"):
         sender: str | None = getattr(given, channel)
         if sender is not None:
-            if not sender.isprintable():
+            if has_control(sender):
                 errors.append(FieldError(f"from.{channel}", "holds a control character"))
             senders[channel] = sender
     return senders

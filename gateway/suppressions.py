@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.decode import decode_json
+from gateway.decode import decode_json, has_control
 from gateway.edge import Call, Edge, Reply, reading, writing
 from gateway.paging import asked_page, cut
 from gateway.problems import Problem, invalid, not_found
@@ -57,7 +57,7 @@ class SuppressionLists:
         tenant = self._tenant(call)
         asked = decode_json(_body, await call.json_body(self._limit))
         reason = BY_HAND if asked.reason is None else asked.reason
-        if not reason.isprintable():
+        if has_control(reason):
             raise invalid("reason", "holds a control character")
         try:
             entry = self._suppressions.entry(tenant, asked.channel, asked.address, reason)
@@ -151,7 +151,7 @@ class SuppressionLists:
         if channel is not None and channel not in CHANNELS:
             raise _WrongRow("channel", f"is none of {', '.join(CHANNELS)}; empty for all of them")
         reason = values.get("reason", "").strip() or BY_HAND
-        if not reason.isprintable() or len(reason) > LONGEST_REASON:
+        if has_control(reason) or len(reason) > LONGEST_REASON:
             raise _WrongRow("reason", f"is longer than {LONGEST_REASON} characters, or holds a control character")
         try:
             return self._suppressions.entry(tenant, channel, values.get("address", ""), reason)

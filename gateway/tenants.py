@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.decode import decode_json, decode_query
+from gateway.decode import decode_json, decode_query, has_control
 from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.hosts import Hosts
 from gateway.layers.settings import wrong_layers
@@ -383,7 +383,7 @@ def name_of_tenant(text: str) -> str:
     Raises:
         Problem: schema_invalid.
     """
-    if not text.isprintable() or not text.strip():
+    if has_control(text) or not text.strip():
         raise invalid("name", "is blank, or holds a control character")
     return text
 

@@ -63,7 +63,7 @@ class SupervisorEvent(NamedTuple):
             "child": self.child,
             "decision": self.decision,
             "reason": self.reason,
-            "at": self.at.isoformat(),
+            "at": self.at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "delay_s": round(self.delay_s, 3),
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -243,6 +244,42 @@ async def test_the_limits_themselves_are_fine(api: Api, body: Any) -> None:
     assert (await api.send(body)).status == 202
     verdict = await api.call("POST", "/v1/messages/validate", body)
     assert verdict.json["accepted"] is True and verdict.json["refusals"] == []
+
+
+UNPRINTABLE_TO_PYTHON = (
+    "a\u00a0b",
+    "1\u202f000",
+    "👨\u200d👩\u200d👧",
+    "می\u200cخواهم",
+    "a\u00adb",
+    "\ufdd0\U000e0000",
+)
+
+
+@pytest.mark.parametrize("text", UNPRINTABLE_TO_PYTHON)
+async def test_spaces_and_joiners_of_living_languages_are_no_control_characters(api: Api, text: str) -> None:
+    body = {
+        "channel": "email", "to": "anna@example.com", "content": {"text": "Hi", "subject": text}, "reference": text,
+        "from": {"email": f"{text} <no-reply@example.com>"},
+    }  # fmt: skip
+    message_id = await api.sent(body)
+    for query in ({"reference": text}, {"reference_prefix": text}):
+        page = await api.call("GET", "/v1/messages?" + urlencode(query))
+        assert [message["id"] for message in page.json["data"]] == [message_id]
+    tenant = f"/v1/tenants/{api.node.tenant}"
+    assert (await api.call("PUT", tenant, {"name": text}, key=OPERATOR)).json["name"] == text
+    entry = {"address": "+4520123456", "reason": text}
+    assert (await api.call("POST", f"{tenant}/suppressions", entry)).json["reason"] == text
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\rb", "a\tb", "\x1b[0m", "\x7f", "\x85", "\u2028", "\u2029"])
+async def test_control_characters_and_ends_of_lines_are_refused_where_a_line_is_meant(api: Api, text: str) -> None:
+    body = {
+        "channel": "email", "to": "anna@example.com", "content": {"text": "Hi", "subject": text}, "reference": text,
+        "from": {"email": text},
+    }  # fmt: skip
+    answer = await api.send(body)
+    assert (answer.status, sorted(answer.fields)) == (422, ["content.subject", "from.email", "reference"])
 
 
 async def test_what_is_left_out_has_its_default(api: Api) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from gateway.idempotency import request_hash
 from hermes.journal.memory import MemoryJournal
@@ -141,6 +142,16 @@ async def test_keys_of_the_right_form(api: Api, key: str) -> None:
 async def test_keys_of_the_wrong_form_are_refused(api: Api, key: str) -> None:
     answer = await api.send(Idempotency_Key=key)
     assert (answer.status, answer.code, answer.fields) == (422, "schema_invalid", ["Idempotency-Key"])
+
+
+async def test_two_keys_in_one_request_are_refused(api: Api) -> None:
+    headers = CIMultiDict(Authorization=f"Bearer {api.live}")
+    for key in ("one", "two"):
+        headers.add("Idempotency-Key", key)
+    async with api.session.post(f"{api.url}/v1/messages", json=SMS, headers=headers) as answer:
+        said = await answer.json(content_type=None)
+    assert (answer.status, said["code"]) == (422, "schema_invalid")
+    assert [error["field"] for error in said["errors"]] == ["Idempotency-Key"]
 
 
 async def test_a_batch_refuses_the_header_instead_of_ignoring_it(api: Api) -> None:

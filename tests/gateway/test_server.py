@@ -8,12 +8,14 @@ import json
 import re
 import zlib
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from gateway.app import Gateway
 from hermes.domain.commands import Admitted
+from hermes.domain.message import rfc3339
 from hermes.runtime import Actor
 from tests.gateway.api import OPERATOR, SMS, Api
 
@@ -110,6 +112,8 @@ async def test_a_body_may_be_compressed_but_not_a_bomb_nor_broken(api: Api) -> N
     bomb = gzip.compress(BODY + b" " * (4 << 20))
     assert (await api.call("POST", "/v1/messages", raw=bomb, Content_Encoding="gzip")).code == "too_large"
     assert (await api.call("POST", "/v1/messages", raw=zlib.compress(BODY), Content_Encoding="deflate")).status == 202
+    assert (await api.call("POST", "/v1/messages", raw=gzip.compress(BODY), Content_Encoding="x-gzip")).status == 202
+    assert (await api.call("POST", "/v1/messages", raw=BODY, Content_Encoding="")).status == 202
     for part in (b"nonsense", b"", gzip.compress(BODY)[:-9], bytes(20)):
         broken = await api.call("POST", "/v1/messages", raw=part, Content_Encoding="gzip")
         assert (broken.status, broken.code) == (400, "malformed_json")
@@ -251,6 +255,13 @@ async def test_actors_are_a_tree_and_names_hold_slashes(api: Api) -> None:
         assert set(answer.json) == ACTOR and answer.json["since"].endswith("Z")
     answer = await api.call("GET", "/v1/actors/nobody/at/all", key=OPERATOR)
     assert (answer.status, answer.code) == (404, "not_found")
+
+
+async def test_an_actor_writes_when_its_message_is_due_as_the_contract_writes_times(api: Api) -> None:
+    at = (api.node.context.clock.now() + timedelta(days=1)).replace(microsecond=0)
+    message_id = await api.sent({**SMS, "send_at": at.isoformat()})
+    answer = await api.call("GET", f"/v1/actors/cascade/{message_id}", key=OPERATOR)
+    assert answer.json["detail"]["due"] == rfc3339(at)
 
 
 async def test_workers(api: Api) -> None:

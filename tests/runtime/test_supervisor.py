@@ -1,6 +1,7 @@
 """Supervisors at work; among them what is wrong in Ergo, each by name."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -757,6 +758,7 @@ async def test_inspect_tells_what_the_supervisor_is_doing_about_it(system, clock
     detail = system.info("own").detail
     assert detail["own"] == 1 and detail["restarts_in_window"] == 1
     assert detail["history"][-1]["decision"] == "back_off"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", detail["history"][-1]["at"])
     assert detail["not_up"] == [{"name": "a", "phase": "back_off", "restarts": 1, "last_reason": "Boom: a"}]
 
 

@@ -197,6 +197,8 @@ def _collect(kind: Any, value: Any, path: str, errors: list[FieldError], strict:
                 return rest
         elif isinstance(value, list) and get_origin(part) in (list, tuple):  # tuple[item, ...]
             item_kind = get_args(part)[0]
+            if item_kind is msgspec.Raw:  # any will do, though `convert` takes none for it
+                return value
             kept_items = [_collect(item_kind, item, f"{path}[{n}]", errors, strict) for n, item in enumerate(value)]
             if len(errors) > before:
                 return [item for item in kept_items if item is not _LEFT_OUT]

@@ -52,7 +52,7 @@ def authenticate(edge: Edge, request: Request, access: Access) -> Caller:
         raise _unauthenticated("Send the header Authorization: Bearer <key>.", challenge="")
     if not header.isascii():
         raise _unauthenticated("A key is printable ASCII.")
-    token = header[7:] if header[:7] == "Bearer " else _bearer(header)
+    token = header[7:].lstrip(" ") if header[:7] == "Bearer " else _bearer(header)
     key = edge.directory.find_key(token)
     if key is None:
         if not is_operator_key(edge, token):

@@ -113,15 +113,12 @@ class Messages:
             started = self._monotonic()  # the contract counts from here
             pipeline = self._pipeline(call.caller)
             body = decode_json(_message, raw)
-            errors: builtins.list[FieldError] = []
-            if body.template is not None:
-                await self._shelf.fill_in(body, _tenant(call.caller)[0], errors)
-            message = self._checked(body, raw, call, pipeline, errors)
             key = call.request.headers.get("Idempotency-Key")
             if key is not None:
                 if len(call.request.headers.getall("Idempotency-Key")) > 1:
                     raise invalid("Idempotency-Key", "is given more than once")
-                return await self._send_once(call, pipeline, message, raw, key, started)
+                return await self._send_once(call, pipeline, body, raw, key, started)
+            message = await self._made(body, raw, call, pipeline)
             pipeline.run(message)
             answer = _answer(message)
             _, limits = await self._submit(message, pipeline, None, started)
@@ -311,6 +308,17 @@ class Messages:
         return call.reply(200, public_message(stored.message, stored.events))
 
     # --- inside
+    async def _made(self, body: MessageBody, raw: bytes, call: Call, pipeline: Pipeline) -> Message:
+        """Make a message as `_checked`, with the text of its template.
+
+        Raises:
+            Problem: schema_invalid, journal_away.
+        """
+        errors: builtins.list[FieldError] = []
+        if body.template is not None:
+            await self._shelf.fill_in(body, _tenant(call.caller)[0], errors)
+        return self._checked(body, raw, call, pipeline, errors)
+
     def _checked(
         self, body: MessageBody, raw: bytes, call: Call, pipeline: Pipeline, errors: builtins.list[FieldError]
     ) -> Message:
@@ -352,22 +360,26 @@ class Messages:
         return known[1]
 
     async def _send_once(
-        self, call: Call, pipeline: Pipeline, message: Message, raw: bytes, key: str, started: float
+        self, call: Call, pipeline: Pipeline, body: MessageBody, raw: bytes, key: str, started: float
     ) -> Reply:
-        """Send a message that has an Idempotency-Key, or repeat the answer of the first time."""
+        """Send a message that has an Idempotency-Key, or repeat the answer of the first time.
+
+        The message is made only if it is the first time: its policy or template may be gone since.
+        """
         check_key(key)
         try:
             hash_ = request_hash(decode_any(raw))
         except RecursionError as exc:
             raise Problem("malformed_json", "The body is nested too deeply.") from exc
-        tenant = message.tenant
-        key = stored_key(key, message.mode)
+        tenant, mode = _tenant(call.caller)
+        key = stored_key(key, mode)
         stored = await self._idempotency.begin(tenant, key, hash_)
         if stored is None:
             answer: str | None = None
             limits = ""
             committed = False
             try:
+                message = await self._made(body, raw, call, pipeline)
                 pipeline.run(message)
                 answer = _answer(message).decode()
                 _, limits = await self._submit(message, pipeline, (key, hash_, answer), started)
@@ -442,10 +454,7 @@ class Messages:
         self, call: Call, body: MessageBody, raw: bytes, pipeline: Pipeline, started: float
     ) -> BatchMessage | Problem:
         try:
-            errors: builtins.list[FieldError] = []
-            if body.template is not None:
-                await self._shelf.fill_in(body, _tenant(call.caller)[0], errors)
-            message = self._checked(body, raw, call, pipeline, errors)
+            message = await self._made(body, raw, call, pipeline)
             pipeline.run(message)
             status, _ = await self._submit(message, pipeline, None, started)
         except Exception as exc:

@@ -42,7 +42,8 @@ async def test_a_batch_of_many_parts_keeps_its_order(api: Api) -> None:
 async def test_what_is_wrong_beside_the_items_is_named_and_no_item_is(api: Api) -> None:
     answer = await api.call("POST", "/v1/messages/batch", {"messages": [SMS] * 60, "dry_run": True})
     assert (answer.status, answer.code, answer.fields) == (422, "schema_invalid", ["dry_run"])
-    for wrong in ({"messages": {}}, {"messages": "x"}, {"messages": None}, {}):
+    others: list[Any] = [{"messages": {}}, {"messages": "x"}, {"messages": None}, {}]
+    for wrong in others:
         answer = await api.call("POST", "/v1/messages/batch", wrong)
         assert (answer.status, answer.fields) == (422, ["messages"])
 

@@ -144,6 +144,25 @@ async def test_keys_of_the_wrong_form_are_refused(api: Api, key: str) -> None:
     assert (answer.status, answer.code, answer.fields) == (422, "schema_invalid", ["Idempotency-Key"])
 
 
+async def test_a_repeat_gets_the_first_answer_though_its_policy_and_template_are_gone(api: Api) -> None:
+    own = f"/v1/tenants/{api.node.tenant}"
+    template = {"name": "hi", "default_locale": "en", "locales": {"en": {"text": "Hi {{ name }}"}}}
+    assert (await api.call("POST", f"{own}/policies", {"name": "once", "cascade": ["sms"]})).status == 201
+    assert (await api.call("POST", f"{own}/templates", template)).status == 201
+    body = {
+        "to": {"phone": "+4520123456"}, "policy": "once", "template": {"name": "hi", "variables": {"name": "Bo"}},
+    }  # fmt: skip
+    first = await api.send(body, Idempotency_Key="k")
+    assert first.status == 202
+    for path in ("policies/once", "templates/hi"):
+        assert (await api.call("DELETE", f"{own}/{path}")).status == 204
+    again = await api.send(body, Idempotency_Key="k")
+    assert (again.status, again.raw, again.headers["Idempotent-Replayed"]) == (202, first.raw, "true")
+    fresh = await api.send(body, Idempotency_Key="another")
+    assert (fresh.status, fresh.code) == (422, "schema_invalid")
+    assert (await api.send(SMS, Idempotency_Key="another")).status == 202  # it was not used up
+
+
 async def test_two_keys_in_one_request_are_refused(api: Api) -> None:
     headers = CIMultiDict(Authorization=f"Bearer {api.live}")
     for key in ("one", "two"):

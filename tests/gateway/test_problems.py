@@ -71,6 +71,11 @@ async def test_without_a_valid_key_it_is_401(api: Api) -> None:
     assert (await api.send(key=None, Authorization=f"bearer {api.live}")).status == 202
 
 
+async def test_the_scheme_has_any_case_and_any_spaces_follow_it(api: Api) -> None:
+    for text in (f"Bearer {api.live}", f"bearer {api.live}", f"BEARER   {api.live}", f"Bearer  {api.live}"):
+        assert (await api.call("GET", "/v1/messages", key=None, Authorization=text)).status == 200
+
+
 async def test_403_scope_missing(api: Api) -> None:
     read, write = await api.new_key(scopes=["messages:read"]), await api.new_key(scopes=["messages:write"])
     manage = await api.new_key(scopes=["tenant:manage"])

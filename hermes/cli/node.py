@@ -204,6 +204,8 @@ def _address_error(error: BaseException | None) -> str | None:
             errno.EACCES,
         ):
             return os.strerror(error.errno)  # asyncio's own text repeats the address
+        if isinstance(error, socket.gaierror):
+            return error.strerror or str(error)
         error = error.__cause__ or error.__context__
     return None
 

@@ -68,6 +68,8 @@ def load(
     reader.variables()
     for name, value in (options or {}).items():
         section, _, key = name.partition(".")
+        if (section, key) in reader.given:
+            reader.overruled[section, key] = reader.given[section, key]
         reader.given[section, key] = _Given(value, "--" + key.replace("_", "-"), Path.cwd(), False)
     return reader.settings()
 
@@ -78,6 +80,7 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.given: dict[tuple[str, str], _Given] = {}
+        self.overruled: dict[tuple[str, str], _Given] = {}  # by the command line; what is wrong with it is told too
         self.carriers: list[tuple[Any, Path]] = []
         self.routes: list[Any] = []
         self.numbers: list[Any] = []
@@ -156,6 +159,10 @@ class _Reader:
     def settings(self) -> Settings:
         built: dict[str, Any] = {}
         for section, kind in SECTIONS.items():
+            for field in msgspec.structs.fields(kind):
+                overruled = self.overruled.get((section, field.name))
+                if overruled is not None:
+                    list(self.checked(overruled, field.type))
             values = {
                 field.name: value
                 for field in msgspec.structs.fields(kind)

@@ -1185,6 +1185,11 @@ def test_serve_returns_the_nodes_exit_code(boot: FakeBoot, run: Run, config: str
             1,
             f"hermes: cannot listen on 127.0.0.1 port 1: {os.strerror(errno.EADDRINUSE)}\n",
         ),
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            1,
+            "hermes: cannot listen on 127.0.0.1 port 1: Name or service not known\n",
+        ),
     ],
 )  # fmt: skip
 def test_node_that_cannot_start_says_why(

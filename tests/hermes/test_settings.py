@@ -250,6 +250,15 @@ def test_option_is_refused_by_its_own_name() -> None:
         load(None, {}, options={"server.port": -1})
 
 
+def test_what_the_command_line_overrules_is_checked_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "hermes.toml"
+    path.write_text('[server]\nport = "many"\n')
+    with pytest.raises(SettingsError, match=r"server\.port"):
+        load(path, {}, options={"server.port": 3})
+    with pytest.raises(SettingsError, match="HERMES_SERVER__PORT"):
+        load(None, {"HERMES_SERVER__PORT": "many"}, options={"server.port": 3})
+
+
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     toml = "[server]\nprot = 1\nport = -1\n[nats]\n[[carrier]]\nname = 'dlr'"
     names = [line.split(":")[0] for line in refusal(tmp_path, toml, HERMES_X="1").splitlines()]

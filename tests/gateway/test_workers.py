@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -387,9 +388,9 @@ async def test_sockets_of_killed_workers_are_removed_and_living_ones_stay(tmp_pa
 
     living, later = ControlServer(tmp_path, "a"), ControlServer(tmp_path, "b")
     await living.start(handle, nothing)
-    left = await asyncio.start_unix_server(lambda reader, writer: None, tmp_path / "dead.sock")
-    left.close()
-    await left.wait_closed()
+    with socket.socket(socket.AF_UNIX) as killed:  # asyncio's own server removes its socket since Python 3.13
+        killed.bind(str(tmp_path / "dead.sock"))
+        killed.listen()
     assert (tmp_path / "dead.sock").exists()
     await later.start(handle, nothing)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.sock", "b.sock"]

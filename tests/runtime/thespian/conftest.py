@@ -72,7 +72,8 @@ def pytest_collection_modifyitems(items):
     shipped = [item for item in items if item.path.is_relative_to(SHIPPED)]
     for item in shipped:
         item.add_marker(pytest.mark.slow)
-        name = item.nodeid.rpartition("/")[2]
+        module = item.path.name
+        name = module + item.nodeid.partition(module)[2]  # what stands before it depends on where the wheel lies
         for mark, patterns in marks:
             if any(fnmatch(name, pattern) for pattern in patterns):
                 item.add_marker(mark)

@@ -12,7 +12,7 @@ NPM_READY := $(if $(shell command -v npm),tests/npm/node_modules/.package-lock.j
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
-	@echo 'PYTHON=python3.12 picks the interpreter of a new .venv; ARGS=... goes on to run, test, quick, bench, lock.'
+	@echo 'PYTHON=python3.13 picks the interpreter of a new .venv; ARGS=... goes on to run, test, quick, bench, lock.'
 
 run: $(READY) ## start a demo node: mock carriers, a tenant, a key, a curl line to try
 	$(BIN)/hermes demo $(ARGS)
@@ -52,7 +52,7 @@ endif
 
 $(READY): requirements.lock pyproject.toml setup.cfg
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo 'Hermes needs Python 3.11 or newer, which "$(PYTHON)" is not. Name one: make PYTHON=python3.12' >&2; exit 1; }
+	  echo 'Hermes needs Python 3.11 or newer, which "$(PYTHON)" is not. Name one: make PYTHON=python3.13' >&2; exit 1; }
 	@if [ -e $(READY) ] && [ "$$(cat $(READY))" != "$$(pwd -P)" ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  echo 'Making .venv'; "$(PYTHON)" -m venv --clear .venv; fi
 	@rm -f $(READY)

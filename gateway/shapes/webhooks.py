@@ -95,4 +95,4 @@ class ReceiptBody(Shape, forbid_unknown_fields=True):
 class ReceiptAnswer(Shape):
     """What became of the receipt, once stored."""
 
-    result: Literal["matched", "duplicate", "parked"]
+    result: Literal["matched", "parked"]

@@ -126,7 +126,7 @@ class AlreadyFinal(HermesError):
 
 @dataclass(slots=True, frozen=True)
 class ReceiptArrived:
-    """To `dlr`, as a call: a carrier reports. Answered "matched", "parked" or "duplicate" once stored.
+    """To `dlr`, as a call: a carrier reports. Answered "matched" or "parked" once stored.
 
     Raises JournalAway to the caller when it cannot be stored now: do not acknowledge it to the carrier.
     """

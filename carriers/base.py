@@ -20,7 +20,7 @@ from hermes.domain.receipt import DeliveryReceipt
 from hermes.errors import HermesError
 
 
-class Submission(Quiet, Struct, frozen=True):
+class Submission(Quiet, Struct, frozen=True, gc=False):
     """One try to send one message by one carrier.
 
     Attributes:
@@ -50,7 +50,7 @@ class Submission(Quiet, Struct, frozen=True):
     traceparent: str | None = None
 
 
-class SendResult(Struct, frozen=True):
+class SendResult(Struct, frozen=True, gc=False):
     """The carrier took the message.
 
     Attributes:

@@ -56,15 +56,15 @@ _LIVE: Final = frozenset({"queued", "submitted", "ambiguous"})
 # Structs, not dataclasses: a frozen dataclass takes eight times as long to make.
 
 
-class Begin(Struct, frozen=True):
+class Begin(Struct, frozen=True, gc=False):
     """The message was admitted."""
 
 
-class TimePassed(Struct, frozen=True):
+class TimePassed(Struct, frozen=True, gc=False):
     """Something may be due: a retry, the step's receipt wait, the message's end."""
 
 
-class Sending(Struct, frozen=True):
+class Sending(Struct, frozen=True, gc=False):
     """A carrier is about to be called under on_ambiguous=never: write it ahead."""
 
     step: int
@@ -72,7 +72,7 @@ class Sending(Struct, frozen=True):
     carrier: str
 
 
-class Submitted(Struct, frozen=True):
+class Submitted(Struct, frozen=True, gc=False):
     """A carrier took the message."""
 
     step: int
@@ -83,7 +83,7 @@ class Submitted(Struct, frozen=True):
     cost: float | None = None
 
 
-class Refused(Quiet, Struct, frozen=True):
+class Refused(Quiet, Struct, frozen=True, gc=False):
     """A carrier did not take the message, for certain."""
 
     quiet: ClassVar[frozenset[str]] = frozenset({"detail"})
@@ -98,7 +98,7 @@ class Refused(Quiet, Struct, frozen=True):
     retry_after_s: float | None = None
 
 
-class InDoubt(Quiet, Struct, frozen=True):
+class InDoubt(Quiet, Struct, frozen=True, gc=False):
     """A carrier was called and nobody knows whether it took the message (rule 9)."""
 
     quiet: ClassVar[frozenset[str]] = frozenset({"detail"})
@@ -111,7 +111,7 @@ class InDoubt(Quiet, Struct, frozen=True):
     detail: str = ""
 
 
-class Receipt(Quiet, Struct, frozen=True):
+class Receipt(Quiet, Struct, frozen=True, gc=False):
     """A carrier reported on a segment of an attempt. `segment` counts from 0."""
 
     quiet: ClassVar[frozenset[str]] = frozenset({"error_detail"})
@@ -128,11 +128,11 @@ class Receipt(Quiet, Struct, frozen=True):
     cost: float | None = None
 
 
-class Cancel(Struct, frozen=True):
+class Cancel(Struct, frozen=True, gc=False):
     """The customer wants it stopped."""
 
 
-class Reschedule(Struct, frozen=True):
+class Reschedule(Struct, frozen=True, gc=False):
     """The customer wants a scheduled message to be sent at another time; what has passed means now."""
 
     send_at: datetime
@@ -141,7 +141,7 @@ class Reschedule(Struct, frozen=True):
 PARKED: Final = datetime.min.replace(tzinfo=UTC)  # `last_alive` of a message that had nothing in a carrier's hands
 
 
-class Recovered(Struct, frozen=True):
+class Recovered(Struct, frozen=True, gc=False):
     """The state was read back after its actor, or the process, was gone.
 
     Attributes:
@@ -153,7 +153,7 @@ class Recovered(Struct, frozen=True):
     last_alive: datetime
 
 
-class Crashed(Struct, frozen=True):
+class Crashed(Struct, frozen=True, gc=False):
     """The cascade actor crashed on this message; `detail` names the error's type."""
 
     detail: str
@@ -167,35 +167,35 @@ Input = (
 # --- effects: what to do once the events are stored ---
 
 
-class Dispatch(Struct, frozen=True):
+class Dispatch(Struct, frozen=True, gc=False):
     """Hand the attempt to its carrier."""
 
     step: int
     attempt: int
 
 
-class CallCarrier(Struct, frozen=True):
+class CallCarrier(Struct, frozen=True, gc=False):
     """The write-ahead is stored: the carrier may be called now."""
 
     step: int
     attempt: int
 
 
-class Withdraw(Struct, frozen=True):
+class Withdraw(Struct, frozen=True, gc=False):
     """Take the attempt back from its carrier's queue."""
 
     step: int
     attempt: int
 
 
-class CancelAtCarrier(Struct, frozen=True):
+class CancelAtCarrier(Struct, frozen=True, gc=False):
     """Ask the carrier to stop what it took."""
 
     step: int
     attempt: int
 
 
-class Resume(Struct, frozen=True):
+class Resume(Struct, frozen=True, gc=False):
     """Tell the carrier that a submitted attempt is being waited for again."""
 
     step: int
@@ -222,7 +222,7 @@ class Candidate:
 Route = Callable[[int], Sequence[Candidate]]  # step -> candidates in order
 
 
-class Decision(Struct):
+class Decision(Struct, gc=False):
     """The facts to store, in order, and the effects to carry out after the commit."""
 
     events: list[Event]

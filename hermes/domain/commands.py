@@ -54,7 +54,7 @@ class SubmitAll(Struct, eq=False):
     submits: Sequence[Submit]
 
 
-class Admitted(Struct, frozen=True):
+class Admitted(Struct, frozen=True, gc=False):
     """The message is stored. `status` is accepted or scheduled."""
 
     status: str

@@ -44,7 +44,7 @@ ALL_WEBHOOK_TYPES: Final[frozenset[str]] = frozenset(WEBHOOK_TYPES.values()) | {
 }
 
 
-class Event(Quiet, Struct):
+class Event(Quiet, Struct, gc=False):
     """One fact about a message.
 
     Attributes:

@@ -38,7 +38,7 @@ ATTEMPT_RANK: Final = {
 }
 
 
-class Segment(Quiet, Struct):
+class Segment(Quiet, Struct, gc=False):
     """One radio part (or the whole message, where a carrier gives one id): its id and the best word on it."""
 
     quiet: ClassVar[frozenset[str]] = frozenset({"error"})
@@ -50,7 +50,7 @@ class Segment(Quiet, Struct):
     seen: tuple[str, ...] = ()  # receipt statuses recorded, so that a repeat is known as one
 
 
-class Attempt(Quiet, Struct):
+class Attempt(Quiet, Struct, gc=False):
     """One try at one carrier.
 
     Attributes:
@@ -110,7 +110,7 @@ class Attempt(Quiet, Struct):
         return self.gone or self.doubtful
 
 
-class Cascade(Struct):
+class Cascade(Struct, gc=False):
     """Where a message stands: the fold over its events.
 
     Attributes:

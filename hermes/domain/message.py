@@ -99,7 +99,7 @@ def message_created_ms(message_id: str) -> int:
     return value
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """One step of a cascade: a channel, how long to wait for its receipt, and what counts as success."""
 
     channel: str
@@ -107,7 +107,7 @@ class Step(Struct, frozen=True):
     success: str
 
 
-class Content(Quiet, Struct):
+class Content(Quiet, Struct, gc=False):
     """What to say. A channel's own block (`sms`, `email`, `push`, `whatsapp`) wins over the common fields.
 
     Its repr tells nothing of it: reprs end in logs.
@@ -145,7 +145,7 @@ class Content(Quiet, Struct):
         )
 
 
-class Message(Quiet, Struct):
+class Message(Quiet, Struct, gc=False):
     """An accepted message. Times are aware and UTC. Its repr names no address and nothing a customer wrote.
 
     Attributes:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from hermes.domain.quiet import Quiet
 
 
-class DeliveryReceipt(Quiet, Struct):
+class DeliveryReceipt(Quiet, Struct, gc=False):
     """A carrier's word on a message, whatever protocol brought it (webhook, deliver_sm, mock).
 
     Attributes:

@@ -21,7 +21,7 @@ MICROS: Final = 1_000_000  # costs are added up in millionths, as whole numbers:
 Counts = dict[tuple[str, str], tuple[int, int, int, int]]  # (channel, carrier) -> messages, attempts, segments, micros
 
 
-class UsageDelta(Struct, frozen=True):
+class UsageDelta(Struct, frozen=True, gc=False):
     """What to add to one line of a tenant's usage; negative where something was counted otherwise before.
 
     Attributes:

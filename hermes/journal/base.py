@@ -88,7 +88,7 @@ class WriteRefused(JournalError):
     """The database refuses this very write, whatever is tried (data it cannot hold). The others went through."""
 
 
-class CarrierRef(Struct, frozen=True):
+class CarrierRef(Struct, frozen=True, gc=False):
     """Receipt -> attempt: the id a carrier gave, in its canonical form."""
 
     carrier: str
@@ -98,7 +98,7 @@ class CarrierRef(Struct, frozen=True):
     segment: int  # 0.. within the attempt
 
 
-class OutboxEntry(Quiet, Struct, frozen=True):
+class OutboxEntry(Quiet, Struct, frozen=True, gc=False):
     """A customer webhook that must be sent because of one event.
 
     Attributes:
@@ -127,7 +127,7 @@ class IdempotencyRecord:
 KEEP: Final = object()  # leave `due` as it is
 
 
-class Write(Struct):
+class Write(Struct, gc=False):
     """What one decision writes, all of it or nothing.
 
     Attributes:

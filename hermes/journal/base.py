@@ -44,6 +44,7 @@ NEWS_SUPPRESSIONS: Final = "suppressions"  # entries were added or removed
 NEWS_SEEN: Final = "seen"  # changes of the directory are in force at another worker (whose they are, and their names)
 NEWS_CARRIERS: Final = "carriers"  # a carrier that one worker holds is in another state
 NEWS_HANDOVER: Final = "handover"  # there is something to send for a worker (its id)
+NEWS_WANTED: Final = "wanted"  # a worker would hold one of some carriers (its id, and their names)
 NEWS_LIVE: Final = "live"  # a carrier or the routes were set or removed while the node ran
 
 
@@ -548,6 +549,12 @@ class Journal(Protocol):
 
     async def tell_carrier(self, carrier: str, state: str, reason: str | None) -> None:
         """Say how a carrier is that this worker holds, and tell the others (NEWS_CARRIERS)."""
+
+    async def give_carrier(self, carrier: str, to: str) -> bool:
+        """Make another worker the holder of a carrier that this one holds, and tell it (NEWS_CARRIERS).
+
+        False: nothing was changed, because one of the two does not live, or this one does not hold it.
+        """
 
     async def hand_over(self, handovers: Sequence[Handover]) -> None:
         """Store what a carrier's holder is to send, all or none, and tell it (NEWS_HANDOVER).

@@ -45,6 +45,17 @@ class MemoryCarriers(MemoryWorkers):
             self._store.leases[carrier] = replace(lease, state=state, reason=reason)
             self._tell_others(NEWS_CARRIERS)
 
+    async def give_carrier(self, carrier: str, to: str) -> bool:
+        self._reach()
+        lease = self._store.leases.get(carrier)
+        if lease is None or lease.owner != self.worker_id or to == self.worker_id:
+            return False
+        if self._dead(self.worker_id) or self._dead(to):
+            return False
+        self._store.leases[carrier] = replace(lease, owner=to)
+        self._tell_others(NEWS_CARRIERS)
+        return True
+
     async def hand_over(self, handovers: Sequence[Handover]) -> None:
         self._reach()
         if self._dead(self.worker_id):

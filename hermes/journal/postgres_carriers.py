@@ -41,6 +41,10 @@ class PostgresCarriers(PostgresWorkers):
     async def tell_carrier(self, carrier: str, state: str, reason: str | None) -> None:
         await self._link.fetch(QUERIES["tell_carrier"], self.worker_id, carrier, state, reason, NEWS_CHANNEL)
 
+    async def give_carrier(self, carrier: str, to: str) -> bool:
+        rows = await self._link.fetch(QUERIES["give_carrier"], self.worker_id, carrier, to, NEWS_CHANNEL)
+        return bool(rows[0]["given"])
+
     async def hand_over(self, handovers: Sequence[Handover]) -> None:
         rows = await self._link.fetch(
             QUERIES["hand_over"],

@@ -212,6 +212,17 @@ WITH told AS (
 )
 SELECT pg_notify($5, $1 || ' carriers ') FROM told
 
+-- name: give_carrier
+WITH both_ AS MATERIALIZED (
+    SELECT FROM worker WHERE id IN ($1, $3) AND NOT dead ORDER BY id FOR SHARE
+), given AS (
+    UPDATE carrier_lease SET owner = $3, epoch = epoch + 1
+    WHERE carrier = $2 AND owner = $1 AND (SELECT count(*) FROM both_) = 2 RETURNING 1
+), told AS (
+    SELECT pg_notify($4, $1 || ' carriers ') FROM given
+)
+SELECT (SELECT count(*) FROM given) AS given, (SELECT count(*) FROM told) AS told
+
 -- name: hand_over
 -- Nothing by a worker that was declared dead: its messages are another one's by then.
 WITH me AS MATERIALIZED (

@@ -741,6 +741,36 @@ async def test_a_carrier_has_one_holder_until_that_one_is_dead(bench, now):
     assert await second.claim_carriers(["a", "b", "c"]) == ["a", "b"]
 
 
+async def test_a_holder_gives_its_carrier_to_a_worker_that_lives_and_only_what_is_its_own(bench, now):
+    first, second = await bench.worker(claim=False), await bench.worker(claim=False)
+    third = await bench.worker(claim=False)
+    assert await first.claim_carriers(["a", "b"]) == ["a", "b"]
+    told = []
+    second.on_news(lambda topic, detail: told.append(topic))
+    assert not await second.give_carrier("a", second.worker_id)  # it is not its own
+    assert not await second.give_carrier("a", third.worker_id)
+    assert not await first.give_carrier("unheard-of", second.worker_id)
+    assert not await first.give_carrier("a", first.worker_id)
+    await third.stop()
+    assert not await first.give_carrier("a", third.worker_id)  # nobody would hold it
+    assert NEWS_CARRIERS not in told
+    assert await first.give_carrier("a", second.worker_id)
+    await until(lambda: NEWS_CARRIERS in told)
+    assert not await first.give_carrier("a", second.worker_id)
+    held = {lease.carrier: (lease.owner, lease.free) for lease in await first.carrier_leases()}
+    assert held == {"a": (second.worker_id, False), "b": (first.worker_id, False)}
+    assert await first.claim_carriers(["a"]) == []
+
+
+async def test_who_was_given_a_carrier_takes_what_was_handed_over_before_and_the_giver_nothing(bench, now):
+    first, second = await bench.worker(), await bench.worker(claim=False)
+    await first.claim_carriers(["direct"])
+    await second.hand_over([_handover(message(now))])
+    await first.give_carrier("direct", second.worker_id)
+    assert await first.take_handovers("direct", 10) == []
+    assert len(await second.take_handovers("direct", 10)) == 1
+
+
 async def test_what_is_handed_over_is_taken_once_by_the_holder_and_its_outcome_is_an_errand(bench, now):
     first, second = await bench.worker(), await bench.worker(claim=False)
     await second.claim_carriers(["direct"])

@@ -57,7 +57,7 @@ NOT_BY_TENANT: Final[dict[str, frozenset[str]]] = {
             *("batch_is_in", "forget_batches", "register_worker", "extend_lease", "living_workers", "declare_dead"),
             *("retire_worker", "claim_shards", "is_dead", "workers", "forget_workers", "forget_dead_batches"),
             *("announce", "release_shards", "notify"),
-            *("other_secrets", "claim_carriers", "carrier_leases", "tell_carrier"),
+            *("other_secrets", "claim_carriers", "give_carrier", "carrier_leases", "tell_carrier"),
             *("partitions", "put_live_setting", "live_settings", "delete_live_setting"),
         }
     ),

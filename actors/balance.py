@@ -15,7 +15,20 @@ from typing import Final
 
 WORTH_A_MOVE: Final = 2  # so many more must the giver hold
 
-Holders = Mapping[str, str]  # the living worker that holds each carrier
+
+@dataclass(slots=True, frozen=True)
+class Seen:
+    """What a worker sees when it decides.
+
+    Attributes:
+        workers: all that live, in any order.
+        holders: who holds what, of the carriers that the one who looks knows.
+        ready: the carriers that are well enough to be moved.
+    """
+
+    workers: Collection[str]
+    holders: Mapping[str, str]
+    ready: Collection[str]
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,37 +46,27 @@ class Wish:
     carriers: tuple[str, ...]
 
 
-def wish_of(taker: str, workers: Collection[str], holders: Holders, ready: Collection[str]) -> Wish | None:
-    """Say what a worker should be given; None: it is not its turn, or nothing is worth a move.
-
-    Args:
-        taker: the worker.
-        workers: all that live, in any order.
-        holders: who holds what, of the carriers that the one who asks knows.
-        ready: the carriers that are well enough to be moved.
-    """
-    counts = Counter(holders.values())
-    if taker != min(workers, key=lambda worker: (counts[worker], worker), default=None):
+def wish_of(taker: str, seen: Seen) -> Wish | None:
+    """Say what a worker should be given; None: it is not its turn, or nothing is worth a move."""
+    counts = Counter(seen.holders.values())
+    if taker != min(seen.workers, key=lambda worker: (counts[worker], worker), default=None):
         return None
-    for giver in sorted(workers, key=lambda worker: (-counts[worker], worker)):
+    for giver in sorted(seen.workers, key=lambda worker: (-counts[worker], worker)):
         more = counts[giver] - counts[taker]
         if more < WORTH_A_MOVE:
             return None
-        carriers = sorted(name for name, holder in holders.items() if holder == giver and name in ready)
+        carriers = sorted(name for name in seen.ready if seen.holders.get(name) == giver)
         if carriers:
             return Wish(giver, more, tuple(carriers))
     return None
 
 
-def to_give(
-    giver: str, taker: str, wanted: Collection[str], workers: Collection[str], holders: Holders, ready: Collection[str]
-) -> str | None:
+def to_give(giver: str, taker: str, wanted: Collection[str], seen: Seen) -> str | None:
     """Name the carrier that a worker gives to one that asked; None: none, because it sees no such need.
 
-    Args:
-        wanted: the carriers asked for. A worker asks only for those it knows.
+    Only one of those that were wanted: a worker asks for no carrier that it does not know.
     """
-    wish = wish_of(taker, workers, holders, ready)
+    wish = wish_of(taker, seen)
     if wish is None or wish.giver != giver:
         return None
     return next((name for name in wish.carriers if name in wanted), None)

@@ -21,6 +21,7 @@ from actors.messages import (
     ChooseAgain,
     DropSuppressed,
     GoAhead,
+    GoOn,
     HandoverEnded,
     HeldBy,
     Job,
@@ -170,8 +171,8 @@ class CarrierActor(Actor):
             self._cancel(message)
         elif kind is ResumeSubmitted:
             self._carrier.resume(message.submission, message.carrier_message_ids, message.submitted_at)
-        elif kind is HandoverEnded or kind is HeldBy:
-            pass  # meant for the courier that this actor followed: the carrier is this worker's now
+        elif kind is HandoverEnded or kind is HeldBy or kind is GoOn:
+            pass  # meant for the actor that this one followed: a courier, or the holder's dispatcher
         else:
             raise TypeError(f"a carrier does not understand {kind.__name__}")
 
@@ -480,8 +481,24 @@ class CarrierActor(Actor):
 
     def unserved(self, message: Any) -> None:
         """The actor ended before it looked at a job: its cascade tries again."""
-        if type(message) is Job:
+        if type(message) is Job and not self._context.keeps(self._name, message):
             message.cascade.send_system(NotTaken(message))
+
+    def _keep(self) -> None:
+        """Leave what waits to the actor that follows in this one's place; what it never looked at is kept already."""
+        kept: list[Job] = []
+        while (entry := self._queue.pop()) is not None:
+            job: Job = entry.item
+            job.entry = None
+            kept.append(job)
+        self._context.kept[self._name] = kept + self._context.kept.get(self._name, [])
+        self._context.full_carriers.discard(self._name)
+
+    def _take_kept(self) -> None:
+        """Take what the actor before kept, in its order."""
+        for job in self._context.kept.pop(self._name, ()):
+            if not self._is_suppressed(job):
+                self._enqueue(job)
 
     def _give_back_all(self) -> None:
         """The actor ends: return what has not left."""

@@ -628,7 +628,8 @@ class CascadeActor(Actor):
         job = Job(
             self._submission(attempt), self.ref, unfit or attempt.policy == "never", once=attempt.policy == "never"
         )
-        if self._tell_carrier(attempt.carrier, job) == SendResult.DELIVERED:
+        told = self._tell_carrier(attempt.carrier, job)
+        if told == SendResult.DELIVERED or self._context.keeps(attempt.carrier, job):
             attempt.dispatched = True
             self._jobs[(attempt.step, attempt.attempt)] = job
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from actors.agequeue import AgeQueue
-from actors.messages import OVERDUE
+from actors.messages import OVERDUE, Job
 from actors.receipts import ReceiptIndex
 from actors.routes import CarrierEntry
 from actors.routing import RoutingTable
@@ -83,6 +83,9 @@ class Context:
         quality: what the receipts of each carrier say; the same dict that `routes` reads.
         shards: what this worker holds of all messages.
         held: the carriers with binds that this worker holds; the others' jobs are handed over.
+        leaving: those of them that are being given to another worker: nothing new is begun.
+        kept: what waited for such a carrier, in order, while its actor is replaced.
+        moved: of carriers that were given, to or by whom and why.
         alone: no other process can share the journal, so nobody can have taken a carrier.
         numbers: whose our numbers are, as the settings say (`[[number]]`).
         public_url: how the world reaches this node; None: nobody said.
@@ -108,6 +111,9 @@ class Context:
     receipts: ReceiptIndex
     shards: Shards = field(default_factory=Shards.alone)
     held: set[str] = field(default_factory=set)
+    leaving: set[str] = field(default_factory=set)
+    kept: dict[str, list[Job]] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
     alone: bool = False
     numbers: Sequence[NumberOwner] = ()
     public_url: str | None = None
@@ -137,6 +143,14 @@ class Context:
     def __post_init__(self) -> None:
         self.handed = AgeQueue(self.clock, self.note_after_s, OVERDUE)
         self.lingering = AgeQueue(self.clock, self.linger_s, OVERDUE, self.linger_limit)
+
+    def keeps(self, carrier: str, job: Job) -> bool:
+        """Keep a job, behind those kept, for the actor that is about to follow; False: none is."""
+        kept = self.kept.get(carrier)
+        if kept is None or carrier not in self.leaving:
+            return False
+        kept.append(job)
+        return True
 
     def opened(self, tenant: str) -> None:
         """Count a message that was accepted."""

@@ -45,6 +45,7 @@ class CourierActor(CarrierActor):
         self._context.queues[self._name] = self._queue
         self._background = Background(self.ref)
         self._background.run(self._look())
+        self._take_kept()
 
     def handle(self, message: Any) -> None:
         """Hear what became of a job, or of the carrier; else what every carrier's actor takes."""
@@ -175,6 +176,7 @@ class CourierActor(CarrierActor):
         shown["in_flight"] = 0
         shown["handed_over"] = len(self._handed)
         shown["held_by"] = self._holder
+        shown["moved"] = self._context.moved.get(self._name)
         if shown["reason"] is None:
             shown["reason"] = "no worker holds it yet" if self._holder is None else f"held by worker {self._holder}"
         return shown

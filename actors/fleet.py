@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.context import CarrierPlan, Context
-from actors.messages import Retire, UseCarrier
+from actors.messages import GO_ON, NotTaken, Release, Retire, UseCarrier
 from actors.routes import Match, Route
 from actors.routing import SANDBOX, Observed, RoutingTable
 from carriers.base import Carrier
@@ -32,13 +32,24 @@ from hermes.errors import SettingsError
 from hermes.journal.base import LOST, NEWS_LIVE, Journal, JournalError, LiveSetting
 from hermes.journal.sealing import CannotUnseal, Sealer
 from hermes.logs import get_logger
-from hermes.runtime import AddChild, ChildSpec, Clock, NotAlive, Ref, RemoveChild, RuntimeFault, UnknownChild
+from hermes.runtime import (
+    AddChild,
+    CallTimeout,
+    ChildSpec,
+    Clock,
+    NotAlive,
+    Ref,
+    RemoveChild,
+    RuntimeFault,
+    UnknownChild,
+)
 from hermes.settings import CarrierSettings, MatchSettings, RouteSettings, check_carrier, check_route
 
 log = get_logger("hermes.fleet")
 
 START_WITHIN_S: Final = 1.5  # a carrier opens without reaching its other side
 RETRY_S: Final = 0.5  # to come to what another worker stored
+RELEASE_S: Final = 10.0  # for a carrier's answers, before it goes to another worker; else it stays
 LOG_OUT_S: Final = 12.0  # for an SMPP carrier's binds to take their answers and leave
 DRAIN_S: Final = 610.0  # the longest `timeout_s` there is, and some
 
@@ -420,6 +431,63 @@ class Fleet:
             except RuntimeFault:
                 context.held.discard(name)
                 raise
+
+    async def give(self, name: str, pass_on: Callable[[], Awaitable[bool]]) -> str | None:
+        """Leave a carrier with binds to another worker, so that nothing is in doubt and nothing is asked elsewhere.
+
+        Nothing new is begun and what was is answered; then the binds log out, a courier takes what waits, and `pass_on`
+        names the new holder (False: it could not).
+
+        Returns:
+            Why the carrier stays; None: it went.
+
+        Raises:
+            RuntimeFault: it stays.
+            JournalError: it went or stays.
+
+        What stays and is not in `Context.held` any more is to be held again.
+        """
+        context = self._context
+        assert context is not None
+        plan = self.plans.get(name)
+        if plan is None:
+            return "it is not set any more"
+        actors = (plan.actor, f"smpp/{name}/intake")
+        context.leaving.add(name)
+        try:
+            stays = await self._release(context, actors)
+            async with self._changing:
+                if stays is None and self.plans.get(name) is not plan:
+                    stays = "its settings were changed"
+                if stays is None:
+                    supervisor, spec = self._stands(context, plan)
+                    context.held.discard(name)
+                    await supervisor.call(RemoveChild(spec.name), timeout_s=LOG_OUT_S)
+                    await supervisor.call(AddChild(spec), timeout_s=START_WITHIN_S)
+        finally:
+            context.leaving.discard(name)
+            for actor in actors:
+                context.system.send(actor, GO_ON)  # to a courier, too: it does not mind
+            for job in context.kept.pop(name, ()):
+                job.cascade.send_system(NotTaken(job))
+        if stays is None and not await pass_on():
+            return "the other worker is gone"
+        return stays
+
+    async def _release(self, context: Context, actors: Sequence[str]) -> str | None:
+        """Have the carrier's actors let go of it; says why not."""
+        end = self._clock.monotonic() + RELEASE_S
+        for actor in actors:
+            try:
+                left = max(end - self._clock.monotonic(), 0.0)
+                stays: str | None = await context.system.call(actor, Release(), timeout_s=left)
+            except CallTimeout:
+                return "not all of its answers came in time"
+            except RuntimeFault as exc:
+                return f"its actor did not answer: {exc}"
+            if stays is not None:
+                return stays
+        return None
 
     def _put_back(self, name: str, former: CarrierPlan | None) -> None:
         if former is not None:

@@ -15,10 +15,10 @@ from typing import Any, Final
 from actors.background import Background, sleep, wait
 from actors.context import Context
 from actors.handover import CANCEL, LAST_TAKEN_S, Desk, in_doubt, read_cancel
-from actors.messages import Gained, Job, WithdrawJob
+from actors.messages import Gained, GoOn, Job, Release, WithdrawJob
 from hermes.journal.base import LOST, NEWS_HANDOVER, Errand, Fenced, Handover, JournalError
 from hermes.logs import get_logger
-from hermes.runtime import Actor, SendResult
+from hermes.runtime import NO_REPLY, Actor, Reply, SendResult
 
 log = get_logger("hermes.intake")
 
@@ -46,6 +46,7 @@ class IntakeActor(Actor):
         self._wake = asyncio.Event()
         self._told_of_more = True
         self._ending = False
+        self._releasing: list[Reply] = []
         self._received = 0
         self._doubtful = 0
 
@@ -81,6 +82,7 @@ class IntakeActor(Actor):
             except JournalError:
                 await sleep(self._context.clock, RETRY_S)
                 continue
+            self._tell_empty()
             others = self._context.shards.living > 1
             if others or self._told_of_more:
                 self._told_of_more = True  # at the next look
@@ -124,7 +126,7 @@ class IntakeActor(Actor):
         context = self._context
         health = context.health.get(self._name)
         now = context.clock.monotonic()
-        if self._ending or context.draining:
+        if self._ending or context.draining or self._name in context.leaving:
             return False
         return (health is None or health.available(now)) and now < context.journal.lease_until
 
@@ -150,9 +152,30 @@ class IntakeActor(Actor):
         if self.system.send(self._actor, job) != SendResult.DELIVERED:
             self._desk.give_back(handover)
 
+    # --- giving the carrier to another worker ---------------------------------------------------------------------
+
+    def handle_call(self, request: Any, reply: Reply) -> Any:
+        """Take nothing more, and answer once all that was taken is answered or put back, and stored."""
+        if type(request) is not Release:
+            raise TypeError(f"the intake does not understand {type(request).__name__}")
+        self._releasing.append(reply)
+        self._wake.set()
+        return NO_REPLY
+
+    def _tell_empty(self) -> None:
+        desk = self._desk
+        if self._releasing and not (desk.taken or desk.answers or desk.back):
+            releasing, self._releasing = self._releasing, []
+            for reply in releasing:
+                reply.ok(None)
+
     def handle(self, message: Any) -> None:
-        """Take no mail."""
-        raise TypeError(f"the intake does not understand {type(message).__name__}")
+        """Hear that the carrier stays."""
+        if type(message) is not GoOn:
+            raise TypeError(f"the intake does not understand {type(message).__name__}")
+        self._releasing.clear()
+        self._told_of_more = True
+        self._wake.set()
 
     async def terminate(self, reason: Any) -> None:
         """Store what is known; the dispatcher has given back what did not leave.

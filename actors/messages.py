@@ -97,6 +97,24 @@ class Retire:
 
 
 @dataclass(slots=True, frozen=True)
+class Release:
+    """To a dispatcher or an intake, as a call: the carrier is to be another worker's (`Context.leaving` has it).
+
+    Begin nothing new, give back what other workers handed over, and answer once nothing is in the carrier's hands or
+    to be stored: with None, or with the reason why the carrier must stay.
+    """
+
+
+class GoOn:
+    """To the same: the carrier stays (`Context.leaving` has it no more)."""
+
+    __slots__ = ()
+
+
+GO_ON: Final = GoOn()
+
+
+@dataclass(slots=True, frozen=True)
 class HeldBy:
     """To a courier: this worker holds the carrier.
 

@@ -48,7 +48,7 @@ class Shards:
         recovering: held, and what their former owner had in its hands is still being read back.
         leaving: about to be given back: what is left of them in memory is on its way out.
         accepting: set once there was an open one.
-        living: how many workers there were at the last look, this one included.
+        workers: the ids of those that lived at the last look, this one's included; none: this process is alone.
     """
 
     def __init__(self, held: dict[int, datetime] | None = None) -> None:
@@ -56,7 +56,7 @@ class Shards:
         self.open: frozenset[int] = frozenset()
         self.recovering: set[int] = set()
         self.leaving: frozenset[int] = frozenset()
-        self.living = 1
+        self.workers: tuple[str, ...] = ()
         self._all_open = False
         self.accepting = asyncio.Event()
 
@@ -77,6 +77,11 @@ class Shards:
     def owns(self, message_id: str) -> bool:
         """Tell whether a message is this worker's."""
         return len(self.held) == SHARDS or shard_of(message_id) in self.held
+
+    @property
+    def living(self) -> int:
+        """How many workers there were at the last look, this one included."""
+        return len(self.workers) or 1
 
     @property
     def part(self) -> float:

@@ -90,7 +90,7 @@ class ShardsActor(Actor):
         context = self._context
         journal, shards = context.journal, context.shards
         living = await journal.living_workers()
-        shards.living = len(living)
+        shards.workers = tuple(living)
         share = quota(journal.worker_id, living, expected)
         if len(shards.held) < share:
             claimed = await journal.claim_shards(share)

@@ -24,13 +24,13 @@ from actors.context import CarrierPlan, Context
 from actors.courier import CourierActor
 from actors.handover import Desk
 from actors.intake import IntakeActor
-from actors.messages import CancelSubmitted, ChooseAgain, Job, NotTaken
+from actors.messages import CancelSubmitted, ChooseAgain, GoOn, Job, NotTaken, Release
 from actors.shipment import Shipment
 from actors.smpp_connection import ConnectionActor, Line
 from carriers.base import SendError, SendResult
 from carriers.smpp.session import Answered
 from carriers.smpp_carrier import SmppCarrier
-from hermes.runtime import Backoff, ChildSpec, Intensity, Strategy, Supervisor
+from hermes.runtime import NO_REPLY, Backoff, ChildSpec, Intensity, Reply, Strategy, Supervisor
 
 CONNECTION_BACKOFF: Final = Backoff(initial_s=0.2, factor=2.0, max_s=30.0, jitter=0.2, reset_after_s=60.0)
 INTENSITY: Final = Intensity(max_restarts=100, period_s=10.0)
@@ -116,6 +116,8 @@ class SMPPDispatcher(CarrierActor):
         self._order = 0
         self._looking_away = False
         self._no_bind_since: float | None = None  # monotonic
+        self._releasing: list[Reply] = []
+        self._released = False  # nothing is in the carrier's hands, and the binds may log out
 
     def init(self) -> None:
         """Take over the binds there are, and the answers that waited."""
@@ -125,12 +127,18 @@ class SMPPDispatcher(CarrierActor):
         for connection, answer in held:
             self.answered(connection, answer)
         self.binds_changed()
+        self._take_kept()
 
     def handle(self, message: Any) -> None:
         """Look whether the carrier is away, or take what every carrier takes."""
-        if type(message) is _LookAway:
+        kind = type(message)
+        if kind is _LookAway:
             self._looking_away = False
             self._look_for_binds()
+        elif kind is GoOn:
+            self._releasing.clear()
+            self._released = False
+            self.binds_changed()
         else:
             super().handle(message)
 
@@ -154,7 +162,7 @@ class SMPPDispatcher(CarrierActor):
         return self._context.alone or now < self._context.journal.lease_until
 
     def _has_room(self) -> bool:
-        if self._again or self._bind_with_room() is None:
+        if self._again or self._name in self._context.leaving or self._bind_with_room() is None:
             return False
         # What was asked for will need a place: written ahead and not sent, it would be doubtful after a crash.
         return not self._asked or sum(bind.session.room for bind in self._line.binds) > len(self._asked)
@@ -173,6 +181,8 @@ class SMPPDispatcher(CarrierActor):
         """Send what waits, if anything does."""
         if self._has_work():
             self._pump()
+        if self._releasing:
+            self._tell_released()
 
     def _pump(self) -> None:
         """First the parts that follow others, then what waits again, then the queue."""
@@ -199,6 +209,12 @@ class SMPPDispatcher(CarrierActor):
             waits = False
         for bind in binds:
             bind.pacer.waits(waits, now)
+
+    def _enqueue(self, job: Job) -> None:
+        if not (job.by and self._name in self._context.leaving):
+            super()._enqueue(job)
+        elif not job.withdrawn:  # the intake was taking it just then
+            job.cascade.send_system(NotTaken(job))
 
     # --- sending --------------------------------------------------------------------------------------------------
 
@@ -291,6 +307,8 @@ class SMPPDispatcher(CarrierActor):
 
     def _look_for_binds(self) -> None:
         """The carrier is away when no bind can send: at once when it refuses us, else after a second."""
+        if self._released:
+            return  # they log out because we want them to
         now = self._context.clock.monotonic()
         senders = [bind for bind in self._line.binds if bind.mode != "receiver"]
         if any(bind.session.state == "bound" for bind in senders):
@@ -335,11 +353,58 @@ class SMPPDispatcher(CarrierActor):
         if verdict is not None:
             self._answer(shipment.job, verdict)
 
+    # --- giving the carrier to another worker ---------------------------------------------------------------------
+
+    def handle_call(self, request: Any, reply: Reply) -> Any:
+        """Let the carrier go, or carry out an operator's order."""
+        if type(request) is not Release:
+            return super().handle_call(request, reply)
+        stays = self._why_stay()
+        if stays is not None:
+            return stays
+        for entry in list(self._queue.entries()):
+            job: Job = entry.item
+            if job.by:
+                self._queue.remove(entry)
+                job.entry = None
+                job.cascade.send_system(NotTaken(job))
+        self._releasing.append(reply)
+        self._tell_released()
+        return NO_REPLY
+
+    def _why_stay(self) -> str | None:
+        """Say what would be lost with the binds as they are."""
+        now = self._context.clock.monotonic()
+        binds = self._line.binds
+        state = self._health.state(now)
+        if state != "up":
+            return f"it is {state}"
+        if not binds or any(bind.session.state != "bound" for bind in binds):
+            return "a bind is not up"
+        if any(bind.session.awaits_late(now) for bind in binds):
+            return "answers that are late may still come"
+        return None
+
+    def _tell_released(self) -> None:
+        """Answer once all that left is answered; what waits may still be kept."""
+        busy = any(bind.unfinished is not None or bind.session.in_flight for bind in self._line.binds)
+        if self._again or self._in_flight or busy or not self._releasing:
+            return
+        stays = self._why_stay()
+        if stays is None:
+            self._released = True
+            self._context.kept[self._name] = []
+        releasing, self._releasing = self._releasing, []
+        for reply in releasing:
+            reply.ok(stays)
+
     # --- ending and showing ---------------------------------------------------------------------------------------
 
     def terminate(self, reason: Any) -> None:
         """Give back what has not left. What is in the windows is answered to the next dispatcher."""
         self._line.dispatcher = None
+        if self._released and self._name in self._context.leaving:
+            self._keep()
         self._give_back_all()
 
     def inspect(self) -> dict[str, Any]:
@@ -349,4 +414,5 @@ class SMPPDispatcher(CarrierActor):
         shown["in_flight"] += sum(bind["in_flight"] for bind in binds)
         shown["waiting_again"] = len(self._again)
         shown["binds"] = binds
+        shown["moved"] = self._context.moved.get(self._name)
         return shown

@@ -28,7 +28,7 @@ from actors.context import CarrierPlan, Context
 from actors.dlr import DLRProcessor
 from actors.erasure import ErasureActor
 from actors.errands import ErrandsActor
-from actors.leases import LeasesActor
+from actors.leases import Give, LeasesActor
 from actors.mo import InboundActor
 from actors.provider import ProviderActor
 from actors.router import RouterActor
@@ -116,12 +116,14 @@ def root(
     journal: Callable[[], Actor],
     gateway: Callable[[], Actor],
     hold: Callable[[str], Awaitable[None]],
+    give: Give,
     workers: int = 1,
     guests: Mapping[str, Sequence[ChildSpec]] = MappingProxyType({}),
 ) -> Supervisor:
-    """The whole tree. `journal` and `gateway` make the actors that only boot can wire, `hold` is the fleet's.
+    """The whole tree.
 
-    `workers` is how many processes this node is to have. `guests` are actors written for Thespian, by the name of the
+    `journal` and `gateway` make the actors that only boot can wire, `hold` and `give` are the fleet's. `workers` is how
+    many processes this node is to have. `guests` are actors written for Thespian, by the name of the
     supervisor that is to keep them.
     """
     places = [place(context, plan) for plan in context.carriers.values()]
@@ -156,7 +158,7 @@ def root(
             ChildSpec("mo", InboundActor, (context,)),
             ChildSpec("webhooks", WebhookSupervisor, (context,), shutdown_s=STOP_S),
             ChildSpec("tenants", TenantsSupervisor, (context, guests.get("tenants", ())), shutdown_s=STOP_S),
-            ChildSpec("leases", LeasesActor, (context, hold, workers)),
+            ChildSpec("leases", LeasesActor, (context, hold, give, workers)),
             ChildSpec("errands", ErrandsActor, (context,)),
             ChildSpec("waker", WakerActor, (context,)),
             ChildSpec("shards", ShardsActor, (context, workers)),

@@ -230,6 +230,7 @@ class Node:
             ),
             gateway=partial(GatewayActor, self._server, self._opened),
             hold=fleet.hold,
+            give=fleet.give,
             workers=self._workers,
             guests=self._guests,
         )

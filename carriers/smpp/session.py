@@ -280,6 +280,10 @@ class Session:
         """Requests without an answer."""
         return len(self._window)
 
+    def awaits_late(self, now: float) -> bool:
+        """Tell whether an answer may still come for a request that is in doubt: it would name its id."""
+        return self._window.remembers(now)
+
     @property
     def unacknowledged(self) -> int:
         """Deliveries handed out and not acknowledged."""

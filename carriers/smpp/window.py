@@ -83,6 +83,10 @@ class Window:
             return request.sent_at
         return None
 
+    def remembers(self, now: float) -> bool:
+        """Tell whether an answer may still come for what timed out."""
+        return any(until > now for _, until in reversed(self._late.values()))
+
     def expire(self, sent_before: float, now: float) -> list[Request]:
         """Take out what went at or before a time and still waits; it is remembered for a late answer."""
         expired: list[tuple[int, Request]] = []

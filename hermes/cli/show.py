@@ -305,6 +305,8 @@ def _said_of_itself(actor: Mapping[str, Any]) -> Text:
             said.append((f": {clean(why)}", "red"))
         if detail.get("held_by"):
             said.append((f", held by worker {clean(detail['held_by'])}", "dim"))
+        if detail.get("moved"):
+            said.append((f", {clean(detail['moved'])}", "dim"))
         if detail.get("queue"):
             said.append((f", {detail['queue']:,} wait", "yellow"))
     if last_error:

@@ -155,6 +155,7 @@ async def start_cast(
         journal=partial(JournalActor, context, None, 30),
         gateway=NoGateway,
         hold=fleet.hold,
+        give=fleet.give,
         workers=workers,
     )
     await system.spawn_async(root, name="root")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.balance import Steady, Wish, to_give, wish_of
+from actors.balance import Seen, Steady, Wish, to_give, wish_of
 from actors.leases import to_claim
 
 ONE_TWO = ("w1", "w2")
@@ -41,8 +41,8 @@ def of(**held: str) -> dict[str, str]:
 def test_the_worker_with_fewest_asks_the_one_with_most(
     holders: dict[str, str], workers: tuple[str, ...], taker: str, wish: Wish | None
 ) -> None:
-    assert wish_of(taker, workers, holders, holders) == wish
-    assert wish_of(taker, workers[::-1], holders, holders) == wish
+    assert wish_of(taker, Seen(workers, holders, holders)) == wish
+    assert wish_of(taker, Seen(workers[::-1], holders, holders)) == wish
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_worker_with_fewest_asks_the_one_with_most(
 )
 def test_only_carriers_that_are_well_are_asked_for(ready: str, wish: Wish | None) -> None:
     holders = of(w1="a b c d", w2="e f g")
-    assert wish_of("w3", ("w1", "w2", "w3"), holders, ready) == wish
+    assert wish_of("w3", Seen(("w1", "w2", "w3"), holders, ready)) == wish
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_giver_looks_for_itself_whether_there_is_need(
     giver: str, taker: str, wanted: str, ready: str, given_: str | None
 ) -> None:
     holders = of(w1="a b c")
-    assert to_give(giver, taker, wanted, ("w1", "w2", "w3"), holders, ready) == given_
+    assert to_give(giver, taker, wanted, Seen(("w1", "w2", "w3"), holders, ready)) == given_
 
 
 def test_what_is_seen_is_steady_since_it_last_changed() -> None:
@@ -98,12 +98,15 @@ class World:
         self.wishes: dict[str, tuple[str, Wish]] = {}  # by giver: the last that came
         self.moves: list[tuple[str, str, str]] = []
 
+    def seen(self) -> Seen:
+        return Seen(self.workers, self.holders, CARRIERS)
+
     def unevenness(self) -> int:
         counts = Counter(self.holders.values())
         return sum(counts[worker] ** 2 for worker in self.workers)
 
     def asks(self, taker: str) -> None:
-        wish = wish_of(taker, self.workers, self.holders, CARRIERS)
+        wish = wish_of(taker, self.seen())
         if wish is not None:
             self.wishes[wish.giver] = (taker, wish)
 
@@ -111,7 +114,7 @@ class World:
         taker, wish = self.wishes.pop(giver, ("", None))
         if wish is None or giver not in self.workers:
             return
-        carrier = to_give(giver, taker, wish.carriers, self.workers, self.holders, CARRIERS)
+        carrier = to_give(giver, taker, wish.carriers, self.seen())
         if carrier is not None:
             before = self.unevenness()
             assert self.holders[carrier] == giver

@@ -718,7 +718,7 @@ def test_tree_says_which_bind_is_down_since_when_and_why() -> None:
     bind = {"state": "refused", "since": since, "last_error": "ESME_RINVPASWD", "reason": "bind refused"}
     carrier = {"state": "down", "since": since, "reason": "ESME_RINVPASWD", "queue": 1_200}
     well = {"state": "up", "since": since, "reason": None, "queue": 0}
-    elsewhere = {**well, "held_by": "01W2"}
+    elsewhere = {**well, "held_by": "01W2", "moved": "given to worker 01W2 at noon: it held 2 fewer"}
     children: list[dict[str, Any]] = [
         {"name": name, "state": "sleep", "detail": detail, "children": [], "children_total": 0}
         for name, detail in (("bind", bind), ("dispatcher", carrier), ("other", well), ("courier", elsewhere))
@@ -730,7 +730,7 @@ def test_tree_says_which_bind_is_down_since_when_and_why() -> None:
     assert lines[2].endswith("refused for 1 m 30 s: ESME_RINVPASWD")
     assert lines[3].endswith("down for 1 m 30 s: ESME_RINVPASWD, 1,200 wait")
     assert lines[4].endswith("  up")
-    assert lines[5].endswith("  up, held by worker 01W2")
+    assert lines[5].endswith("  up, held by worker 01W2, given to worker 01W2 at noon: it held 2 fewer")
 
 
 def test_tree_of_several_workers_has_a_line_for_each_and_says_their_prefix_once() -> None:

@@ -118,7 +118,10 @@ class Messages:
                 if len(call.request.headers.getall("Idempotency-Key")) > 1:
                     raise invalid("Idempotency-Key", "is given more than once")
                 return await self._send_once(call, pipeline, body, raw, key, started)
-            message = await self._made(body, raw, call, pipeline)
+            if body.template is not None:
+                message = await self._made(body, raw, call, pipeline)
+            else:
+                message = self._checked(body, raw, call, pipeline, [])
             pipeline.run(message)
             answer = _answer(message)
             _, limits = await self._submit(message, pipeline, None, started)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from actors import gauges, tree
 from actors.context import CarrierPlan, Context
@@ -56,6 +56,9 @@ from hermes.metrics import Metrics
 from hermes.runtime import ChildSpec, Ref, SupervisorEvent, System, SystemClock
 from hermes.settings import GuestSettings, Settings
 from hermes.telemetry import Tracer, otlp
+
+if TYPE_CHECKING:
+    from hermes.journal.bus import Bus
 
 log = get_logger("hermes.node")
 
@@ -159,12 +162,14 @@ class Node:
             await self._embedded.start()
             self._connect = self._embedded.connect_kwargs()
         hash_secret = key_hash_secret(self.data_dir)
+        worker_id = ulid() if self._place is None else self._place.worker_id
         journal = PostgresJournal(
             self._connect,
-            worker_id=ulid() if self._place is None else self._place.worker_id,
+            worker_id=worker_id,
             clock=self.clock,
             batch_window_ms=settings.database.batch_window_ms,
             queue_limit=settings.database.queue_limit,
+            bus=self._make_bus(worker_id, hash_secret),
             secret_digest=sha256(b"which key-hash.secret? " + hash_secret.encode()).hexdigest()[:32],
         )
         self.journal: Journal = journal
@@ -244,6 +249,14 @@ class Node:
         # A message makes few cycles, but while many arrive what they hold is walked for nothing: 8 to 15 % of a batch's
         # CPU at (20,000, 20, 50), 4 to 5 % so; what ends by itself until then is never walked.
         gc.set_threshold(100_000, 10, 20)
+
+    def _make_bus(self, worker_id: str, hash_secret: str) -> Bus | None:
+        if self.settings.nats.url is None:
+            return None
+        from hermes.journal.bus import Bus  # with nats, a third of a second
+
+        cluster = sha256(b"which bus? " + hash_secret.encode()).hexdigest()[:16]
+        return Bus(self.settings.nats.url, cluster, worker_id)
 
     def _make_limits(self) -> Limits:
         redis, monotonic = self.settings.redis.url, self.clock.monotonic

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
@@ -86,6 +86,9 @@ from hermes.journal.rows import (
 from hermes.journal.writer import GroupCommitWriter
 from hermes.runtime.clock import Clock
 
+if TYPE_CHECKING:
+    from hermes.journal.bus import Bus  # imports nats, only where it is set
+
 OLDEST_SERVER: Final = 15  # major version
 REFS_KEPT: Final = timedelta(days=11)  # receipts come for at most 7 days after a message's end; asked for: 10
 HANDOVERS_KEPT: Final = timedelta(days=8)  # a message lives at most 7 days
@@ -117,6 +120,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         lease_s: how long after its last heartbeat a worker may be declared dead by another host.
         host: names the pid namespace this worker's pid belongs to.
         secret_digest: names the secret API keys are hashed under; workers that live together have the same. "": any.
+        bus: where news for one worker go first; it is the journal's to start and to close. None: NOTIFY only.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         heartbeat_s: float = 3.0,
         host: str | None = None,
         secret_digest: str = "",
+        bus: Bus | None = None,
     ) -> None:
         self.worker_id = worker_id
         self._clock = clock
@@ -140,6 +145,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         self._host = host or this_host()
         self._secret_digest: Final = secret_digest
         self._connect: Final = connect
+        self._bus = bus
         self._link = Link(connect, f"hermes {worker_id}")
         self._writer = GroupCommitWriter(
             self._link,
@@ -153,7 +159,7 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         self._on_fenced: list[Callable[[], None]] = []
         self._on_directory: list[Callable[[str | None], None]] = []
         self._unseen: list[str] = []
-        self._awaited: dict[str, asyncio.Semaphore] = {}
+        self._awaited: dict[str, tuple[set[str], asyncio.Semaphore]] = {}
         self._living = 1
         self._on_news: list[Callable[[str, str], None]] = []
         self._link.listen(DIRECTORY_CHANNEL, self._told_of_directory)
@@ -228,6 +234,8 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         await self._writer.start()
         self._steady_since = self._clock.monotonic() - 2 * self._heartbeat_s  # a start believes the leases it finds
         self._link.on_change(self._changed_at)
+        if self._bus is not None:
+            self._bus.start(self._heard)
         await self.tell(NEWS_WORKERS)
         self._heart = asyncio.create_task(self._beat(), name="journal-heartbeat")
 
@@ -258,6 +266,8 @@ class PostgresJournal(PostgresCarriers, PostgresDirectory, PostgresSuppressions,
         if self._stopped:
             return
         self._stopped = True
+        if self._bus is not None:
+            await self._bus.close()
         await self._writer.drain(DRAIN_S)
         if self._heart is not None:
             self._heart.cancel()

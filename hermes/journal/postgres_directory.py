@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -40,9 +40,10 @@ class PostgresDirectory:
     _clock: Clock
     _on_directory: list[Callable[[str | None], None]]
     _unseen: list[str]
-    _awaited: dict[str, asyncio.Semaphore]
+    _awaited: dict[str, tuple[set[str], asyncio.Semaphore]]
     _living: int
     _news: Callable[[str, str], tuple[str, str, str]]
+    _tell_one: Callable[[str, str], Awaitable[bool]]
 
     def on_directory(self, callback: Callable[[str | None], None]) -> None:
         self._on_directory.append(callback)
@@ -61,22 +62,26 @@ class PostgresDirectory:
         return unseen
 
     async def seen(self, changes: Sequence[str]) -> None:
+        heard = await asyncio.gather(*(self._tell_one(NEWS_SEEN, change) for change in changes))
+        changes = [change for change, there in zip(changes, heard, strict=True) if not there]
         if changes:
             async with self._link.borrow() as connection, connection.transaction():
                 for change in changes:
                     await connection.execute(*self._news(NEWS_SEEN, change))
 
-    def _seen_elsewhere(self, detail: str) -> None:
-        """Another worker goes by a change."""
+    def _seen_elsewhere(self, teller: str, detail: str) -> None:
+        """Another worker goes by a change; it may be told twice, over the bus and by NOTIFY."""
         worker, _, name = detail.partition(" ")
         waiting = self._awaited.get(name) if worker == self.worker_id else None
-        if waiting is not None:
-            waiting.release()
+        if waiting is not None and teller not in waiting[0]:
+            waiting[0].add(teller)
+            waiting[1].release()
 
     async def _changed(self, query: str, tenant: str, change: Change | None, *arguments: Any) -> bool:
         """Carry out a change. False: no row was there to be changed, and nothing is told or noted."""
         others, name = self._living - 1, ulid()
-        seen = self._awaited[name] = asyncio.Semaphore(0)
+        seen = asyncio.Semaphore(0)
+        self._awaited[name] = (set(), seen)
         try:
             if not await self._store_change(query, tenant, change, arguments, name):
                 return False

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from hermes.journal.base import (
     LOST,
+    NEWS_ANSWER,
     NEWS_SEEN,
     NEWS_WORKERS,
     SHARDS,
@@ -24,6 +25,9 @@ from hermes.journal.process import is_gone
 from hermes.journal.queries import QUERIES
 from hermes.journal.writer import GroupCommitWriter
 from hermes.runtime.clock import Clock
+
+if TYPE_CHECKING:
+    from hermes.journal.bus import Bus  # imports nats, only where it is set
 
 NEWS_CHANNEL: Final = "hermes_news"  # NOTIFY: "<worker that tells> <topic> <detail>"
 GONE_WITHIN_S: Final = 15.0  # a statement; it waits for the dead worker's last batch
@@ -60,7 +64,8 @@ class PostgresWorkers:
     _on_news: list[Callable[[str, str], None]]
     _steady_since: float
     _living: int
-    _seen_elsewhere: Callable[[str], None]
+    _seen_elsewhere: Callable[[str, str], None]
+    _bus: Bus | None
 
     # --- who lives
     def _changed_at(self, available: bool) -> None:
@@ -119,14 +124,14 @@ class PostgresWorkers:
 
     def _told(self, payload: str | None) -> None:
         if payload is None:
-            topic, detail = LOST, ""
+            worker, topic, detail = "", LOST, ""
         else:
             worker, _, rest = payload.partition(" ")
             if worker == self.worker_id:
                 return
             topic, _, detail = rest.partition(" ")
         if topic == NEWS_SEEN:
-            self._seen_elsewhere(detail)
+            self._seen_elsewhere(worker, detail)
             return
         for callback in self._on_news:
             callback(topic, detail)
@@ -135,7 +140,21 @@ class PostgresWorkers:
         """Make the statement that tells the others, for a transaction that changes something, and its arguments."""
         return QUERIES["notify"], NEWS_CHANNEL, f"{self.worker_id} {topic} {detail}"
 
+    def _heard(self, text: str) -> bool:
+        """Take news that came over the bus; False for what is not told there."""
+        if text.partition(" ")[2].partition(" ")[0] not in (NEWS_ANSWER, NEWS_SEEN):
+            return False
+        self._told(text)
+        return True
+
+    async def _tell_one(self, topic: str, detail: str) -> bool:
+        """Tell the worker whose id the detail begins with over the bus; False: it is still to be told."""
+        worker = detail.partition(" ")[0]
+        return self._bus is not None and await self._bus.tell(worker, f"{self.worker_id} {topic} {detail}")
+
     async def tell(self, topic: str, detail: str = "") -> None:
+        if topic == NEWS_ANSWER and await self._tell_one(topic, detail):
+            return
         query, *arguments = self._news(topic, detail)
         await self._link.fetch(query, *arguments)
 

@@ -13,11 +13,6 @@ from hermes.settings.schema import CarrierSettings, NumberSettings, RouteSetting
 
 T = TypeVar("T")
 
-# Parts of the public contract that this version does not build yet, and what holds until then.
-NOT_YET: Final[dict[str, str]] = {
-    "nats": "there is no bus yet: workers and nodes talk through the database",
-}
-
 _MATCH_FORMS: Final = {
     "prefix": re.compile(r"\+[1-9][0-9]{0,14}"),  # E.164
     "mcc": re.compile(r"[2-79][0-9]{2}"),  # E.212
@@ -44,9 +39,7 @@ def check_carrier(
     fields = {field.name: field for field in msgspec.structs.fields(CarrierSettings)}
     for key, value in entry.items():
         try:
-            if f"carrier.{key}" in NOT_YET:
-                errors.append((key, f"not available yet; {NOT_YET[f'carrier.{key}']}"))
-            elif key == "options":
+            if key == "options":
                 errors.append((key, "unknown setting; a kind's own keys stand beside the others"))
             elif key in fields:
                 description = describe(fields[key].type)

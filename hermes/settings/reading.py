@@ -16,7 +16,7 @@ import msgspec
 from hermes import tenancy
 from hermes.errors import SettingsError
 from hermes.settings.described import converted, describe, shown
-from hermes.settings.entries import NOT_YET, check_carrier, check_number, check_route
+from hermes.settings.entries import check_carrier, check_number, check_route
 from hermes.settings.schema import (
     CARRIER_NAME,
     SECTIONS,
@@ -90,9 +90,7 @@ class _Reader:
 
     def tables(self, document: Mapping[str, Any], folder: Path) -> None:
         for section, table in document.items():
-            if section in NOT_YET:
-                self.errors.append(f"{section}: not available yet; {NOT_YET[section]}")
-            elif section == "carrier":
+            if section == "carrier":
                 if isinstance(table, list):
                     self.carriers = [(entry, folder) for entry in table]
                 else:
@@ -133,9 +131,7 @@ class _Reader:
                 continue
             section, *rest = variable[len(PREFIX) :].lower().split("__")
             key = "__".join(rest)
-            if section in NOT_YET:
-                self.errors.append(f"{variable}: not available yet; {NOT_YET[section]}")
-            elif section in ("route", "number", "guest"):
+            if section in ("route", "number", "guest"):
                 self.errors.append(f"{variable}: a {section} is set in the file")
             elif section == "tenant_defaults" and rest:
                 value: Any = text

@@ -44,6 +44,18 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _nats_url(text: str) -> str:
+    for url in text.split(","):
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in {"nats", "tls"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            good = False
+        if not good or re.search(r"\s", url):
+            raise ValueError("expected a URL that begins with nats:// or tls://, or several with commas between them")
+    return text
+
+
 def _host(text: str) -> str:
     if re.search(r"[\s/]", text):
         raise ValueError("expected an IP address or a host name")
@@ -153,6 +165,12 @@ class RedisSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`[redis]`: where workers count tenants' limits together; None: each process counts for itself."""
 
     url: Annotated[str, _text(_redis_url, secret=True)] | None = None
+
+
+class NatsSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[nats]`: where workers tell one another what is for one of them; None: they do by the database."""
+
+    url: Annotated[str, _text(_nats_url, secret=True)] | None = None
 
 
 class LogSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -300,6 +318,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
+    nats: NatsSettings = NatsSettings()
     log: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -332,6 +351,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "server": ServerSettings,
     "database": DatabaseSettings,
     "redis": RedisSettings,
+    "nats": NatsSettings,
     "log": LogSettings,
     "retention": RetentionSettings,
     "telemetry": TelemetrySettings,

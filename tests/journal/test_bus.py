@@ -1,0 +1,102 @@
+"""News over a real NATS server: to the one it is for, in one installation, and by NOTIFY while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from hermes.journal.base import NEWS_ANSWER
+from hermes.journal.bus import Bus
+from tests.journal.makers import Bench, database
+from tests.node.harness import free_port
+
+PROGRAM = shutil.which("nats-server")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no nats-server on this machine")
+
+
+class NatsServer:
+    """One that a test may stop and start again."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        assert PROGRAM is not None
+        quiet = asyncio.subprocess.DEVNULL
+        arguments = ("-a", "127.0.0.1", "-p", str(self.port))
+        self._process = await asyncio.create_subprocess_exec(PROGRAM, *arguments, stdout=quiet, stderr=quiet)
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[NatsServer]:
+    made = NatsServer()
+    yield made
+    await made.stop()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_news_reach_the_one_they_are_for_and_no_other_installation(server):
+    await server.start()
+    heard: dict[str, list[str]] = {"a": [], "b": [], "other": []}
+    buses = {name: Bus(server.url, "x" if name == "other" else "c", name[0]) for name in heard}
+    buses["other"] = Bus(server.url, "another", "b")
+    for name, bus in buses.items():
+        bus.start(lambda text, name=name: heard[name].append(text) is None)
+    await until(lambda: all(bus.connected for bus in buses.values()))
+    assert await buses["a"].tell("b", "hello")
+    assert not await buses["a"].tell("nobody", "hello")
+    assert heard == {"a": [], "b": ["hello"], "other": []}
+    for bus in buses.values():
+        await bus.close()
+
+
+async def test_answers_go_over_the_bus_and_by_the_database_while_it_is_away(server):
+    async with database() as connect:
+        bench = Bench("postgres", connect)
+        buses = [Bus(server.url, "c", name) for name in ("one", "two")]
+        first = await bench.worker(bus=buses[0])
+        second = await bench.worker(claim=False, bus=buses[1])
+        buses[1]._worker_id = second.worker_id  # type: ignore[misc]  # the bench names workers itself
+        told: list[str] = []
+        second.on_news(lambda topic, detail: told.append(detail) if topic == NEWS_ANSWER else None)
+
+        async def arrives(word: str) -> None:
+            await first.tell(NEWS_ANSWER, f"{second.worker_id} {word}")
+            await until(lambda: told and told[-1].endswith(word))
+
+        await arrives("before")
+        await server.start()
+        await until(lambda: buses[0].connected and buses[1].connected)
+        assert await first._tell_one(NEWS_ANSWER, f"{second.worker_id} direct")
+        assert told[-1] == f"{second.worker_id} direct"
+        stranger = Client()
+        await stranger.connect(server.url)
+        for payload in (b"\xff", b"", b"x", b"x suppressions +[", b"x answer"):
+            await stranger.publish(f"hermes.c.news.{second.worker_id}", payload)
+        await stranger.flush()
+        await stranger.close()
+        await server.stop()
+        await arrives("away")
+        await server.start()
+        await until(lambda: buses[0].connected and buses[1].connected)
+        assert await first._tell_one(NEWS_ANSWER, f"{second.worker_id} back")
+        await bench.end()
+        assert not buses[0].connected

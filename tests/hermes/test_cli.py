@@ -455,8 +455,9 @@ def test_help_imports_nothing_slow() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_redis_is_imported_only_where_it_is_set() -> None:
-    code = "import sys, hermes.boot; sys.exit('redis' in sys.modules)"
+@pytest.mark.parametrize("library", ["redis", "nats"])
+def test_a_library_is_imported_only_where_its_server_is_set(library: str) -> None:
+    code = f"import sys, hermes.boot; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,7 +12,9 @@ from nats.aio.client import Client
 
 from hermes.journal.base import NEWS_ANSWER
 from hermes.journal.bus import Bus
-from tests.journal.makers import Bench, database
+from hermes.journal.postgres import PostgresJournal
+from hermes.runtime.clock import SystemClock
+from tests.journal.makers import database
 from tests.node.harness import free_port
 
 PROGRAM = shutil.which("nats-server")
@@ -53,13 +55,21 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
+def hearing(texts: list[str]) -> Callable[[str], bool]:
+    def heard(text: str) -> bool:
+        texts.append(text)
+        return True
+
+    return heard
+
+
 async def test_news_reach_the_one_they_are_for_and_no_other_installation(server):
     await server.start()
     heard: dict[str, list[str]] = {"a": [], "b": [], "other": []}
-    buses = {name: Bus(server.url, "x" if name == "other" else "c", name[0]) for name in heard}
+    buses = {name: Bus(server.url, "c", name) for name in heard}
     buses["other"] = Bus(server.url, "another", "b")
     for name, bus in buses.items():
-        bus.start(lambda text, name=name: heard[name].append(text) is None)
+        bus.start(hearing(heard[name]))
     await until(lambda: all(bus.connected for bus in buses.values()))
     assert await buses["a"].tell("b", "hello")
     assert not await buses["a"].tell("nobody", "hello")
@@ -70,11 +80,13 @@ async def test_news_reach_the_one_they_are_for_and_no_other_installation(server)
 
 async def test_answers_go_over_the_bus_and_by_the_database_while_it_is_away(server):
     async with database() as connect:
-        bench = Bench("postgres", connect)
         buses = [Bus(server.url, "c", name) for name in ("one", "two")]
-        first = await bench.worker(bus=buses[0])
-        second = await bench.worker(claim=False, bus=buses[1])
-        buses[1]._worker_id = second.worker_id  # type: ignore[misc]  # the bench names workers itself
+        first, second = (
+            PostgresJournal(connect, worker_id=name, clock=SystemClock(), bus=bus)
+            for name, bus in zip(("one", "two"), buses, strict=True)
+        )
+        await first.start()
+        await second.start()
         told: list[str] = []
         second.on_news(lambda topic, detail: told.append(detail) if topic == NEWS_ANSWER else None)
 
@@ -98,5 +110,6 @@ async def test_answers_go_over_the_bus_and_by_the_database_while_it_is_away(serv
         await server.start()
         await until(lambda: buses[0].connected and buses[1].connected)
         assert await first._tell_one(NEWS_ANSWER, f"{second.worker_id} back")
-        await bench.end()
+        await first.stop()
+        await second.stop()
         assert not buses[0].connected

@@ -521,7 +521,7 @@ class Journal(Protocol):
         """
 
     async def tell(self, topic: str, detail: str = "") -> None:
-        """Tell the other workers."""
+        """Tell the other workers; NEWS_ANSWER perhaps only the one it is for."""
 
     async def send_errands(self, errands: Sequence[Errand]) -> None:
         """Store errands, all or none, and tell those who own their messages."""

@@ -136,14 +136,16 @@ async def test_3_a_connection_that_drops_leaves_no_more_in_doubt_than_its_window
 
 
 async def test_26_a_receipt_is_acknowledged_once_stored_though_the_customer_does_not_answer() -> None:
-    calls: list[asyncio.StreamReader] = []
-    customer = await asyncio.start_server(lambda reader, writer: calls.append(reader), "127.0.0.1", 0)
+    calls: list[asyncio.StreamWriter] = []
+    customer = await asyncio.start_server(lambda reader, writer: calls.append(writer), "127.0.0.1", 0)
     url = f"http://127.0.0.1:{customer.sockets[0].getsockname()[1]}/hook"
     async with customer, centre() as smsc, node_of(smpp(smsc)) as node:
         ids = await send(node, 5, callback_url=url)
         await ends(node, ids)
         await smsc.wait_for_receipts(5)
         await node.until(lambda: len(calls) == 5)  # all are called, none has answered
+        for writer in calls:  # Python 3.12 waits for them
+            writer.close()
 
 
 async def test_27_receipts_before_their_answers_are_not_lost() -> None:

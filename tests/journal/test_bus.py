@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,31 +14,9 @@ from hermes.journal.bus import Bus
 from hermes.journal.postgres import PostgresJournal
 from hermes.runtime.clock import SystemClock
 from tests.journal.makers import database
-from tests.node.harness import free_port
+from tests.journal.nats_server import NatsServer, needs_nats
 
-PROGRAM = shutil.which("nats-server")
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no nats-server on this machine")
-
-
-class NatsServer:
-    """One that a test may stop and start again."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        assert PROGRAM is not None
-        quiet = asyncio.subprocess.DEVNULL
-        arguments = ("-a", "127.0.0.1", "-p", str(self.port))
-        self._process = await asyncio.create_subprocess_exec(PROGRAM, *arguments, stdout=quiet, stderr=quiet)
-
-    async def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
-            self._process = None
+pytestmark = needs_nats
 
 
 @pytest.fixture

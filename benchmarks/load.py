@@ -3,6 +3,7 @@
     python -m benchmarks.load --rate 1000 --seconds 20
     python -m benchmarks.load --saturate              # rising steps until it takes no more
     python -m benchmarks.load --batch 500 --rate 20000   # by POST /v1/messages/batch
+    python -m benchmarks.load --batch 500 --rate 20000 --later --workers 2   # taken and stored only
     python -m benchmarks.load --workers 2 --rate 5000
 
 Messages are sent at a fixed rate whether or not earlier ones were answered; latency counts from the moment a message
@@ -22,7 +23,7 @@ import re
 import sys
 import time
 from collections import deque
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks._node import MOCKS, BenchNode, node
@@ -155,8 +156,10 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def reconcile(target: BenchNode, key: str, ids: list[str], timeout_s: float = 60.0) -> dict[str, Any]:
-    """Look every id up until all are final; counts statuses and end-to-end seconds."""
+def reconcile(
+    target: BenchNode, key: str, ids: list[str], timeout_s: float = 60.0, later: bool = False
+) -> dict[str, Any]:
+    """Look every id up until all are final (`later`: once); counts statuses and end-to-end seconds."""
     end = time.monotonic() + timeout_s
     left = list(ids)
     statuses: dict[str, int] = {}
@@ -171,12 +174,15 @@ def reconcile(target: BenchNode, key: str, ids: list[str], timeout_s: float = 60
                 message = found.get(message_id)
                 if message is None:
                     statuses["LOST"] = statuses.get("LOST", 0) + 1
-                elif message["final_at"] is None:
+                elif message["final_at"] is None and not later:
                     still.append(message_id)
                 else:
                     statuses[message["status"]] = statuses.get(message["status"], 0) + 1
-                    took = datetime.fromisoformat(message["final_at"]) - datetime.fromisoformat(message["created_at"])
-                    seconds.append(took.total_seconds())
+                    if message["final_at"] is not None:
+                        took = datetime.fromisoformat(message["final_at"]) - datetime.fromisoformat(
+                            message["created_at"]
+                        )
+                        seconds.append(took.total_seconds())
         left = still
         if time.monotonic() > end:
             statuses["NOT FINAL"] = len(left)
@@ -194,8 +200,9 @@ def measure(
     body: bytes,
     batch: int = 0,
     connections: int = CONNECTIONS,
+    later: bool = False,
 ) -> dict[str, Any]:
-    """Run one load against a running node and return its figures."""
+    """Run one load against a running node and return its figures; `later`: of messages that are only stored."""
     count = int(rate * seconds) // (batch or 1) * (batch or 1)
     load = Load(target, key, rate, count, body, batch, connections)
     python, postgres, began = target.cpu_python_s(), target.cpu_postgres_s(), time.perf_counter()
@@ -210,7 +217,7 @@ def measure(
     time.sleep(1.0)  # the last receipts (200 ms) and their commits belong to the measurement
     python, postgres = target.cpu_python_s() - python, target.cpu_postgres_s() - postgres
     own = time.process_time() - own
-    found = reconcile(target, key, load.ids)
+    found = reconcile(target, key, load.ids, later=later)
     thousands = count / 1000
     return {
         "rate": rate,
@@ -239,17 +246,22 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=0, help="messages in a request; 0: the route for one")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="of the generator, for single messages")
+    parser.add_argument("--later", action="store_true", help="messages for tomorrow: taken and stored, not sent")
     args = parser.parse_args()
-    body = json.dumps({"channel": args.channel, "to": "+4520120001", "content": {"text": "Your code is 123456"}})
+    message = {"channel": args.channel, "to": "+4520120001", "content": {"text": "Your code is 123456"}}
+    body = warm_up = json.dumps(message)
+    if args.later:
+        body = json.dumps({**message, "send_at": (datetime.now(UTC) + timedelta(days=1)).isoformat()})
+    end = "scheduled" if args.later else "delivered"
     rates = args.rate or (list(STEPS) if args.saturate else [1000.0, 5000.0])
     lost = False
     with node(MOCKS, workers=args.workers) as target:
         _, key = target.tenant()
-        measure(target, key, 500, 2, body.encode())  # warm-up: plans, pools, code
+        measure(target, key, 500, 2, warm_up.encode())  # plans, pools, code
         for rate in rates:
-            result = measure(target, key, rate, args.seconds, body.encode(), args.batch, args.connections)
+            result = measure(target, key, rate, args.seconds, body.encode(), args.batch, args.connections, args.later)
             print(json.dumps(result), flush=True)
-            lost |= set(result["final"]) != {"delivered"} or sum(result["final"].values()) != result["accepted"]
+            lost |= set(result["final"]) != {end} or sum(result["final"].values()) != result["accepted"]
             if args.saturate and result["reached_per_s"] < KEPT_UP * rate:
                 break
     return 1 if lost else 0

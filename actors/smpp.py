@@ -388,7 +388,7 @@ class SMPPDispatcher(CarrierActor):
     def _tell_released(self) -> None:
         """Answer once all that left is answered; what waits may still be kept."""
         busy = any(bind.unfinished is not None or bind.session.in_flight for bind in self._line.binds)
-        if self._again or self._in_flight or busy or not self._releasing:
+        if self._again or self._in_flight or busy:
             return
         stays = self._why_stay()
         if stays is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -24,13 +23,7 @@ from hermes.journal.bus import Bus
 from hermes.journal.embedded import EmbeddedPostgres
 from hermes.journal.postgres import PostgresJournal
 from hermes.runtime.clock import SystemClock
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+from hermes.testing.servers import free_port
 
 
 async def measure(teller: PostgresJournal, listener: PostgresJournal, count: int) -> str:

@@ -19,6 +19,8 @@ from typing import Final
 
 import idna
 
+from hermes.domain.lines import CONTROLS
+
 MAX_LOCAL: Final = 64  # octets; RFC 5321, 4.5.3.1.1
 MAX_DOMAIN: Final = 255  # octets; RFC 5321, 4.5.3.1.2
 MAX_LINE: Final = 998  # octets without CRLF; RFC 5322, 2.1.1
@@ -31,8 +33,6 @@ _BOUNDARY: Final = f"=_hermes_{token_hex(8)}"
 _BOUNDARY_MARK: Final = "--=_"
 _BETWEEN: Final = f"\r\n--{_BOUNDARY}\r\n".encode()
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _ATOM: Final = r'[^\s\x00-\x20\x7f-\x9f"(),:;<>@\[\]\\.]+'  # in ASCII exactly RFC 5322's atext
 _DOT_ATOM: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _QUOTED: Final = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])+"')
@@ -93,7 +93,7 @@ def parse_mailbox(text: str) -> Mailbox:
     Raises:
         AddressError: it is neither, or holds a control character.
     """
-    if _CONTROL.search(text):
+    if CONTROLS.search(text):
         raise AddressError("a control character in the address")
     text = text.strip()
     if not text.endswith(">"):
@@ -112,7 +112,7 @@ def encode_header(text: str) -> str:
 
     Control characters, line ends among them, become one space: no header can begin inside another.
     """
-    text = _CONTROLS.sub(" ", text)
+    text = CONTROLS.sub(" ", text)
     plain = len(text) <= _PLAIN_HEADER and text.isascii() and text == text.strip() and "=?" not in text
     return text if plain else "\r\n ".join(_encoded_words(text))
 

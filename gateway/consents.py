@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.decode import decode_json, has_control
+from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.messages import utc
 from gateway.paging import asked_page, cut
@@ -15,6 +15,7 @@ from gateway.shapes import ConsentBody, ConsentPage, ConsentProofView, ConsentQu
 from gateway.tenants import find_tenant
 from hermes.domain.address import NoAddress, same_recipient
 from hermes.domain.consent import Consent
+from hermes.domain.lines import has_control
 from hermes.domain.message import rfc3339
 from hermes.journal.base import WriteRefused
 

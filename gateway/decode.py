@@ -32,7 +32,6 @@ _WORDS: Final[dict[str, str]] = {
 }
 _TICKED = re.compile(r"`([^`]*)`")
 _PATH = re.compile(r" - at `(\$.*|key in \$.*)`$", re.DOTALL)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # as `carriers.mime` has it
 _LONGEST_NAME: Final = 100  # characters of a field's name that go back to the caller
 
 
@@ -131,14 +130,6 @@ def has_nul(value: object, path: str = "") -> str | None:
             if found is not None:
                 return found
     return None
-
-
-def has_control(text: str) -> bool:
-    """Tell whether a text of one line holds a control character or the end of a line.
-
-    What else is not printable to Python is fine: no-break spaces, and the joiners within emoji and Indic words.
-    """
-    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def _malformed(exc: Exception) -> Problem:

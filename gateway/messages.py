@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from gateway.counting import Counting
-from gateway.decode import decode_any, decode_json, decode_leniently, decode_query, has_control, has_nul
+from gateway.decode import decode_any, decode_json, decode_leniently, decode_query, has_nul
 from gateway.edge import ANSWER_WITHIN_S, Call, Caller, Edge, Reply, encode, journal_away, reading
 from gateway.hosts import Hosts
 from gateway.idempotency import Idempotency, check_key, request_hash, stored_key
@@ -59,6 +59,7 @@ from hermes.domain.commands import (
     Submit,
     SubmitAll,
 )
+from hermes.domain.lines import has_control
 from hermes.domain.message import UTC, Message, is_message_id, rfc3339
 from hermes.domain.usage import MICROS, accepted
 from hermes.domain.view import public_message
@@ -121,7 +122,7 @@ class Messages:
             if body.template is not None:
                 message = await self._made(body, raw, call, pipeline)
             else:
-                message = self._checked(body, raw, call, pipeline, [])
+                message = self._checked(body, raw, call, pipeline, [])  # most: nothing is waited for
             pipeline.run(message)
             answer = _answer(message)
             _, limits = await self._submit(message, pipeline, None, started)

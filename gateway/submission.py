@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.decode import has_control
 from gateway.layers.numbers import with_country_code
 from gateway.problems import invalid_fields
 from gateway.shapes import (
@@ -27,6 +26,7 @@ from gateway.shapes import (
 )
 from hermes.domain.address import LONGEST_TOKEN, is_email, is_token, phone_number
 from hermes.domain.callback_url import BadUrl, callback_host
+from hermes.domain.lines import has_control
 from hermes.domain.message import UTC, Content, Message, Step, new_message_id
 from hermes.domain.segments import sms_segments
 from hermes.domain.state import ADDRESS_FIELD

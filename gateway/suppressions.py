@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.decode import decode_json, has_control
+from gateway.decode import decode_json
 from gateway.edge import Call, Edge, Reply, reading, writing
 from gateway.paging import asked_page, cut
 from gateway.problems import Problem, invalid, not_found
@@ -28,6 +28,7 @@ from gateway.shapes import (
     SuppressionView,
 )
 from gateway.tenants import done, find_tenant
+from hermes.domain.lines import has_control
 from hermes.domain.message import rfc3339
 from hermes.domain.state import CHANNELS
 from hermes.domain.suppression import Suppression

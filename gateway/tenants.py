@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.decode import decode_json, decode_query, has_control
+from gateway.decode import decode_json, decode_query
 from gateway.edge import Call, Edge, Reply, author, reading, writing
 from gateway.hosts import Hosts
 from gateway.layers.settings import wrong_layers
@@ -44,6 +44,7 @@ from gateway.shapes import (
 from gateway.submission import check_callback_url
 from hermes.domain.address import is_email, phone_number
 from hermes.domain.events import DEFAULT_WEBHOOK_TYPES
+from hermes.domain.lines import has_control
 from hermes.domain.message import UTC, rfc3339
 from hermes.domain.webhooks import ReplayDue
 from hermes.journal.base import ApiKey, Tenant

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.node.harness import free_port
+from hermes.testing.servers import free_port
 
 PROGRAM = shutil.which("nats-server")
 needs_nats = pytest.mark.skipif(PROGRAM is None, reason="no nats-server on this machine")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import aiohttp
@@ -54,23 +52,9 @@ async def all_bound(centre: Centre, count: int) -> bool:
     return bound == count
 
 
-@asynccontextmanager
-async def trickle(flow: Flow) -> AsyncIterator[None]:
+def trickle(flow: Flow) -> AbstractAsyncContextManager[None]:
     """Messages all the time, fewer than the centre lists."""
-    over = asyncio.Event()
-
-    async def customer() -> None:
-        while not over.is_set():
-            await flow.post(1)
-            await asyncio.sleep(0.1)
-
-    async with asyncio.TaskGroup() as customers:
-        for _ in range(2):
-            customers.create_task(customer())
-        try:
-            yield
-        finally:
-            over.set()
+    return flow.coming_in(customers=2, pause_s=0.1)
 
 
 async def sent_once_and_delivered(node: Node, centre: Centre, flow: Flow) -> None:

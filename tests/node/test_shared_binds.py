@@ -93,17 +93,18 @@ class Flow:
                     self.texts[text] = answer.body["id"]
 
     @asynccontextmanager
-    async def coming_in(self) -> AsyncIterator[None]:
+    async def coming_in(self, customers: int = SEVERAL, pause_s: float = 0.05) -> AsyncIterator[None]:
+        """Messages all the time."""
         over = asyncio.Event()
 
         async def customer() -> None:
             while not over.is_set():
                 await self.post(1)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause_s)
 
-        async with asyncio.TaskGroup() as customers:
-            for _ in range(SEVERAL):
-                customers.create_task(customer())
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(customers):
+                tasks.create_task(customer())
             try:
                 yield
             finally:
